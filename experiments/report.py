@@ -1,0 +1,94 @@
+"""What every experiment does with its numbers: tables, and results with all that made them."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+LIBRARIES = ("gatjax", "jax", "jaxlib", "flax", "optax", "jraph", "numpy", "scipy")
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns.
+
+    >>> print(markdown_table(["a", "b"], [["1", "22"]]))
+    | a | b  |
+    |---|----|
+    | 1 | 22 |
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in (header, *rows)
+    ]
+    return "\n".join(
+        [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+    )
+
+
+def mean_and_sd(values: Sequence[float], *, scale: float = 100) -> str:
+    """Mean and sample standard deviation, in percent by default.
+
+    >>> mean_and_sd([0.70, 0.72])
+    '71.0 ± 1.4'
+    """
+    scaled = scale * np.asarray(values, np.float64)
+    if len(scaled) < 2:
+        return f"{scaled.mean():.1f}"
+    return f"{scaled.mean():.1f} ± {scaled.std(ddof=1):.1f}"
+
+
+def describe_run() -> dict[str, Any]:
+    """Command, versions and hardware of this process."""
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "devices": [device.device_kind for device in jax.devices()],
+            "backend": jax.default_backend(),
+        },
+        "commit": _commit(),
+    }
+
+
+def save_result(path: Path, result: dict[str, Any]) -> Path:
+    """Write a result as JSON, the folder included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+    return path
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the experiment lies in, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        run = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()

@@ -1,0 +1,65 @@
+"""Graph attention in JAX: pure functions over `jraph.GraphsTuple`, and thin Flax NNX modules around them."""
+
+from importlib.metadata import version as _version
+
+from gatjax.attention import additive_score as additive_score
+from gatjax.attention import attention_logits as attention_logits
+from gatjax.attention import attention_weights as attention_weights
+from gatjax.attention import combine_heads as combine_heads
+from gatjax.attention import dot_product_score as dot_product_score
+from gatjax.attention import dynamic_score as dynamic_score
+from gatjax.attention import edge_attention as edge_attention
+from gatjax.attention import graph_attention as graph_attention
+from gatjax.attention import neighbor_mean as neighbor_mean
+from gatjax.attention import sum_features as sum_features
+from gatjax.attention import weighted_sum as weighted_sum
+from gatjax.graph import add_self_loops as add_self_loops
+from gatjax.graph import build_graph as build_graph
+from gatjax.graph import coalesce as coalesce
+from gatjax.graph import fully_connected as fully_connected
+from gatjax.graph import in_degree as in_degree
+from gatjax.graph import isolated_nodes as isolated_nodes
+from gatjax.graph import num_nodes as num_nodes
+from gatjax.graph import remove_self_loops as remove_self_loops
+from gatjax.graph import sort_edges as sort_edges
+from gatjax.graph import to_undirected as to_undirected
+from gatjax.heads import DropoutRates as DropoutRates
+from gatjax.interop import from_csv as from_csv
+from gatjax.interop import from_networkx as from_networkx
+from gatjax.interop import from_scipy as from_scipy
+from gatjax.interop import to_networkx as to_networkx
+from gatjax.interop import to_scipy as to_scipy
+from gatjax.layers import DotProductConv as DotProductConv
+from gatjax.layers import GATConv as GATConv
+from gatjax.layers import GATv2Conv as GATv2Conv
+from gatjax.layers import GCNConv as GCNConv
+from gatjax.layers import MeanConv as MeanConv
+from gatjax.layers import NodeLinear as NodeLinear
+from gatjax.models import GAT as GAT
+from gatjax.models import GCN as GCN
+from gatjax.models import MLP as MLP
+from gatjax.models import ConstGAT as ConstGAT
+from gatjax.models import DotProductGAT as DotProductGAT
+from gatjax.models import GATv2 as GATv2
+from gatjax.models import Stack as Stack
+from gatjax.models import pool_nodes as pool_nodes
+from gatjax.models import score_pairs as score_pairs
+from gatjax.padding import Budget as Budget
+from gatjax.padding import Masks as Masks
+from gatjax.padding import batch as batch
+from gatjax.padding import budget_for as budget_for
+from gatjax.padding import masks_of as masks_of
+from gatjax.padding import pad as pad
+from gatjax.padding import pad_batches as pad_batches
+from gatjax.padding import unbatch as unbatch
+from gatjax.padding import unpad as unpad
+from gatjax.saving import load_model as load_model
+from gatjax.saving import save_model as save_model
+from gatjax.segment import segment_hardmax as segment_hardmax
+from gatjax.segment import segment_max as segment_max
+from gatjax.segment import segment_mean as segment_mean
+from gatjax.segment import segment_softmax as segment_softmax
+from gatjax.segment import segment_sum as segment_sum
+from gatjax.validation import validate as validate
+
+__version__ = _version("gatjax")

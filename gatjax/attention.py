@@ -1,0 +1,592 @@
+"""Attention over the edges of a graph.
+
+Legend of shapes, here and everywhere: N nodes, E edges, G graphs, H heads, F input features, C features per head.
+
+An attention mechanism is a pure function on rows. Given the row of the receiver `r`, the row of the sender `s` and the
+row of the edge `e`, each a pytree with arbitrary leading axes, it returns one logit per head:
+
+```
+score(weights, r, s, e) -> [..., H]
+value(weights, r, s, e) -> [..., H, C]
+```
+
+GAT, GATv2, dot products and any other mechanism differ only there. All that is expensive is shared:
+
+```
+logits = attention_logits(graph, score, weights, receiver_rows, sender_rows)     # [E, H]
+alpha  = attention_weights(graph, logits)                                        # [E, H]
+nodes  = weighted_sum(graph, alpha, values)                                      # [N, H, C]
+```
+
+and `edge_attention` computes the three lines at once without ever holding an [E, H, C] array.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jraph import GraphsTuple
+
+from gatjax.blocked import Ends, Rows, blocked_attention, gather, mask_rows
+from gatjax.graph import num_nodes
+from gatjax.segment import segment_hardmax, segment_mean, segment_softmax, segment_sum
+from gatjax.validation import check_graph
+
+RowFunction = Callable[[Any, Any, Any, Any], Array]
+Normalizer = Callable[..., Array]
+
+# Up to this many values E·H·C the direct formula is faster; above it, blocks hold about this many.
+_DIRECT_NUMBERS = 2**21
+_BLOCK_NUMBERS = 2**19
+
+_NORMALIZERS: dict[str, Normalizer] = {"softmax": segment_softmax, "hardmax": segment_hardmax}
+
+
+def additive_score(
+    receiver_term: Float[Array, "*rows H"],
+    sender_term: Float[Array, "*rows H"],
+    edge_term: Float[Array, "*rows H"] | None = None,
+    *,
+    negative_slope: float = 0.2,
+) -> Float[Array, "*rows H"]:
+    """The logit of GAT, from one term per end of the edge.
+
+    ```
+    e_ij = LeakyReLU(a_r · W h_i + a_s · W h_j + a_e · W_e e_ij)
+    ```
+
+    The vector `a` of the paper acts on a concatenation; split into its parts, each part needs one scalar per node and
+    head, computed once per node and not once per edge.
+
+    Args:
+      receiver_term: `a_r · W h_i`, `[..., H]`.
+      sender_term: `a_s · W h_j`, `[..., H]`.
+      edge_term: `a_e · W_e e_ij`, `[..., H]`, or None.
+      negative_slope: slope of the LeakyReLU below zero.
+
+    Returns:
+      Logits `[..., H]`.
+
+    >>> import jax.numpy as jnp
+    >>> additive_score(jnp.array([1.0, 1.0]), jnp.array([2.0, -2.0])).tolist()
+    [3.0, -0.2...]
+
+    Veličković et al., Graph Attention Networks, ICLR 2018.
+    """
+    term = receiver_term + sender_term
+    return jax.nn.leaky_relu(term if edge_term is None else term + edge_term, negative_slope)
+
+
+def dynamic_score(
+    receiver_row: Float[Array, "*rows H C"],
+    sender_row: Float[Array, "*rows H C"],
+    attention_vector: Float[Array, "H C"],
+    edge_row: Float[Array, "*rows H C"] | None = None,
+    *,
+    negative_slope: float = 0.2,
+) -> Float[Array, "*rows H"]:
+    """The logit of GATv2: the attention vector comes after the nonlinearity.
+
+    ```
+    e_ij = a · LeakyReLU(W_r h_i + W_s h_j + W_e e_ij)
+    ```
+
+    So the ranking of the senders may depend on the receiver, which GAT's cannot.
+
+    Args:
+      receiver_row: `W_r h_i`, `[..., H, C]`.
+      sender_row: `W_s h_j`, `[..., H, C]`.
+      attention_vector: `a`, `[H, C]`.
+      edge_row: `W_e e_ij`, `[..., H, C]`, or None.
+      negative_slope: slope of the LeakyReLU below zero.
+
+    Returns:
+      Logits `[..., H]`.
+
+    >>> import jax.numpy as jnp
+    >>> dynamic_score(jnp.array([[1.0, 1.0]]), jnp.array([[2.0, -2.0]]), jnp.array([[1.0, 10.0]])).tolist()
+    [1.0]
+
+    Brody, Alon, Yahav, How Attentive are Graph Attention Networks?, ICLR 2022.
+    """
+    term = receiver_row + sender_row
+    term = term if edge_row is None else term + edge_row
+    vector = jnp.broadcast_to(attention_vector, term.shape)
+    return sum_features(vector * jax.nn.leaky_relu(term, negative_slope))
+
+
+def dot_product_score(
+    query: Float[Array, "*rows H C"],
+    key: Float[Array, "*rows H C"],
+    *,
+    scale: float | Float[Array, ""] | None = None,
+) -> Float[Array, "*rows H"]:
+    """The dot product of the receiver's query and the sender's key.
+
+    ```
+    e_ij = scale · (q_i · k_j)
+    ```
+
+    Args:
+      query: `[..., H, C]`.
+      key: `[..., H, C]`.
+      scale: factor; `1/sqrt(C)` by default.
+
+    Returns:
+      Logits `[..., H]`.
+
+    >>> import jax.numpy as jnp
+    >>> dot_product_score(jnp.array([[0.0, 2.0, 1.0]]), jnp.array([[2.0, 3.0, 1.0]]), scale=1.0).tolist()
+    [7.0]
+
+    Vaswani et al., Attention Is All You Need, NeurIPS 2017.
+    """
+    return sum_features(query * key) * (query.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def sum_features(x: Float[Array, "*rows H C"]) -> Float[Array, "*rows H"]:
+    """Sum over the features of each head, `Σ_c x_hc`.
+
+    Written as a product with a block-diagonal 0/1 matrix [H·C, H]: on a CPU, XLA runs that several times faster than a
+    reduction over a short last axis, forward and backward. A score of your own gains from it too.
+
+    >>> import jax.numpy as jnp
+    >>> sum_features(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [3.0, 7.0]
+    """
+    *rows, num_heads, features = x.shape
+    heads = jnp.repeat(jnp.eye(num_heads, dtype=x.dtype), features, axis=0)
+    return jnp.matmul(
+        x.reshape(*rows, num_heads * features), heads, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def attention_logits(
+    graph: GraphsTuple,
+    score: RowFunction,
+    weights: PyTree,
+    receiver_rows: PyTree,
+    sender_rows: PyTree,
+    edge_rows: PyTree = None,
+) -> Float[Array, "E *H"]:
+    """One logit per edge and head.
+
+    ```
+    e_ij = score(weights, r_i, s_j, e_ij)
+    ```
+
+    Args:
+      graph: gives the edges.
+      score: `score(weights, r, s, e) -> [..., H]` on rows with a leading axis.
+      weights: pytree handed to `score`.
+      receiver_rows: pytree of arrays `[N, ...]`, read at the receiver of each edge.
+      sender_rows: pytree of arrays `[N, ...]`, read at the sender of each edge.
+      edge_rows: pytree of arrays `[E, ...]`, or None.
+
+    Returns:
+      Logits `[E, H]`, aligned with the graph's edges.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.array([[1.0], [3.0], [2.0]]))
+    >>> attention_logits(graph, lambda w, r, s, e: r * s, None, graph.nodes, graph.nodes).tolist()
+    [[2.0], [6.0]]
+    """
+    check_graph(graph)
+    ends = _ends_of(graph, sender_rows)
+    r, s = gather(receiver_rows, ends.receivers), gather(sender_rows, ends.senders)
+    return score(weights, r, s, edge_rows)
+
+
+def attention_weights(
+    graph: GraphsTuple,
+    logits: Float[ArrayLike, "E *H"],
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    *,
+    normalize: str | Normalizer = "softmax",
+) -> Float[Array, "E *H"]:
+    """Softmax of the logits over the incoming edges of each receiver.
+
+    ```
+    α_ij = exp(e_ij) / Σ_{k -> i} exp(e_ik)
+    ```
+
+    Args:
+      graph: gives the edges.
+      logits: `[E, H]`.
+      edge_mask: edges that take part, `[E]`; all by default.
+      normalize: "softmax", "hardmax", or a function with the signature of `segment_softmax`.
+
+    Returns:
+      Weights `[E, H]`; over the incoming edges of a node they sum to 1, and to 0 where it has none.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1, 2], [3, 3, 3], num_nodes=4)
+    >>> print(jnp.round(100 * attention_weights(graph, jnp.array([2.0, 0.5, 1.0]))))
+    [63. 14. 23.]
+    """
+    check_graph(graph)
+    ends = _ends_of(graph, None, edge_mask)
+    return _normalizer(normalize)(
+        jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
+    )
+
+
+def weighted_sum(
+    graph: GraphsTuple,
+    alpha: Float[ArrayLike, "E *H"],
+    values: Float[ArrayLike, "N *H C"] | None = None,
+    *,
+    edge_values: Float[ArrayLike, "E *H C"] | None = None,
+) -> Float[Array, "N *H C"]:
+    """Sum of the senders' values into each receiver, weighted by attention.
+
+    ```
+    h'_i = Σ_{j -> i} α_ij v_j        values per sender, or
+    h'_i = Σ_{j -> i} α_ij v_ij       values per edge
+    ```
+
+    Args:
+      graph: gives the edges.
+      alpha: weights `[E, H]`.
+      values: values of the senders, `[N, H, C]`.
+      edge_values: values of the edges, `[E, H, C]`; added to those of the senders where both are given.
+
+    Returns:
+      `[N, H, C]`; 0 for a node without incoming edges.
+
+    Raises:
+      ValueError: neither kind of value is given.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1, 2], [3, 3, 3], num_nodes=4)
+    >>> values = jnp.array([[1.0], [10.0], [100.0], [0.0]])
+    >>> print(weighted_sum(graph, jnp.array([0.6, 0.3, 0.1]), values)[3])
+    [13.6]
+    """
+    check_graph(graph)
+    ends = _ends_of(graph, values)
+    if values is None and edge_values is None:
+        raise ValueError(
+            "weighted_sum needs values [N, H, C] of the senders, or edge_values [E, H, C]"
+        )
+    messages = 0 if values is None else gather(values, ends.senders)
+    messages = messages if edge_values is None else messages + edge_values
+    messages = mask_rows(messages, ends.counted) * jnp.asarray(alpha)[..., None]
+    return segment_sum(messages, ends.receivers, num_nodes(graph), mask=ends.counted)
+
+
+def neighbor_mean(
+    graph: GraphsTuple,
+    values: Float[ArrayLike, "N *rest"],
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+) -> Float[Array, "N *rest"]:
+    """Mean of the senders' values: attention with equal weights, the control of every claim about attention.
+
+    ```
+    h'_i = 1/|N(i)| Σ_{j -> i} v_j
+    ```
+
+    Args:
+      graph: gives the edges.
+      values: `[N, ...]`.
+      edge_mask: edges that take part, `[E]`; all by default.
+
+    Returns:
+      `[N, ...]`; 0 for a node without incoming edges.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.array([[1.0], [3.0], [0.0]]))
+    >>> neighbor_mean(graph, jnp.asarray(graph.nodes)).tolist()
+    [[0.0], [0.0], [2.0]]
+    """
+    check_graph(graph)
+    ends = _ends_of(graph, values, edge_mask)
+    return segment_mean(
+        gather(values, ends.senders), ends.receivers, num_nodes(graph), mask=ends.counted
+    )
+
+
+def edge_attention(
+    score: RowFunction,
+    value: RowFunction,
+    weights: PyTree,
+    receiver_rows: PyTree,
+    sender_rows: PyTree,
+    edge_rows: PyTree,
+    senders: Int[ArrayLike, "E"],
+    receivers: Int[ArrayLike, "E"],
+    num_receivers: int,
+    *,
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    multiplier: Float[ArrayLike, "E H"] | None = None,
+    normalize: str | Normalizer = "softmax",
+    block_size: int | str | None = "auto",
+) -> Float[Array, "N H C"]:
+    """Logits, weights and weighted sum at once, for any mechanism.
+
+    ```
+    e_ij  = score(weights, r_i, s_j, e_ij)
+    α_ij  = softmax_{j -> i}(e_ij)
+    out_i = Σ_{j -> i} m_ij α_ij value(weights, r_i, s_j, e_ij)
+    ```
+
+    The functions receive rows with one leading axis, and must treat each row alone. Receivers and senders may be
+    different tables. An edge with either end out of range, or masked, contributes nothing, to no node.
+
+    Args:
+      score: `score(weights, r, s, e) -> [k, H]`.
+      value: `value(weights, r, s, e) -> [k, H, C]`.
+      weights: pytree handed to both.
+      receiver_rows: pytree of arrays `[num_receivers, ...]`, or None.
+      sender_rows: pytree of arrays `[num_senders, ...]`, or None.
+      edge_rows: pytree of arrays `[E, ...]`, or None.
+      senders: row of `sender_rows` at the start of each edge, `[E]`.
+      receivers: row of `receiver_rows` at the end of each edge, `[E]`.
+      num_receivers: number N of receivers, static.
+      edge_mask: edges that take part, `[E]`; all by default.
+      multiplier: factor m after the softmax, `[E, H]`: edge weights, or a dropout mask divided by its keep rate.
+      normalize: "softmax", "hardmax", or a function with the signature of `segment_softmax`.
+      block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs and
+        differentiable in every mode and order. An integer k walks the edges in blocks of k in little memory and has a
+        reverse-mode gradient that recomputes each block (softmax only); any edge order is right, edges sorted by
+        receiver are fastest. "auto" chooses from the sizes.
+
+    Returns:
+      `[num_receivers, H, C]` in the dtype of the values; 0 for a receiver without edges.
+
+    Raises:
+      ValueError: sizes that disagree, an unknown normaliser, or a normaliser other than softmax with blocks.
+      TypeError: ids that are not integers.
+
+    >>> score = lambda weights, r, s, e: dot_product_score(r, s["key"], scale=1.0)
+    >>> value = lambda weights, r, s, e: s["value"]
+    >>> query, rows = jnp.ones((1, 1, 2)), {"key": jnp.zeros((2, 1, 2)), "value": jnp.array([[[1.0]], [[3.0]]])}
+    >>> ids = jnp.array([0, 1]), jnp.array([0, 0])
+    >>> edge_attention(score, value, None, query, rows, None, *ids, 1).tolist()
+    [[[2.0]]]
+    """
+    rows = jax.tree.map(jnp.asarray, Rows(weights, receiver_rows, sender_rows, edge_rows))
+    factor = None if multiplier is None else jnp.asarray(multiplier)
+    _check_rows(rows, jnp.asarray(senders), jnp.asarray(receivers), num_receivers, edge_mask)
+    ends = _ends(senders, receivers, rows.senders, num_receivers, edge_mask)
+    values = _value_type(score, value, rows, factor, len(ends.senders))
+    block_size = _block_size(block_size, normalize, values)
+    if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
+        return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
+    if block_size is not None:
+        return blocked_attention(score, value, rows, factor, ends, num_receivers, block_size)
+    edges = Rows(
+        rows.weights,
+        gather(rows.receivers, ends.receivers),
+        gather(rows.senders, ends.senders),
+        mask_rows(rows.edges, ends.counted),
+    )
+    alpha = _normalizer(normalize)(score(*edges), ends.receivers, num_receivers, mask=ends.counted)
+    alpha = alpha if factor is None else alpha * factor.astype(alpha.dtype)
+    messages = alpha[:, :, None].astype(values.dtype) * value(*edges)
+    return segment_sum(messages, ends.receivers, num_receivers, mask=ends.counted)
+
+
+def graph_attention(
+    graph: GraphsTuple,
+    score: RowFunction,
+    value: RowFunction,
+    weights: PyTree,
+    receiver_rows: PyTree,
+    sender_rows: PyTree,
+    edge_rows: PyTree = None,
+    *,
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    multiplier: Float[ArrayLike, "E H"] | None = None,
+    normalize: str | Normalizer = "softmax",
+    block_size: int | str | None = "auto",
+) -> Float[Array, "N H C"]:
+    """`edge_attention` over the edges of a graph; the arguments are the same.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.array([[1.0], [3.0], [2.0]]))
+    >>> score = lambda weights, r, s, e: r * s
+    >>> value = lambda weights, r, s, e: s[:, None, :]
+    >>> x = graph_attention(graph, score, value, None, graph.nodes, graph.nodes)
+    >>> x.shape, bool(2.9 < x[2, 0, 0] < 3.0)
+    ((3, 1, 1), True)
+    """
+    check_graph(graph)
+    return edge_attention(
+        score,
+        value,
+        weights,
+        receiver_rows,
+        sender_rows,
+        edge_rows,
+        jnp.asarray(graph.senders),
+        jnp.asarray(graph.receivers),
+        num_nodes(graph),
+        edge_mask=edge_mask,
+        multiplier=multiplier,
+        normalize=normalize,
+        block_size=block_size,
+    )
+
+
+def combine_heads(
+    x: Float[Array, "*rows H C"], how: str | Float[Array, "H C L"]
+) -> Float[Array, "*rows L"]:
+    """Reduce the heads to one row of features.
+
+    ```
+    concat: y = x_1 ‖ ... ‖ x_H               mean: y_c = 1/H Σ_h x_hc
+    sum:    y_c = Σ_h x_hc                    max:  y_c = max_h x_hc
+    array w: y_l = Σ_hc x_hc w_hcl            a learned contraction over (head, feature)
+    ```
+
+    Args:
+      x: `[..., H, C]`.
+      how: "concat", "mean", "sum", "max", or an array `[H, C, L]`.
+
+    Returns:
+      `[..., H·C]`, `[..., C]` or `[..., L]`.
+
+    Raises:
+      ValueError: unknown name, or an array whose shape does not begin with (H, C).
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> combine_heads(x, "concat").tolist(), combine_heads(x, "mean").tolist()
+    ([1.0, 2.0, 3.0, 4.0], [2.0, 3.0])
+    """
+    *rows, num_heads, features = x.shape
+    if not isinstance(how, str):
+        if how.ndim != 3 or how.shape[:2] != (num_heads, features):
+            raise ValueError(
+                f"how must be [H, C, L] = [{num_heads}, {features}, L], got {list(how.shape)}"
+            )
+        return jnp.einsum("...hc,hcl->...l", x, how)
+    if how == "concat":
+        return x.reshape(*rows, num_heads * features)
+    reductions = {"mean": jnp.mean, "sum": jnp.sum, "max": jnp.max}
+    if how not in reductions:
+        raise ValueError(
+            f"how must be one of {['concat', *reductions]} or an array [H, C, L], got {how!r}"
+        )
+    return reductions[how](x, axis=-2)
+
+
+def _ends(
+    senders: Int[ArrayLike, "E"],
+    receivers: Int[ArrayLike, "E"],
+    sender_rows: PyTree,
+    num_receivers: int,
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+) -> Ends:
+    """Ids to gather with: an edge that does not count reads row 0, whose numbers are as good as any."""
+    senders, receivers = jnp.asarray(senders), jnp.asarray(receivers)
+    counted = (senders >= 0) & (receivers >= 0) & (receivers < num_receivers)
+    num_senders = _num_rows(sender_rows)
+    counted = counted if num_senders is None else counted & (senders < num_senders)
+    counted = counted if edge_mask is None else counted & edge_mask
+    return Ends(jnp.where(counted, senders, 0), jnp.where(counted, receivers, 0), counted)
+
+
+def _ends_of(
+    graph: GraphsTuple, sender_rows: PyTree, edge_mask: Bool[ArrayLike, "E"] | None = None
+) -> Ends:
+    return _ends(
+        jnp.asarray(graph.senders),
+        jnp.asarray(graph.receivers),
+        sender_rows,
+        num_nodes(graph),
+        edge_mask,
+    )
+
+
+def _num_rows(table: PyTree) -> int | None:
+    leaves = jax.tree.leaves(table)
+    return leaves[0].shape[0] if leaves else None
+
+
+def _normalizer(normalize: str | Normalizer) -> Normalizer:
+    if callable(normalize):
+        return normalize
+    if normalize not in _NORMALIZERS:
+        raise ValueError(
+            f"normalize must be one of {list(_NORMALIZERS)} or a function, got {normalize!r}"
+        )
+    return _NORMALIZERS[normalize]
+
+
+def _block_size(
+    block_size: int | str | None, normalize: str | Normalizer, values: jax.ShapeDtypeStruct
+) -> int | None:
+    """The number of edges per block, or None for the direct formula."""
+    _normalizer(normalize)
+    if isinstance(block_size, str) and block_size != "auto":
+        raise ValueError(
+            f'block_size must be "auto", None or a positive integer, got {block_size!r}'
+        )
+    if normalize != "softmax":
+        if isinstance(block_size, int):
+            raise ValueError(
+                f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
+            )
+        return None
+    if block_size == "auto":
+        width = math.prod(values.shape[1:])
+        return None if values.size <= _DIRECT_NUMBERS else max(_BLOCK_NUMBERS // width, 256)
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be positive, got {block_size}")
+    return block_size
+
+
+def _value_type(
+    score: RowFunction, value: RowFunction, rows: Rows, multiplier: Array | None, num_edges: int
+) -> jax.ShapeDtypeStruct:
+    """Shape [E, H, C] and dtype of the values, from the functions themselves."""
+
+    def one_per_edge(table: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((num_edges, *x.shape[1:]), x.dtype), table
+        )
+
+    edge = [one_per_edge(table) for table in rows[1:]]
+    logits = jax.eval_shape(lambda *edge: score(rows.weights, *edge), *edge)
+    values = jax.eval_shape(lambda *edge: value(rows.weights, *edge), *edge)
+    if (
+        logits.ndim != 2
+        or values.ndim != 3
+        or values.shape[:2] != logits.shape
+        or logits.shape[0] != num_edges
+    ):
+        raise ValueError(
+            f"for {num_edges} edges score must return [E, H] and value [E, H, C] with the same H, "
+            f"got {list(logits.shape)} and {list(values.shape)}"
+        )
+    if multiplier is not None and multiplier.shape != logits.shape:
+        raise ValueError(
+            f"multiplier must be [E, H] = {list(logits.shape)}, got {list(multiplier.shape)}"
+        )
+    return values
+
+
+def _check_rows(
+    rows: Rows, senders: Array, receivers: Array, num_receivers: int, edge_mask: ArrayLike | None
+) -> None:
+    for name, ids in {"senders": senders, "receivers": receivers}.items():
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise TypeError(
+                f"{name} must be integers, got {ids.dtype}; use {name}.astype(jnp.int32)"
+            )
+    num_edges = senders.shape[0]
+    expected = {
+        "receivers": (receivers, num_edges),
+        "edge_rows": (rows.edges, num_edges),
+        "edge_mask": (edge_mask, num_edges),
+        "receiver_rows": (rows.receivers, num_receivers),
+    }
+    for name, (table, length) in expected.items():
+        for leaf in jax.tree.leaves(table):
+            if leaf.shape[0] != length:
+                raise ValueError(f"{name} must have {length} rows, got {leaf.shape[0]}")

@@ -1,0 +1,294 @@
+"""Edge attention in blocks of edges, with a gradient that recomputes each block.
+
+The forward pass walks the edges twice. The first walk computes the logits [E, H] and the largest
+logit of each receiver; the second adds up, for each receiver i and head, with m the multiplier,
+
+```
+z_i   = Σ_j exp(e_ij - max_i)                  [N, H]
+out_i = Σ_j m_ij exp(e_ij - max_i) v_ij / z_i  [N, H, C]
+```
+
+Only max, z and out are kept. With g the gradient of the output, the backward pass walks once more,
+recomputes α_ij = exp(e_ij - max_i) / z_i and v_ij, and uses
+
+```
+∂L/∂v_ij = α_ij m_ij g_i
+∂L/∂m_ij = α_ij <g_i, v_ij>
+∂L/∂e_ij = α_ij (m_ij <g_i, v_ij> - <g_i, out_i>)
+```
+
+where <g_i, out_i> stands for the softmax's sum over the neighbourhood: one product per node, and no
+further reduction over edges. The rest, from e and v to rows and weights, is the derivative of the
+mechanism's own functions on one block.
+
+Memory is O(N·H·C + E·H + k·H·C) for blocks of k edges, where the direct formula needs O(E·H·C).
+Tables are gathered and scattered as flat rows [N, H·C], which XLA's CPU backend turns into straight
+loops.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+class Ends(NamedTuple):
+    """Both ends of every edge, safe to gather with, and which edges count."""
+
+    senders: Int[Array, "E"]
+    receivers: Int[Array, "E"]
+    counted: Bool[Array, "E"]
+
+
+class Rows(NamedTuple):
+    """What a mechanism reads: its weights, and one table of rows for each end and for the edges."""
+
+    weights: Any
+    receivers: Any
+    senders: Any
+    edges: Any
+
+
+class _Softmax(NamedTuple):
+    """What the backward pass needs to recompute the weights of a receiver's edges."""
+
+    largest: Float[Array, "N H"]
+    total: Float[Array, "N H"]
+
+
+def gather(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
+    """The rows `ids` of every array in `table`."""
+
+    def rows(leaf):
+        flat = _flat(jnp.asarray(leaf))
+        return flat.at[ids].get(mode="promise_in_bounds").reshape(ids.shape + leaf.shape[1:])
+
+    return jax.tree.map(rows, table)
+
+
+def blocked_attention(
+    score: Callable[..., Array],
+    value: Callable[..., Array],
+    rows: Rows,
+    multiplier: Float[Array, "E H"] | None,
+    ends: Ends,
+    num_receivers: int,
+    block_size: int,
+) -> Float[Array, "N H C"]:
+    """`edge_attention` for `normalize="softmax"`, `block_size` edges at a time; differentiable in reverse mode.
+
+    `score` and `value` may close over arrays that are being differentiated: those are lifted out of the functions and
+    get their gradients.
+    """
+    block_size = min(block_size, ends.senders.shape[0])
+    example = _block_of(rows, ends, 0, block_size)
+    score, score_constants = jax.closure_convert(score, *example)
+    value, value_constants = jax.closure_convert(value, *example)
+
+    def mechanism(weights, *edge):
+        own, for_score, for_value = weights
+        return score(own, *edge, *for_score), value(own, *edge, *for_value)
+
+    rows = rows._replace(weights=(rows.weights, score_constants, value_constants))
+    attend = _attention(mechanism, num_receivers, block_size)
+    differentiable, fixed = _partition(rows)
+    return attend(differentiable, fixed, multiplier, ends)
+
+
+def _attention(mechanism: Callable, num_receivers: int, block_size: int) -> Callable:
+    """The blocked sum as a function of arrays alone, with its gradient."""
+
+    @jax.custom_vjp
+    def attend(rows, fixed_rows, multiplier, ends):
+        return forward(rows, fixed_rows, multiplier, ends)[0]
+
+    def forward(rows, fixed_rows, multiplier, ends):
+        out, softmax = _forward(
+            mechanism, num_receivers, block_size, _combine(rows, fixed_rows), multiplier, ends
+        )
+        return out, (rows, fixed_rows, multiplier, ends, out, softmax)
+
+    def backward(residuals, gradient):
+        d_rows, d_multiplier = _backward(mechanism, block_size, residuals, gradient)
+        return d_rows, None, d_multiplier, None
+
+    attend.defvjp(forward, backward)
+    return attend
+
+
+def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
+    num_edges = ends.senders.shape[0]
+    logit, vector = jax.eval_shape(lambda: mechanism(*_block_of(rows, ends, 0, block_size)))
+    num_heads, features = vector.shape[1:]
+    dtype = jnp.promote_types(jnp.result_type(logit.dtype, vector.dtype), jnp.float32)
+
+    def compute_logits(start, fresh, carry):
+        largest, logits = carry
+        block = _read(ends, start, block_size)
+        e = mechanism(*_block_of(rows, ends, start, block_size))[0].astype(dtype)
+        e = jnp.where(block.counted[:, None], e, -jnp.inf)
+        largest = largest.at[block.receivers].max(e, mode="promise_in_bounds")
+        return largest, jax.lax.dynamic_update_slice_in_dim(logits, e, start, 0)
+
+    carry = (
+        jnp.full((num_receivers, num_heads), -jnp.inf, dtype),
+        jnp.zeros((num_edges, num_heads), dtype),
+    )
+    largest, logits = _walk(num_edges, block_size, compute_logits, carry)
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)
+
+    def add_values(start, fresh, carry):
+        total, out = carry
+        block = _read(ends, start, block_size)
+        v = mechanism(*_block_of(rows, ends, start, block_size))[1].astype(dtype)
+        shifted = _read(logits, start, block_size) - gather(largest, block.receivers)
+        unnormalised = jnp.where(fresh[:, None], jnp.exp(shifted), 0)
+        weight = _times(unnormalised, _read(multiplier, start, block_size))
+        return (
+            _scatter_add(total, block.receivers, unnormalised),
+            _scatter_add(out, block.receivers, weight[:, :, None] * v),
+        )
+
+    carry = jnp.zeros_like(largest), jnp.zeros((num_receivers, num_heads * features), dtype)
+    total, out = _walk(num_edges, block_size, add_values, carry)
+    total = jnp.where(total == 0, 1, total)
+    out = out.reshape(num_receivers, num_heads, features) / total[:, :, None]
+    return out.astype(vector.dtype), _Softmax(largest, total)
+
+
+def _backward(mechanism, block_size, residuals, gradient):
+    rows, fixed_rows, multiplier, ends, out, softmax = residuals
+    num_edges = ends.senders.shape[0]
+    dtype = softmax.total.dtype
+    gradient = gradient.astype(dtype)
+    overlap = (gradient * out.astype(dtype)).sum(-1)
+
+    def accumulate(start, fresh, carry):
+        d_rows, d_multiplier = carry
+        block = _read(ends, start, block_size)
+        fixed = _block_of(fixed_rows, ends, start, block_size)
+        (e, v), pull_back = jax.vjp(
+            lambda *row: mechanism(*_combine(Rows(*row), fixed)),
+            *_block_of(rows, ends, start, block_size),
+        )
+        g = gather(gradient, block.receivers)
+        largest, total, average = gather((*softmax, overlap), block.receivers)
+        alpha = jnp.exp(e.astype(dtype) - largest) / total
+        alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
+        d_m = alpha * (g * v.astype(dtype)).sum(-1)
+        m = _read(multiplier, start, block_size)
+        d_e = _times(d_m, m) - alpha * average
+        d_v = _times(alpha, m)[:, :, None] * g
+        d_weights, d_receivers, d_senders, d_edges = pull_back(
+            (d_e.astype(e.dtype), d_v.astype(v.dtype))
+        )
+        d_rows = Rows(
+            weights=jax.tree.map(jnp.add, d_rows.weights, d_weights),
+            receivers=_scatter_add(d_rows.receivers, block.receivers, d_receivers),
+            senders=_scatter_add(d_rows.senders, block.senders, d_senders),
+            edges=_write(d_rows.edges, start, fresh, d_edges),
+        )
+        return d_rows, None if m is None else _write(d_multiplier, start, fresh, d_m)
+
+    weights, *tables = rows
+    carry = Rows(_zeros(weights), *_zeros(jax.tree.map(_flat, tables))), _zeros(multiplier)
+    d_rows, d_multiplier = _walk(num_edges, block_size, accumulate, carry)
+    return jax.tree.map(
+        lambda sum, like: sum.reshape(like.shape).astype(like.dtype),
+        (d_rows, d_multiplier),
+        (rows, multiplier),
+    )
+
+
+def _walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTree:
+    """`carry = step(start, fresh, carry)` for every block of edges.
+
+    Blocks have one size, so the last one starts early and repeats edges of the block before it; `fresh` [k] marks the
+    edges met for the first time.
+    """
+
+    def body(index, carry):
+        start = jnp.minimum(index * block_size, num_edges - block_size)
+        fresh = start + jnp.arange(block_size, dtype=jnp.int32) >= index * block_size
+        return step(start, fresh, carry)
+
+    return jax.lax.fori_loop(0, -(-num_edges // block_size), body, carry)
+
+
+def _block_of(rows: Rows, ends: Ends, start: Int[Array, ""] | int, size: int) -> Rows:
+    """What the mechanism reads for the edges `start, ..., start + size - 1`."""
+    block = _read(ends, start, size)
+    return Rows(
+        rows.weights,
+        gather(rows.receivers, block.receivers),
+        gather(rows.senders, block.senders),
+        mask_rows(_read(rows.edges, start, size), block.counted),
+    )
+
+
+def _read(table: PyTree, start: Int[Array, ""] | int, size: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), table)
+
+
+def _write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: PyTree) -> PyTree:
+    """Replace the fresh rows from `start` on."""
+
+    def write(leaf, new):
+        old = _read(leaf, start, fresh.shape[0])
+        new = jnp.where(fresh[:, None], _flat(new).astype(leaf.dtype), old)
+        return jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
+
+    return jax.tree.map(write, table, rows)
+
+
+def _scatter_add(table: PyTree, ids: Int[Array, "k"], rows: PyTree) -> PyTree:
+    def add(leaf, new):
+        return leaf.at[ids].add(_flat(new).astype(leaf.dtype), mode="promise_in_bounds")
+
+    return jax.tree.map(add, table, rows)
+
+
+def mask_rows(table: PyTree, counted: Bool[Array, "k"]) -> PyTree:
+    """The table with zeros in the rows that do not count, so that nothing they hold reaches a sum or a gradient."""
+
+    def mask(leaf):
+        return jnp.where(
+            counted.reshape(counted.shape + (1,) * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)
+        )
+
+    return jax.tree.map(mask, table)
+
+
+def _flat(leaf: Array) -> Array:
+    return leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:]))
+
+
+def _zeros(table: PyTree) -> PyTree:
+    """Accumulators, in float32 at least."""
+    return jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), table
+    )
+
+
+def _times(weight: Array, multiplier: Array | None) -> Array:
+    return weight if multiplier is None else weight * multiplier.astype(weight.dtype)
+
+
+def _partition(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """Split into differentiable leaves and the others, with None in the gaps."""
+    inexact = jax.tree.map(lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact), tree)
+    differentiable = jax.tree.map(lambda yes, leaf: leaf if yes else None, inexact, tree)
+    return differentiable, jax.tree.map(lambda yes, leaf: None if yes else leaf, inexact, tree)
+
+
+def _combine(differentiable: PyTree, fixed: PyTree) -> PyTree:
+    """The inverse of `_partition`."""
+    return jax.tree.map(
+        lambda one, other: other if one is None else one,
+        differentiable,
+        fixed,
+        is_leaf=lambda leaf: leaf is None,
+    )

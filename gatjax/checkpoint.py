@@ -1,0 +1,160 @@
+"""Checkpoints that resume to the last bit, and say clearly when they cannot.
+
+Orbax writes them: a step is complete or not there at all, whenever the process dies. What Orbax does not
+check, this file does. A manifest beside the steps describes the run and every array; on resume it is
+compared before anything is read. Each step carries a digest of its arrays; on resume they must match it.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message says why, and what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, a folder per name (one name per seed, say).
+
+    Args:
+      folder: where they are; made at the first save.
+      description: what makes the run what it is, JSON values; resuming with another one is an error.
+      every_seconds: `is_due` says so this often for each name.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> checkpoints = Checkpoints(folder, {"learning_rate": 0.005})
+    >>> checkpoints.save("seed 0", 3, {"w": np.ones(2)}, {"losses": [0.5]})
+    >>> tree, notes = checkpoints.restore("seed 0", {"w": np.zeros(2)})
+    >>> tree["w"].tolist(), notes
+    ([1.0, 1.0], {'losses': [0.5]})
+    """
+
+    def __init__(
+        self, folder: str | Path, description: Mapping[str, Any], *, every_seconds: float = 10.0
+    ):
+        self.folder = Path(folder).resolve()
+        self.description = json.loads(json.dumps(description, default=str))
+        self.every_seconds = every_seconds
+        self._saved_at: dict[str, float] = {}
+        self._managers: dict[str, ocp.CheckpointManager] = {}
+
+    def exist(self) -> bool:
+        return (self.folder / "manifest.json").exists()
+
+    def is_due(self, name: str) -> bool:
+        """Whether the last save of this name lies long enough in the past."""
+        now = time.monotonic()
+        return now - self._saved_at.setdefault(name, now) >= self.every_seconds
+
+    def save(self, name: str, step: int, tree: PyTree, notes: Mapping[str, Any]) -> None:
+        """Save a tree of arrays and some JSON notes; the step before it goes once this one is complete."""
+        if not self._managers and not self.exist():
+            self._write_manifest(tree)
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardSave(tree),
+            notes=ocp.args.JsonSave({"notes": dict(notes), "digest": _digest(tree)}),
+        )
+        self._manager(name).save(step, args=items, force=True)
+        self._saved_at[name] = time.monotonic()
+
+    def restore(self, name: str, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+        """The newest tree and notes under a name, or None where there are none.
+
+        Raises:
+          CheckpointError: the folder belongs to another run, the arrays have other names, shapes or
+            dtypes than `like`, or the files are damaged. Nothing is changed on disk.
+        """
+        if not self.exist():
+            return None
+        self._check_manifest(like)
+        if not (self.folder / name).exists():
+            return None
+        steps = [int(path.name) for path in (self.folder / name).iterdir() if path.name.isdigit()]
+        if not steps:
+            return None
+        step, manager = max(steps), self._manager(name)
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore()
+        )
+        try:
+            restored = manager.restore(step, args=items)
+            tree, stored = restored["tree"], restored["notes"]
+            intact = stored["digest"] == _digest(tree)
+        except Exception as error:
+            raise CheckpointError(self._damaged(name, step)) from error
+        if not intact:
+            raise CheckpointError(self._damaged(name, step))
+        return tree, stored["notes"]
+
+    def remove(self) -> None:
+        """Delete all of them: the run is complete."""
+        for manager in self._managers.values():
+            manager.close()
+        self._managers.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _manager(self, name: str) -> ocp.CheckpointManager:
+        if name not in self._managers:
+            options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+            self._managers[name] = ocp.CheckpointManager(self.folder / name, options=options)
+        return self._managers[name]
+
+    def _write_manifest(self, tree: PyTree) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        manifest = {"format": FORMAT, "run": self.description, "arrays": _arrays(tree)}
+        partial = self.folder / "manifest.json.partial"
+        partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        partial.replace(self.folder / "manifest.json")
+
+    def _check_manifest(self, like: PyTree) -> None:
+        path = self.folder / "manifest.json"
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found = {"format": manifest["format"], **manifest["run"], **manifest["arrays"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged: {self._remedy()}") from error
+        expected = {"format": FORMAT, **self.description, **_arrays(like)}
+        differences = [
+            f"{key}: {found.get(key, 'absent')} there, {expected.get(key, 'absent')} here"
+            for key in sorted({*found, *expected})
+            if found.get(key) != expected.get(key)
+        ]
+        if differences:
+            raise CheckpointError(
+                f"the checkpoints in {self.folder} belong to another run ({'; '.join(differences)}): "
+                f"resume with its settings, or {self._remedy()}"
+            )
+
+    def _damaged(self, name: str, step: int) -> str:
+        return f"the checkpoint {self.folder / name / str(step)} is damaged: {self._remedy()}"
+
+    def _remedy(self) -> str:
+        return f"delete {self.folder} to start afresh, or choose another folder"
+
+
+def _arrays(tree: PyTree) -> dict[str, str]:
+    """Path of every array in a tree, with its dtype and shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _digest(tree: PyTree) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        digest.update(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,176 @@
+"""Which nodes train, which validate, which test."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32
+from numpy.typing import ArrayLike
+
+
+class Splits(NamedTuple):
+    """Node ids of the three parts of a data set, each sorted; no node is in two parts.
+
+    train: ids whose labels a model may learn from, [n_train].
+    validation: ids for early stopping and for choosing hyperparameters, [n_validation].
+    test: ids that are looked at once, at the end, [n_test].
+    """
+
+    train: Int32[np.ndarray, "n_train"]
+    validation: Int32[np.ndarray, "n_validation"]
+    test: Int32[np.ndarray, "n_test"]
+
+
+def random_split(
+    labels: ArrayLike,
+    *,
+    seed: int = 0,
+    per_class: int = 20,
+    validation: int = 500,
+    test: int = 1000,
+) -> Splits:
+    """Draw a split by the Planetoid protocol: so many nodes of each class, then two fixed numbers.
+
+    Nodes without a label (-1) are in no part.
+
+    Args:
+        labels: class id of each node, -1 where there is none, [N].
+        seed: the split is a function of the labels and the seed alone.
+        per_class: training nodes drawn from each class.
+        validation: validation nodes drawn from the rest.
+        test: test nodes drawn from what then remains.
+
+    Returns:
+        Three disjoint sorted arrays of node ids.
+
+    Raises:
+        ValueError: the labels are no class ids, or there are too few nodes.
+
+    >>> labels = [0, 1, 1, 0, 0, 1, -1, 0]
+    >>> splits = random_split(labels, per_class=2, validation=1, test=2)
+    >>> [len(part) for part in splits]
+    [4, 1, 2]
+
+    Yang, Cohen and Salakhutdinov, Revisiting semi-supervised learning with graph embeddings, 2016.
+    """
+    labels = _class_labels(labels)
+    _check_sizes(per_class=per_class, validation=validation, test=test)
+    train, rest = _take_per_class(labels, _shuffled(labels, seed), per_class, "per_class")
+    if validation + test > len(rest):
+        raise ValueError(
+            f"validation={validation} and test={test} ask for {validation + test} nodes, but only "
+            f"{len(rest)} labelled nodes remain beside training; lower validation or test"
+        )
+    return _sorted(train, rest[:validation], rest[validation : validation + test])
+
+
+def shchur_split(
+    labels: ArrayLike,
+    *,
+    seed: int = 0,
+    train_per_class: int = 20,
+    validation_per_class: int = 30,
+) -> Splits:
+    """Draw a split by the protocol of Shchur et al.: so many nodes of each class, the rest is test.
+
+    The protocol also asks for the largest connected component and for features as they are, which
+    `load(name, split="shchur", normalize_features=False)` gives. Nodes without a label (-1) are in
+    no part.
+
+    Args:
+        labels: class id of each node, -1 where there is none, [N].
+        seed: the split is a function of the labels and the seed alone.
+        train_per_class: training nodes drawn from each class.
+        validation_per_class: validation nodes drawn from each class.
+
+    Returns:
+        Three disjoint sorted arrays of node ids.
+
+    Raises:
+        ValueError: the labels are no class ids, or a class has too few nodes.
+
+    >>> shchur_split([0, 1, 1, 0, 0], train_per_class=1, validation_per_class=1).test.shape
+    (1,)
+
+    Shchur, Mumme, Bojchevski and Günnemann, Pitfalls of graph neural network evaluation, 2018.
+    """
+    labels = _class_labels(labels)
+    _check_sizes(train_per_class=train_per_class, validation_per_class=validation_per_class)
+    train, rest = _take_per_class(
+        labels, _shuffled(labels, seed), train_per_class, "train_per_class"
+    )
+    validation, test = _take_per_class(labels, rest, validation_per_class, "validation_per_class")
+    return _sorted(train, validation, test)
+
+
+def check_splits(splits: Splits, num_nodes: int) -> Splits:
+    """Return the parts as sorted int32 arrays; refuse ids that are no nodes and shared nodes."""
+    parts = {}
+    for name, ids in zip(Splits._fields, splits, strict=True):
+        ids = np.asarray(ids)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise ValueError(
+                f"splits: {name} must be a 1-D array of integer node ids, "
+                f"got {ids.dtype} of shape {ids.shape}"
+            )
+        outside = ids[(ids < 0) | (ids >= num_nodes)]
+        if outside.size:
+            raise ValueError(
+                f"splits: {name} contains {outside[0]}, which is no node; "
+                f"the graph has {num_nodes} nodes, counted from 0"
+            )
+        parts[name] = ids.astype(np.int32)
+    everything = np.concatenate(list(parts.values()))
+    ids, counts = np.unique(everything, return_counts=True)
+    if ids.size < everything.size:
+        raise ValueError(
+            f"splits: node {ids[counts > 1][0]} occurs more than once; "
+            "a node belongs to one of train, validation and test, once"
+        )
+    return _sorted(**parts)
+
+
+def _sorted(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Splits:
+    return Splits(*(np.sort(part).astype(np.int32) for part in (train, validation, test)))
+
+
+def _class_labels(labels: ArrayLike) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "labels must be a 1-D array of integer class ids to draw a split by class, "
+            f"got {labels.dtype} of shape {labels.shape}; give the split yourself"
+        )
+    if labels.size and labels.min() < -1:
+        raise ValueError(f"labels must be class ids or -1 for no label, got {labels.min()}")
+    if not np.any(labels >= 0):
+        raise ValueError("labels: no node has a label, so there is nothing to split")
+    return labels
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{name} must not be negative, got {size}")
+
+
+def _shuffled(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Labelled nodes in random order."""
+    if seed < 0:
+        raise ValueError(f"seed must be a non-negative integer, got {seed}")
+    return np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
+
+
+def _take_per_class(
+    labels: np.ndarray, order: np.ndarray, count: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split `order` into the first `count` nodes of each class and all others."""
+    chosen = np.zeros(len(order), bool)
+    for label in range(labels.max() + 1):
+        members = np.flatnonzero(labels[order] == label)
+        if len(members) < count:
+            raise ValueError(
+                f"{name}={count} nodes of each class are asked for, but class {label} has only "
+                f"{len(members)} labelled nodes to draw from; lower {name}"
+            )
+        chosen[members[:count]] = True
+    return order[chosen], order[~chosen]

@@ -1,0 +1,277 @@
+"""What a layer is made of: heads with their parameters, dropout, the output, and the common call.
+
+Layers share these by composition: a layer owns a `Dropout`, a `HeadOutput` and its own parameters, and
+its method `mechanism` says which score it uses and what that reads. `convolve` and `attention_of` do the
+rest, the same for all.
+"""
+
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.experimental.sparse import BCOO
+from jax.nn.initializers import Initializer
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Key, PyTree
+from jraph import GraphsTuple
+
+from gatjax.attention import (
+    RowFunction,
+    attention_logits,
+    attention_weights,
+    combine_heads,
+    graph_attention,
+)
+from gatjax.projection import Features, drop_entries, keep_mask, project, promote
+
+Combine = Literal["concat", "mean"]
+Mask = Bool[ArrayLike, "E"] | None
+
+glorot_uniform = nnx.initializers.glorot_uniform()
+zeros = nnx.initializers.zeros_init()
+
+
+class DropoutRates(NamedTuple):
+    """Where a layer drops, each rate in [0, 1).
+
+    Attributes:
+      inputs: entries of the node features, before they are projected.
+      projected: entries of the values, after the logits have been computed from them.
+      attention: attention weights, per edge and head.
+
+    The original GAT uses 0.6 in all three places; its paper names the first and the last.
+    """
+
+    inputs: float = 0.0
+    projected: float = 0.0
+    attention: float = 0.0
+
+
+class Keys(NamedTuple):
+    """One random key per place that drops, None where nothing is dropped."""
+
+    inputs: Key[Array, ""] | None = None
+    projected: Key[Array, ""] | None = None
+    attention: Key[Array, ""] | None = None
+
+
+class Dropout(nnx.Module):
+    """The dropout of a layer: its rates, its source of keys, and whether it is switched off."""
+
+    def __init__(self, rates: float | DropoutRates, *, rngs: nnx.Rngs):
+        self.rates = rates if isinstance(rates, DropoutRates) else DropoutRates(attention=rates)
+        for name, rate in self.rates._asdict().items():
+            if not 0 <= rate < 1:
+                raise ValueError(f"dropout rate of {name} must lie in [0, 1), got {rate}")
+        self.deterministic = False
+        self.rngs = rngs.dropout.fork() if any(self.rates) else None
+
+    def keys(self, deterministic: bool | None, rngs: nnx.Rngs | None) -> Keys:
+        """Fresh keys for one call; none where dropout is off."""
+        deterministic = self.deterministic if deterministic is None else deterministic
+        if deterministic or not any(self.rates):
+            return Keys()
+        stream = self.rngs if rngs is None else rngs.dropout
+        return Keys(*(None if stream is None or rate == 0 else stream() for rate in self.rates))
+
+    def inputs(self, graph: GraphsTuple, keys: Keys) -> Features:
+        """The node features [N, F], dense or sparse."""
+        return drop_entries(node_features(graph), keys.inputs, self.rates.inputs)
+
+    def projected(self, z: Float[Array, "N H C"], keys: Keys) -> Float[Array, "N H C"]:
+        return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected))
+
+    def attention_keep(self, keys: Keys, shape: tuple[int, int]) -> Float[Array, "E H"] | None:
+        """The factor on the attention weights, drawn once per edge and head."""
+        return (
+            None
+            if keys.attention is None
+            else keep_mask(keys.attention, self.rates.attention, shape)
+        )
+
+
+def node_features(graph: GraphsTuple) -> Features:
+    """The graph's node features, if it has one array of them."""
+    if not isinstance(graph.nodes, Features):
+        raise ValueError(
+            f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"
+        )
+    return graph.nodes
+
+
+def edge_features(graph: GraphsTuple) -> Features:
+    """The graph's edge features; layers call it once they know that there are some."""
+    if not isinstance(graph.edges, Features):
+        raise ValueError(
+            f"a layer needs graph.edges [E, F], one array, got {type(graph.edges).__name__}"
+        )
+    return graph.edges
+
+
+class Heads(NamedTuple):
+    """How a layer makes its parameters: H heads of C features, one initialiser, dtypes and keys.
+
+    The initialiser is called once per head with the shape of that head's parameter, (F, C) for a kernel
+    and (C, 1) for an attention vector, so that fans do not depend on the number of heads.
+    """
+
+    num_heads: int
+    features: int
+    kernel_init: Initializer
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+    rngs: nnx.Rngs
+
+    def kernel(self, in_features: int) -> nnx.Param:
+        return nnx.Param(jnp.moveaxis(self._per_head((in_features, self.features)), 0, 1))
+
+    def vector(self) -> nnx.Param:
+        return nnx.Param(self._per_head((self.features, 1))[:, :, 0])
+
+    def zeros(self, *shape: int) -> nnx.Param:
+        return nnx.Param(jnp.zeros(shape, self.param_dtype))
+
+    def _per_head(self, shape: tuple[int, int]) -> Float[Array, "H rows columns"]:
+        keys = jax.random.split(self.rngs.params(), self.num_heads)
+        return jnp.stack([self.kernel_init(key, shape, self.param_dtype) for key in keys])
+
+
+def make_heads(out_features: int, num_heads: int, combine: Combine, *settings: Any) -> Heads:
+    if combine not in ("concat", "mean"):
+        raise ValueError(f'combine must be "concat" or "mean", got {combine!r}')
+    if num_heads < 1:
+        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
+    if combine == "concat" and out_features % num_heads:
+        raise ValueError(
+            f"out_features={out_features} cannot be split over num_heads={num_heads}: with combine="
+            '"concat" it is the width of all heads together (use a multiple, or combine="mean")'
+        )
+    return Heads(
+        num_heads, out_features // num_heads if combine == "concat" else out_features, *settings
+    )
+
+
+class HeadProjection(nnx.Module):
+    """A bias-free linear map to H heads of C features, `z = x W`, of dense or sparse features."""
+
+    def __init__(self, in_features: int, heads: Heads):
+        self.kernel = heads.kernel(in_features)
+        self.dtype = heads.dtype
+
+    def __call__(self, rows: Features) -> Float[Array, "N H C"]:
+        in_features = self.kernel.shape[0]
+        if rows.ndim != 2 or rows.shape[1] != in_features:
+            raise ValueError(
+                f"expected features of shape [N, {in_features}], got {list(rows.shape)}"
+            )
+        return project(*promote(self.dtype, rows, self.kernel[...]))
+
+
+class HeadOutput(nnx.Module):
+    """What follows the weighted sum: heads are combined, residual and bias are added.
+
+    ```
+    h'_i = combine_h(x_ih) + W_res h_i + b
+    ```
+
+    W_res is the identity, without parameters, where the widths agree.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        heads: Heads,
+        *,
+        combine: Combine,
+        residual: bool,
+        use_bias: bool,
+    ):
+        self.combine = combine
+        self.residual = residual
+        one_head = heads._replace(num_heads=1, features=out_features)
+        widens = residual and in_features != out_features
+        self.projection = HeadProjection(in_features, one_head) if widens else None
+        self.bias = heads.zeros(out_features) if use_bias else None
+
+    def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:
+        out = combine_heads(x, self.combine)
+        if self.residual:
+            skipped = nodes if self.projection is None else self.projection(nodes)[:, 0, :]
+            out += jnp.asarray(
+                skipped.todense() if isinstance(skipped, BCOO) else skipped, out.dtype
+            )
+        return out if self.bias is None else out + self.bias[...].astype(out.dtype)[None, :]
+
+
+class Mechanism(NamedTuple):
+    """What tells one layer from another: the first arguments of `graph_attention`, and a gate.
+
+    The gate [N, H], where there is one, multiplies what each receiver's heads have summed up.
+    """
+
+    score: RowFunction
+    value: RowFunction
+    weights: PyTree
+    receiver_rows: PyTree
+    sender_rows: PyTree
+    edge_rows: PyTree
+    gate: Float[Array, "N H"] | None = None
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """What `convolve` asks of a layer."""
+
+    num_heads: int
+    edge_features: int | None
+    dropout: Dropout
+    output: HeadOutput
+
+    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism: ...
+
+
+def convolve(
+    layer: Layer,
+    graph: GraphsTuple,
+    edge_mask: Mask,
+    deterministic: bool | None,
+    rngs: nnx.Rngs | None,
+) -> GraphsTuple:
+    _check_edge_features(layer, graph)
+    keys = layer.dropout.keys(deterministic, rngs)
+    keep = layer.dropout.attention_keep(keys, (_num_edges(graph), layer.num_heads))
+    *mechanism, gate = layer.mechanism(graph, edge_mask, keys)
+    x = graph_attention(graph, *mechanism, edge_mask=edge_mask, multiplier=keep)
+    x = x if gate is None else x * gate[:, :, None]
+    return graph._replace(nodes=layer.output(x, node_features(graph)))
+
+
+def attention_of(layer: Layer, graph: GraphsTuple, edge_mask: Mask) -> Float[Array, "E H"]:
+    _check_edge_features(layer, graph)
+    score, _, *rows, _ = layer.mechanism(graph, edge_mask, Keys())
+    return attention_weights(graph, attention_logits(graph, score, *rows), edge_mask)
+
+
+def _num_edges(graph: GraphsTuple) -> int:
+    return jnp.asarray(graph.senders).shape[0]
+
+
+def _check_edge_features(layer: Layer, graph: GraphsTuple) -> None:
+    if layer.edge_features is None and graph.edges is not None:
+        raise ValueError(
+            "the graph has edge features, but the layer was built without: pass edge_features=... to the "
+            "layer, or drop them with graph._replace(edges=None)"
+        )
+    if layer.edge_features is not None and graph.edges is None:
+        raise ValueError(
+            f"the layer was built with edge_features={layer.edge_features}, but the graph has none (edges=None)"
+        )
+    if layer.edge_features is not None and edge_features(graph).shape[1:] != (layer.edge_features,):
+        shape = list(edge_features(graph).shape)
+        raise ValueError(f"expected edges of shape [E, {layer.edge_features}], got {shape}")
+
+
+def sender_value(weights, r, s, e):
+    return s["value"]

@@ -1,0 +1,188 @@
+"""Reductions over edges grouped by node.
+
+Every function takes rows with leading axis E, the group of each row (`segment_ids`) and the number of
+groups (`num_segments`, static). A row counts only if its id lies in `[0, num_segments)` and its `mask`
+entry is true; a row that does not count contributes nothing, whatever it holds, not even to a gradient.
+A group without rows reduces to 0. Sums are accumulated in float32 at least and returned in the dtype of
+the data.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+
+def _over_rows(per_row: Shaped[Array, "E"], like: Shaped[Array, "E ..."]) -> Shaped[Array, "..."]:
+    """Append unit axes, so that one entry per row broadcasts against `like`."""
+    return per_row.reshape(per_row.shape + (1,) * (like.ndim - 1))
+
+
+def _counted(
+    segment_ids: Int[Array, "E"], num_segments: int, mask: Bool[Array, "E"] | None
+) -> Bool[Array, "E"]:
+    in_range = (segment_ids >= 0) & (segment_ids < num_segments)
+    return in_range if mask is None else in_range & mask
+
+
+def _sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _take(per_group: Float[Array, "S ..."], segment_ids: Int[Array, "E"]) -> Float[Array, "E ..."]:
+    """The group's entry for every row; rows without a group read some group and must be masked."""
+    return per_group.at[segment_ids].get(mode="clip", wrap_negative_indices=False)
+
+
+def segment_sum(
+    data: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+) -> Float[Array, "S *rest"]:
+    """Sum of each group's rows.
+
+    ```
+    out_i = Σ_{e : id_e = i} data_e
+    ```
+
+    Args:
+      data: rows to add, `[E, ...]`.
+      segment_ids: group of each row, `[E]`.
+      num_segments: number S of groups.
+      mask: rows that count, `[E]`; all by default.
+
+    Returns:
+      `[S, ...]` in the dtype of `data`; 0 for an empty group.
+
+    >>> import jax.numpy as jnp
+    >>> segment_sum(jnp.array([1.0, 2.0, 4.0]), jnp.array([0, 2, 2]), 3).tolist()
+    [1.0, 0.0, 6.0]
+    """
+    counted = _counted(segment_ids, num_segments, mask)
+    rows = jnp.where(_over_rows(counted, data), data, 0).astype(_sum_dtype(data.dtype))
+    ids = jnp.where(counted, segment_ids, num_segments)
+    return jax.ops.segment_sum(rows, ids, num_segments).astype(data.dtype)
+
+
+def segment_mean(
+    data: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+) -> Float[Array, "S *rest"]:
+    """Mean of each group's rows; arguments as in `segment_sum`.
+
+    >>> import jax.numpy as jnp
+    >>> segment_mean(jnp.array([1.0, 2.0, 4.0]), jnp.array([0, 2, 2]), 3).tolist()
+    [1.0, 0.0, 3.0]
+    """
+    dtype = _sum_dtype(data.dtype)
+    counted = _counted(segment_ids, num_segments, mask)
+    total = segment_sum(data.astype(dtype), segment_ids, num_segments, mask=mask)
+    count = segment_sum(counted.astype(dtype), segment_ids, num_segments)
+    return (total / _over_rows(jnp.maximum(count, 1), total)).astype(data.dtype)
+
+
+def segment_max(
+    data: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+) -> Float[Array, "S *rest"]:
+    """Largest entry of each group's rows, and 0 (not -inf) where there is none; arguments as in `segment_sum`.
+
+    >>> import jax.numpy as jnp
+    >>> segment_max(jnp.array([-1.0, 2.0, 4.0]), jnp.array([0, 2, 2]), 3).tolist()
+    [-1.0, 0.0, 4.0]
+    """
+    counted = _counted(segment_ids, num_segments, mask)
+    ids = jnp.where(counted, segment_ids, num_segments)
+    occupied = jax.ops.segment_max(counted.astype(jnp.int32), ids, num_segments) > 0
+    rows = jnp.where(_over_rows(counted, data), data, 0)
+    largest = jax.ops.segment_max(rows, ids, num_segments)
+    return jnp.where(_over_rows(occupied, largest), largest, 0)
+
+
+def segment_softmax(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+    temperature: float | Float[Array, ""] = 1.0,
+) -> Float[Array, "E *rest"]:
+    """Softmax within each group.
+
+    ```
+    out_e = exp(logit_e / T) / Σ_{f : id_f = id_e} exp(logit_f / T)
+    ```
+
+    T is the temperature: towards 0 the softmax becomes `segment_hardmax`, towards infinity uniform. The
+    largest logit of the group is subtracted first, so logits of ±1e30 are fine.
+
+    Args:
+      logits: `[E, ...]`; axes after the first are independent (heads).
+      segment_ids: group of each row, `[E]`.
+      num_segments: number S of groups.
+      mask: rows that count, `[E]`; all by default.
+      temperature: positive.
+
+    Returns:
+      Weights `[E, ...]` in the dtype of `logits`; they sum to 1 over each group, and are 0 on rows that do not count.
+
+    Raises:
+      ValueError: `temperature` is not positive.
+
+    >>> import jax.numpy as jnp
+    >>> print(jnp.round(100 * segment_softmax(jnp.array([2.0, 0.5, 1.0]), jnp.array([0, 0, 0]), 1)))
+    [63. 14. 23.]
+    """
+    _check_temperature(temperature)
+    counted = _over_rows(_counted(segment_ids, num_segments, mask), logits)
+    z = jnp.where(counted, logits, 0).astype(_sum_dtype(logits.dtype)) / temperature
+    largest = jax.lax.stop_gradient(segment_max(z, segment_ids, num_segments, mask=mask))
+    shift = _take(jnp.where(jnp.isfinite(largest), largest, 0), segment_ids)
+    unnormalised = jnp.where(counted, jnp.exp(jnp.where(counted, z - shift, 0)), 0)
+    total = segment_sum(unnormalised, segment_ids, num_segments)
+    total = _take(jnp.where(total == 0, 1, total), segment_ids)
+    return (unnormalised / total).astype(logits.dtype)
+
+
+def segment_hardmax(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+) -> Float[Array, "E *rest"]:
+    """One-hot of the largest logit in each group; ties go to the lowest row index.
+
+    The limit of `segment_softmax` at temperature 0. Its gradient is 0 everywhere. Arguments as in `segment_softmax`.
+
+    >>> import jax.numpy as jnp
+    >>> segment_hardmax(jnp.array([1.0, 3.0, 3.0, 0.0]), jnp.array([0, 0, 0, 1]), 2).tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    num_rows = logits.shape[0]
+    counted = _over_rows(_counted(segment_ids, num_segments, mask), logits)
+    largest = segment_max(logits, segment_ids, num_segments, mask=mask)
+    is_largest = counted & (logits == _take(largest, segment_ids))
+    row = _over_rows(jnp.arange(num_rows, dtype=jnp.int32), logits)
+    candidate = jnp.where(is_largest, row, num_rows)
+    ids = jnp.where(_counted(segment_ids, num_segments, mask), segment_ids, num_segments)
+    first = jax.ops.segment_min(candidate, ids, num_segments)
+    chosen = is_largest & (row == first.at[segment_ids].get(mode="clip"))
+    return chosen.astype(logits.dtype)
+
+
+def _check_temperature(temperature: float | Array) -> None:
+    if isinstance(temperature, Tracer):
+        return
+    if not temperature > 0:
+        raise ValueError(
+            f"temperature must be positive, got {temperature}; its limit 0 is segment_hardmax"
+        )

@@ -1,0 +1,335 @@
+"""Training: losses, early stopping, and many seeds at full speed. It knows no model and sees no test label.
+
+`train` takes three pure functions and arrays:
+
+```
+initialise(key)                       -> parameters
+loss(parameters, key, data, labels)   -> scalar                    of one training step, dropout on
+validate(parameters, data, labels)    -> Metrics(loss, accuracy)   dropout off
+```
+
+and runs one training per seed. `data` is what all seeds share, such as the graph; `labels` are those of
+one seed, for training and validation. A seed's whole state is one pytree, `TrainState`; a dispatch advances one
+seed by several epochs inside one compiled program. Seeds are spread over the devices, and a device that
+finishes a seed takes the next one, so nothing waits for the slowest.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
+from tqdm import tqdm
+
+from gatjax.checkpoint import Checkpoints
+
+
+class Metrics(NamedTuple):
+    """Loss and accuracy on one set of nodes."""
+
+    loss: Float[Array, "*seeds"]
+    accuracy: Float[Array, "*seeds"]
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "N classes"], nodes: Int[ArrayLike, "n"], labels: Int[ArrayLike, "n"]
+) -> Metrics:
+    """Mean cross-entropy and accuracy over the given nodes.
+
+    ```
+    L = -1/n Σ_i log softmax(logits_i)[label_i]
+    ```
+
+    >>> metrics = softmax_cross_entropy(jnp.array([[0.0, 9.0], [9.0, 0.0]]), jnp.array([0]), jnp.array([1]))
+    >>> float(metrics.accuracy)
+    1.0
+    """
+    chosen = logits.at[jnp.asarray(nodes)].get(mode="promise_in_bounds").astype(jnp.float32)
+    labels = jnp.asarray(labels)
+    loss = optax.softmax_cross_entropy_with_integer_labels(chosen, labels).mean()
+    return Metrics(loss, (chosen.argmax(-1) == labels).mean(dtype=jnp.float32))
+
+
+class Labels(NamedTuple):
+    """The labelled nodes that training may see: those it fits, and those that tell when to stop."""
+
+    train_nodes: Int[ArrayLike, "n"]
+    train_labels: Int[ArrayLike, "n"]
+    validation_nodes: Int[ArrayLike, "m"]
+    validation_labels: Int[ArrayLike, "m"]
+
+
+class Progress(NamedTuple):
+    """What early stopping remembers: the best loss and accuracy so far, and epochs without progress."""
+
+    loss: Float[Array, ""]
+    accuracy: Float[Array, ""]
+    waited: Int[Array, ""]
+
+
+Rule = Callable[[Progress, Metrics], tuple[Bool[Array, ""], Bool[Array, ""]]]
+
+
+def both_metrics(best: Progress, now: Metrics) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """The rule of the original GAT: either metric resets patience, both at once save the parameters."""
+    accuracy, loss = now.accuracy >= best.accuracy, now.loss <= best.loss
+    return accuracy & loss, accuracy | loss
+
+
+def lowest_loss(best: Progress, now: Metrics) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """The rule of Shchur et al. (2018): a lower validation loss saves and resets."""
+    better = now.loss < best.loss
+    return better, better
+
+
+def either_metric(best: Progress, now: Metrics) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Either metric saves and resets."""
+    better = (now.accuracy >= best.accuracy) | (now.loss <= best.loss)
+    return better, better
+
+
+RULES: dict[str, Rule] = {"both": both_metrics, "loss": lowest_loss, "either": either_metric}
+
+
+class TrainState(NamedTuple):
+    """All that one seed's training is: the next epoch depends on this and the data alone."""
+
+    parameters: PyTree
+    optimizer: PyTree
+    key: Key[Array, ""]
+    epoch: Int[Array, ""]
+    progress: Progress
+    best_parameters: PyTree
+    best_epoch: Int[Array, ""]
+    stopped: Bool[Array, ""]
+
+
+class History(NamedTuple):
+    """One entry per epoch."""
+
+    train_loss: Float[Array | np.ndarray, "epochs"]
+    validation_loss: Float[Array | np.ndarray, "epochs"]
+    validation_accuracy: Float[Array | np.ndarray, "epochs"]
+
+
+class Training(NamedTuple):
+    """What to train and for how long; hashable, so that equal trainings compile once."""
+
+    initialise: Callable[[Key[Array, ""]], PyTree]
+    loss: Callable[[PyTree, Key[Array, ""], PyTree, PyTree], Float[Array, ""]]
+    validate: Callable[[PyTree, PyTree, PyTree], Metrics]
+    optimizer: optax.GradientTransformation
+    rule: Rule = both_metrics
+    patience: int = 100
+    max_epochs: int = 100_000
+    epochs_per_dispatch: int = 25
+
+
+class Trained(NamedTuple):
+    """The outcome of one seed; `parameters` are those that the stopping rule saved."""
+
+    seed: int
+    parameters: PyTree
+    best_epoch: int
+    epochs: int
+    history: History
+
+
+def start(training: Training, seed: int) -> TrainState:
+    """The state before the first epoch of a seed."""
+    for_parameters, for_training = jax.random.split(jax.random.key(seed))
+    parameters = training.initialise(for_parameters)
+    worst = Progress(jnp.float32(jnp.inf), jnp.float32(-jnp.inf), jnp.int32(0))
+    return TrainState(
+        parameters=parameters,
+        optimizer=training.optimizer.init(parameters),
+        key=for_training,
+        epoch=jnp.int32(0),
+        progress=worst,
+        best_parameters=jax.tree.map(jnp.array, parameters),
+        best_epoch=jnp.int32(0),
+        stopped=jnp.bool_(False),
+    )
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def advance(
+    training: Training, state: TrainState, data: PyTree, labels: PyTree
+) -> tuple[TrainState, History]:
+    """Run `epochs_per_dispatch` epochs in one compiled program; a seed that stops stands still.
+
+    Args:
+      training: what to train.
+      state: where the seed stands.
+      data: handed to `loss` and `validate`; an argument, so that XLA does not fold it in as a constant.
+      labels: likewise.
+
+    Returns:
+      The state after, and the history of these epochs, NaN after the stop.
+    """
+
+    def epoch(state: TrainState, _: None) -> tuple[TrainState, History]:
+        return jax.lax.cond(
+            state.stopped, _stand_still, partial(_run_epoch, training, data, labels), state
+        )
+
+    return jax.lax.scan(epoch, state, length=training.epochs_per_dispatch)
+
+
+def _run_epoch(
+    training: Training, data: PyTree, labels: PyTree, state: TrainState
+) -> tuple[TrainState, History]:
+    key = jax.random.fold_in(state.key, state.epoch)
+    loss, gradient = jax.value_and_grad(training.loss)(state.parameters, key, data, labels)
+    updates, optimizer = training.optimizer.update(gradient, state.optimizer, state.parameters)
+    parameters = optax.apply_updates(state.parameters, updates)
+    now = training.validate(parameters, data, labels)
+
+    best = state.progress
+    save, reset = training.rule(best, now)
+    waited = jnp.where(reset, 0, best.waited + 1)
+    epoch = state.epoch + 1
+    state = TrainState(
+        parameters=parameters,
+        optimizer=optimizer,
+        key=state.key,
+        epoch=epoch,
+        progress=Progress(
+            jnp.minimum(best.loss, now.loss), jnp.maximum(best.accuracy, now.accuracy), waited
+        ),
+        best_parameters=jax.tree.map(
+            lambda new, old: jnp.where(save, new, old), parameters, state.best_parameters
+        ),
+        best_epoch=jnp.where(save, epoch, state.best_epoch),
+        stopped=(waited >= training.patience) | (epoch >= training.max_epochs),
+    )
+    return state, History(loss, now.loss, now.accuracy)
+
+
+def _stand_still(state: TrainState) -> tuple[TrainState, History]:
+    nan = jnp.float32(jnp.nan)
+    return state, History(nan, nan, nan)
+
+
+class _Worker:
+    """A device and the seed that it works on."""
+
+    def __init__(
+        self, training: Training, device: jax.Device, data: PyTree, checkpoints: Checkpoints | None
+    ):
+        self.training = training
+        self.device = device
+        self.data = jax.device_put(data, device)
+        self.checkpoints = checkpoints
+
+    def begin(self, seed: int, labels: PyTree) -> None:
+        self.seed = seed
+        self.labels = jax.device_put(labels, self.device)
+        state, self.past = start(self.training, seed), []
+        saved = None if self.checkpoints is None else self.checkpoints.restore(self._name, state)
+        if saved is not None:
+            state, notes = saved
+            self.past = [History(*(np.array(notes[name], np.float32) for name in History._fields))]
+        self._dispatch(jax.device_put(state, self.device))
+
+    def is_ready(self) -> bool:
+        return self.latest.train_loss.is_ready()
+
+    def collect(self) -> History:
+        """The history of the dispatch that is ready; the next one starts, unless the seed has stopped."""
+        latest = History(*(np.asarray(column) for column in self.latest))
+        latest = History(*(column[~np.isnan(latest.train_loss)] for column in latest))
+        self.past.append(latest)
+        self.stopped = bool(self.state.stopped)
+        if self.checkpoints is not None and self._must_save(latest):
+            notes = {name: column.tolist() for name, column in self._history()._asdict().items()}
+            self.checkpoints.save(self._name, int(self.state.epoch), self.state, notes)
+        if not self.stopped:
+            self._dispatch(self.state)
+        return latest
+
+    def _must_save(self, latest: History) -> bool:
+        """Now and then, and at the stop; but not a seed that was found stopped, and stood still."""
+        due = self.checkpoints is not None and self.checkpoints.is_due(self._name)
+        return len(latest.train_loss) > 0 and (self.stopped or due)
+
+    def outcome(self) -> Trained:
+        return Trained(
+            seed=self.seed,
+            parameters=jax.tree.map(np.asarray, self.state.best_parameters),
+            best_epoch=int(self.state.best_epoch),
+            epochs=int(self.state.epoch),
+            history=self._history(),
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"seed_{self.seed}"
+
+    def _history(self) -> History:
+        return History(*map(np.concatenate, zip(*self.past, strict=True)))
+
+    def _dispatch(self, state: TrainState) -> None:
+        self.state, self.latest = advance(self.training, state, self.data, self.labels)
+
+
+def train(
+    training: Training,
+    seeds: Sequence[int],
+    data: PyTree,
+    labels: Callable[[int], PyTree],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    checkpoints: Checkpoints | None = None,
+    progress: bool = True,
+) -> Iterator[Trained]:
+    """Train every seed to its own stop, each device busy with one seed at a time.
+
+    Args:
+      training: what to train.
+      seeds: one training each.
+      data: handed to `loss` and `validate`, the same for all seeds.
+      labels: `labels(seed)` is handed to `loss` and `validate`; one shape for all seeds.
+      devices: where to train; all devices of the default backend by default.
+      checkpoints: where each seed is saved from time to time and when it stops; a seed found there goes
+        on from there, to the same end, bit for bit, as without the interruption.
+      progress: show a bar with loss and accuracy.
+
+    Yields:
+      Each seed's outcome, in the order in which they finish.
+    """
+    waiting = list(seeds)
+    devices = jax.local_devices() if devices is None else devices
+    with tqdm(total=len(waiting), unit="seed", disable=not progress) as bar:
+        busy = [_Worker(training, device, data, checkpoints) for device in devices[: len(waiting)]]
+        for worker in busy:
+            worker.begin(seed := waiting.pop(0), labels(seed))
+        epochs = 0
+        while busy:
+            ready = [worker for worker in busy if worker.is_ready()]
+            if not ready:
+                time.sleep(0.002)
+            for worker in ready:
+                latest = worker.collect()
+                epochs += len(latest.train_loss)
+                bar.set_postfix({"epochs": epochs} | _last(latest))
+                if worker.stopped:
+                    outcome = worker.outcome()
+                    if waiting:
+                        worker.begin(seed := waiting.pop(0), labels(seed))
+                    else:
+                        busy.remove(worker)
+                    bar.update()
+                    yield outcome
+
+
+def _last(latest: History) -> dict[str, str]:
+    names = "loss", "val_loss", "val_acc"
+    return {
+        name: f"{column[-1]:.3f}" for name, column in zip(names, latest, strict=True) if len(column)
+    }

@@ -1,0 +1,261 @@
+"""The layers under test, one row each, the graph they run on, and the formulas of the papers in plain loops.
+
+A new layer is one row of `CASES`: every property in `test_layers.py` then holds for it too. A reference is
+optional; it is written from the equations, in NumPy, and shares no code with the package.
+"""
+
+# A layer is whatever the table holds, so its parameters are unknown to the type checker.
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jraph import GraphsTuple
+
+from gatjax.graph import build_graph
+from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv
+
+NODES, EDGES, IN, OUT, HEADS, EDGE_WIDTH = 11, 29, 5, 21, 3, 2
+ISOLATED = NODES - 1
+
+
+class Keep(NamedTuple):
+    """Dropout factors of the three places; 1 where nothing is dropped."""
+
+    inputs: Any = 1.0
+    projected: Any = 1.0
+    attention: Any = 1.0
+
+
+NOTHING_DROPPED = Keep()
+
+
+def attend(graph, shape, logit, value, keep):
+    """Weights [E, H] and sums [N, H, C], one edge at a time."""
+    num_heads, features = shape
+    num_nodes, num_edges = len(graph.nodes), len(graph.senders)
+    kept = np.broadcast_to(keep.attention, (num_edges, num_heads))
+    alpha, x = np.zeros((num_edges, num_heads)), np.zeros((num_nodes, num_heads, features))
+    for i in range(num_nodes):
+        incoming = [k for k in range(num_edges) if graph.receivers[k] == i]
+        for h in range(num_heads):
+            scores = {k: np.exp(logit(i, graph.senders[k], k, h)) for k in incoming}
+            for k in incoming:
+                alpha[k, h] = scores[k] / sum(scores.values())
+                x[i, h] += alpha[k, h] * kept[k, h] * value(graph.senders[k], k, h)
+    return x, alpha
+
+
+def finish(layer, x, nodes):
+    """Heads to one row, residual, bias."""
+    output = layer.output
+    y = np.concatenate(list(x.transpose(1, 0, 2)), axis=1)
+    if output.combine == "mean":
+        y = sum(x[:, h] for h in range(x.shape[1])) / x.shape[1]
+    if output.residual:
+        y = y + (nodes if output.projection is None else nodes @ array(output.projection)[:, 0])
+    return y if output.bias is None else y + np.asarray(output.bias[...])
+
+
+def array(module):
+    return np.asarray(getattr(module, "kernel", module)[...])
+
+
+def leaky_relu(x, slope):
+    return np.where(x > 0, x, slope * x)
+
+
+def gat(layer, graph, keep=NOTHING_DROPPED):
+    """a split in its two halves: the first acts on the receiver, the second on the sender."""
+    z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
+    first, second = array(layer.receiver_vector), array(layer.sender_vector)
+    num_heads = len(first)
+    bias = np.zeros(num_heads) if layer.score_bias is None else array(layer.score_bias)
+    edge_term = np.zeros((len(graph.senders), num_heads))
+    if layer.edge_features is not None:
+        projected = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_projection))
+        edge_term = (projected * array(layer.edge_vector)).sum(-1)
+
+    def logit(i, j, k, h):
+        both = np.concatenate([z[i, h], z[j, h]]) @ np.concatenate([first[h], second[h]])
+        return leaky_relu(both + edge_term[k, h] + bias[h], layer.negative_slope)
+
+    dropped = z * keep.projected
+    x, alpha = attend(graph, first.shape, logit, lambda j, k, h: dropped[j, h], keep)
+    return finish(layer, x, graph.nodes), alpha
+
+
+def gatv2(layer, graph, keep=NOTHING_DROPPED):
+    nodes = graph.nodes * keep.inputs
+    sending = np.einsum("nf,fhc->nhc", nodes, array(layer.sender_projection))
+    receiving = sending
+    if layer.receiver_projection is not None:
+        receiving = np.einsum("nf,fhc->nhc", nodes, array(layer.receiver_projection))
+    vector = array(layer.vector)
+    bias = np.zeros_like(vector) if layer.score_bias is None else array(layer.score_bias)
+
+    def logit(i, j, k, h):
+        total = receiving[i, h] + sending[j, h] + bias[h]
+        if layer.edge_features is not None:
+            total = total + graph.edges[k] @ array(layer.edge_kernel)[:, h]
+        return vector[h] @ leaky_relu(total, layer.negative_slope)
+
+    dropped = sending * keep.projected
+    x, alpha = attend(graph, vector.shape, logit, lambda j, k, h: dropped[j, h], keep)
+    return finish(layer, x, graph.nodes), alpha
+
+
+def dot_product(layer, graph, keep=NOTHING_DROPPED):
+    nodes = graph.nodes * keep.inputs
+    query, key, value = (
+        np.einsum("nf,fhc->nhc", nodes, array(part))
+        for part in (layer.query, layer.key, layer.value)
+    )
+    if layer.query_bias is not None:
+        query = query + array(layer.query_bias)[None]
+    dropped = value * keep.projected
+    edge = np.zeros((len(graph.senders), *query.shape[1:]))
+    if layer.edge_features is not None:
+        edge = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_kernel))
+
+    def logit(i, j, k, h):
+        return query[i, h] @ (key[j, h] + edge[k, h]) / np.sqrt(query.shape[2])
+
+    sent = lambda j, k, h: dropped[j, h] + edge[k, h]
+    x, alpha = attend(graph, query.shape[1:], logit, sent, keep)
+    return finish(layer, x, graph.nodes), alpha
+
+
+def mean(layer, graph, keep=NOTHING_DROPPED):
+    z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
+    dropped = z * keep.projected
+    x, alpha = attend(
+        graph, z.shape[1:], lambda i, j, k, h: 0.0, lambda j, k, h: dropped[j, h], keep
+    )
+    return finish(layer, x, graph.nodes), alpha
+
+
+def gcn(layer, graph, keep=NOTHING_DROPPED):
+    z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
+    z = z * keep.projected
+    degree = [max(1, np.sum(np.asarray(graph.receivers) == i)) for i in range(len(z))]
+    kept = np.broadcast_to(keep.attention, (len(graph.senders), 1))
+    x, alpha = np.zeros_like(z), np.zeros((len(graph.senders), 1))
+    for k, (j, i) in enumerate(zip(graph.senders, graph.receivers, strict=True)):
+        alpha[k] = 1 / np.sqrt(degree[i] * degree[j])
+        x[i] += alpha[k] * kept[k] * z[j]
+    return finish(layer, x, graph.nodes), alpha
+
+
+class Case(NamedTuple):
+    """A layer and its settings; widths, keys and dropout are given when it is built.
+
+    Attributes:
+      reference: `reference(layer, graph, keep) -> ([N, out], [E, H])` in float64 NumPy.
+      sums_to_one: whether the attention over each receiver's edges does.
+      linear: whether the output is linear in the node features.
+    """
+
+    name: str
+    layer: Callable[..., nnx.Module]
+    options: dict[str, Any]
+    reference: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
+    sums_to_one: bool = True
+    linear: bool = False
+
+
+_heads = {"num_heads": HEADS}
+_edges = {**_heads, "edge_features": EDGE_WIDTH}
+_mean = {"combine": "mean"}
+
+CASES = [
+    Case("GATConv", GATConv, {**_heads, "use_score_bias": True}, gat),
+    Case("GATConv-edges", GATConv, {**_edges, "residual": True, "negative_slope": 0.3}, gat),
+    Case("GATv2Conv", GATv2Conv, _heads, gatv2),
+    Case("GATv2Conv-shared", GATv2Conv, {**_heads, "share_weights": True}, gatv2),
+    Case("GATv2Conv-edges", GATv2Conv, {**_edges, **_mean, "residual": True}, gatv2),
+    Case("DotProductConv", DotProductConv, _heads, dot_product),
+    Case("DotProductConv-edges", DotProductConv, {**_edges, **_mean}, dot_product),
+    Case("MeanConv", MeanConv, {**_heads, "residual": True}, mean, linear=True),
+    Case("GCNConv", GCNConv, {}, gcn, sums_to_one=False, linear=True),
+]
+ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
+
+all_layers = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+one_of_each = pytest.mark.parametrize("case", ONE_EACH, ids=lambda case: case.name)
+
+
+def build(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):
+    """The layer, with its zero-initialised parameters drawn at random, so that a lost bias shows."""
+    layer = case.layer(
+        in_features, out_features, **{**case.options, **options}, rngs=nnx.Rngs(seed)
+    )
+    rng = np.random.default_rng(seed)
+    fill = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+    drawn = lambda leaf: leaf if np.asarray(leaf).any() else fill(leaf)
+    nnx.update(layer, jax.tree.map(drawn, nnx.state(layer, nnx.Param)))
+    return layer
+
+
+def graph_for(
+    case: Case, seed: int = 0, nodes: int = NODES, edges: int = EDGES, dtype=np.float32
+) -> GraphsTuple:
+    """A directed graph with duplicates and a loop; nothing enters its last node, which does send."""
+    rng = np.random.default_rng(seed)
+    senders = rng.integers(0, nodes, edges).astype(np.int32)
+    receivers = rng.integers(0, max(nodes - 1, 1), edges).astype(np.int32)
+    if edges >= EDGES:
+        senders[:4], receivers[:4] = (nodes - 1, 2, 2, 3), (1, 0, 0, 3)
+    width = case.options.get("edge_features")
+    return build_graph(
+        senders,
+        receivers,
+        rng.normal(size=(nodes, IN)).astype(dtype),
+        edges=None if width is None else rng.normal(size=(edges, width)).astype(dtype),
+    )
+
+
+class Result(NamedTuple):
+    nodes: jax.Array
+    attention: jax.Array
+    d_params: nnx.State
+    d_nodes: jax.Array
+    d_edges: jax.Array | None
+
+
+def differentiate(graphdef, params, rest, graph, edge_mask, cotangent, key=None) -> Result:
+    """Output, attention, and the gradient of <cotangent, output>; dropout only where there is a key."""
+
+    def loss(params, nodes, edges):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        whole = graph._replace(nodes=nodes, edges=edges)
+        rngs = None if key is None else nnx.Rngs(dropout=key)
+        out = layer(whole, edge_mask=edge_mask, deterministic=key is None, rngs=rngs).nodes
+        alpha = layer.attention(whole, edge_mask=edge_mask)
+        return (out * cotangent).sum(), (out, alpha)
+
+    gradient = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+    (d_params, d_nodes, d_edges), (out, alpha) = gradient(params, graph.nodes, graph.edges)
+    return Result(out, alpha, d_params, d_nodes, d_edges)
+
+
+# Compilation is most of the time that these tests take; unoptimised code compiles twice as fast.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_compiled = jax.jit(differentiate, static_argnums=0, compiler_options=UNOPTIMISED)
+
+
+def evaluate(layer: nnx.Module, graph: GraphsTuple, edge_mask=None, cotangent=None) -> Result:
+    """`differentiate`, compiled once per layer and shape: ids and features are unknown to the compiler."""
+    edge_mask = np.ones(len(graph.senders), bool) if edge_mask is None else edge_mask
+    cotangent = weights_of(graph) if cotangent is None else cotangent
+    return _compiled(*nnx.split(layer, nnx.Param, ...), graph, edge_mask, cotangent)
+
+
+def weights_of(graph: GraphsTuple, width: int = OUT):
+    """A fixed direction in which the output is differentiated."""
+    rng = np.random.default_rng(99)
+    return rng.normal(size=(graph.nodes.shape[0], width)).astype(graph.nodes.dtype)

@@ -1,0 +1,320 @@
+"""Pictures say what the arrays say: widths, heights and lines are read back from the drawing."""
+
+import ast
+import importlib.util
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Annotation
+
+import gatjax
+from gatjax import plots
+from gatjax.graph import build_graph
+from gatjax.plots import NO_COLOR, PALETTE
+from gatjax.training import History
+
+# Matplotlib's own types are wider than what is read back here.
+attention_graph: Any = plots.attention_graph
+attention_heads: Any = plots.attention_heads
+learning_curves: Any = plots.learning_curves
+
+PACKAGE = Path(gatjax.__file__).parent
+NAMES = ["Ann", "Bob", "Cat", "Dan", "Eve"]
+
+# 0 -> 1 -> 2 -> 3, 3 -> 2, a loop on 3; node 4 is alone.
+SENDERS, RECEIVERS = [0, 1, 2, 3, 3], [1, 2, 3, 2, 3]
+ALPHA = np.array([1.0, 0.6, 0.7, 0.4, 0.3])
+
+
+@pytest.fixture
+def graph():
+    return build_graph(SENDERS, RECEIVERS, num_nodes=5)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(ax, arrows) -> list[Any]:
+    found = [child for child in ax.get_children() if isinstance(child, Annotation)]
+    return [text for text in found if (text.arrow_patch is not None) == arrows]
+
+
+def arrows(ax):
+    """(place of the sender, place of the receiver) -> width of the arrow."""
+    return {
+        (text.xyann, text.xy): text.arrow_patch.get_linewidth() for text in texts(ax, arrows=True)
+    }
+
+
+def labels(ax):
+    """Text -> place."""
+    return {text.get_text(): text.xy for text in texts(ax, arrows=False)}
+
+
+def widths(ax):
+    """(sender, receiver) -> width, by the labels at the ends of each arrow."""
+    names = {place: name for name, place in labels(ax).items()}
+    return {(names[start], names[end]): width for (start, end), width in arrows(ax).items()}
+
+
+def history(epochs, level=0.0):
+    steps = np.arange(epochs)
+    return History(level + 2 / (1 + steps), level + 3 / (1 + steps), level + steps / 100)
+
+
+class TestAttentionGraph:
+    def test_arrows_run_from_sender_to_receiver_and_widen_with_attention(self, graph):
+        found = widths(attention_graph(graph, ALPHA, node_labels=NAMES))
+        edges = [(NAMES[s], NAMES[r]) for s, r in zip(SENDERS, RECEIVERS, strict=True)]
+        assert set(found) == set(edges)
+        drawn = np.array([found[edge] for edge in edges])
+        np.testing.assert_array_equal(drawn.argsort(), ALPHA.argsort())
+        slopes = np.diff(np.sort(drawn)) / np.diff(np.sort(ALPHA))
+        np.testing.assert_allclose(slopes, slopes[0])
+
+    def test_edge_order_does_not_matter(self, graph):
+        order = np.array([3, 1, 4, 0, 2])
+        mixed = build_graph(np.array(SENDERS)[order], np.array(RECEIVERS)[order], num_nodes=5)
+        expected = widths(attention_graph(graph, ALPHA))
+        assert widths(attention_graph(mixed, ALPHA[order])) == pytest.approx(expected)
+
+    def test_heads_are_averaged(self, graph):
+        heads = np.stack([ALPHA - 0.1, ALPHA, ALPHA + 0.1], axis=1)
+        expected = widths(attention_graph(graph, ALPHA))
+        assert widths(attention_graph(graph, heads)) == pytest.approx(expected)
+
+    def test_parallel_edges_are_added_up(self):
+        twice = build_graph([0, 0, 1], [2, 2, 2], num_nodes=3)
+        once = build_graph([0, 1], [2, 2], num_nodes=3)
+        expected = widths(attention_graph(once, np.array([0.7, 0.3])))
+        assert widths(attention_graph(twice, np.array([0.5, 0.2, 0.3]))) == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        ("center", "hops", "edges"),
+        [
+            (1, 1, {("0", "1")}),
+            (2, 1, {("1", "2"), ("3", "2")}),
+            (2, 2, {("1", "2"), ("3", "2"), ("0", "1"), ("2", "3"), ("3", "3")}),
+            (3, 1, {("2", "3"), ("3", "3")}),
+            (4, 3, set()),
+        ],
+    )
+    def test_center_draws_what_it_reads(self, graph, center, hops, edges):
+        ax = attention_graph(graph, ALPHA, center=center, hops=hops)
+        assert set(widths(ax)) == edges
+        assert set(labels(ax)) == {str(center)} | {end for edge in edges for end in edge}
+
+    def test_many_nodes_go_unlabelled_but_for_the_center(self):
+        star = build_graph(np.arange(1, 24), np.zeros(23, int), num_nodes=24)
+        alpha = np.full(23, 1 / 23)
+        assert labels(attention_graph(star, alpha)) == {}
+        assert set(labels(attention_graph(star, alpha, center=0))) == {"0"}
+        assert (
+            len(labels(attention_graph(star, alpha, node_labels=[*"abcdefghijklmnopqrstuvwx"])))
+            == 24
+        )
+
+    def test_layout_is_reproducible(self, graph):
+        assert labels(attention_graph(graph, ALPHA)) == labels(attention_graph(graph, ALPHA))
+
+    def test_positions_are_kept(self, graph):
+        places = {i: (i / 5, i % 2) for i in range(5)}
+        ax = attention_graph(graph, ALPHA, positions=places)
+        assert labels(ax) == {str(i): place for i, place in places.items()}
+
+    def test_colors_and_legend(self, graph):
+        classes = np.array([1, 0, -1, 1, 3])
+        ax = attention_graph(graph, ALPHA, node_colors=classes, color_names=["a", "b", "c", "d"])
+        drawn = [to_hex(color).upper() for color in ax.collections[0].get_facecolors()]
+        assert drawn == [PALETTE[1], PALETTE[0], NO_COLOR, PALETTE[1], PALETTE[3]]
+        legend = ax.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "d"]
+
+    def test_color_bar(self, graph):
+        ax = attention_graph(graph, 0.5 * ALPHA)
+        bar = next(other for other in ax.figure.axes if other is not ax)
+        assert bar.get_ylabel() == "attention α"
+        assert bar.get_ylim() == (0, 0.5)
+
+    def test_draws_into_given_axes(self, graph):
+        _, (left, right) = plt.subplots(1, 2)
+        assert attention_graph(graph, ALPHA, ax=right) is right
+        assert not left.collections
+
+    @pytest.mark.parametrize("total", [0, 1, 2])
+    def test_graph_without_edges_is_drawn(self, total):
+        ax = attention_graph(build_graph([], [], num_nodes=total), np.zeros((0, 3)))
+        ax.figure.savefig(io.BytesIO())
+        assert len(ax.collections[0].get_offsets()) == total
+
+    def test_everything_stays_inside_the_picture(self, graph):
+        ax = attention_graph(graph, jnp.asarray(ALPHA), node_labels=NAMES)
+        ax.figure.canvas.draw()
+        inside = ax.figure.bbox
+        for text in texts(ax, arrows=False) + texts(ax, arrows=True):
+            box = (text.arrow_patch or text).get_window_extent()
+            assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+            assert inside.y0 <= box.y0 and box.y1 <= inside.y1
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"alpha": ALPHA[:3]}, r"alpha has shape \(3,\).*E = 5"),
+            ({"alpha": ALPHA[:, None, None]}, "alpha has shape"),
+            ({"center": 5}, "center = 5 is out of range for 5 nodes"),
+            ({"center": -1}, "center = -1 is out of range"),
+            ({"center": 1, "hops": 0}, "hops = 0 must be at least 1"),
+            ({"node_labels": NAMES[:4]}, "node_labels has 4 entries for 5 nodes"),
+            ({"node_colors": [0, 1]}, "node_colors is int64 of shape"),
+            ({"node_colors": [0.5] * 5}, "node_colors is float64"),
+            ({"node_colors": [0, 1, 2, 3, 7]}, "node_colors has 7.*below 7"),
+            ({"node_colors": [0, 1, 2, 3, -2]}, "node_colors has -2"),
+            (
+                {"node_colors": [0, 1, 2, 1, 0], "color_names": ["a", "b"]},
+                "node_colors has 2.*below 2.*2 names",
+            ),
+            ({"positions": {0: (0, 0)}}, "positions has no place for node 1"),
+        ],
+    )
+    def test_bad_input(self, graph, options, message):
+        with pytest.raises(ValueError, match=message):
+            attention_graph(graph, **{"alpha": ALPHA, **options})
+        assert plt.get_fignums() == []
+
+
+class TestAttentionHeads:
+    alpha = np.array([[1.0, 1.0], [0.6, 0.1], [0.7, 0.2], [0.4, 0.9], [0.3, 0.8]])
+
+    def test_bars_are_the_weights(self, graph):
+        ax = attention_heads(graph, self.alpha, 2, node_labels=NAMES)
+        heights = [[bar.get_height() for bar in bars] for bars in ax.containers]
+        np.testing.assert_allclose(heights, self.alpha[[1, 3]].T)
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["Bob", "Dan"]
+        assert ax.get_ylabel() == "attention α of Cat"
+        assert {float(y) for line in ax.lines for y in line.get_ydata()} == {0.5}
+
+    def test_bars_do_not_overlap(self, graph):
+        ax = attention_heads(graph, self.alpha, 2)
+        bars = sorted(ax.patches, key=lambda bar: bar.get_x())
+        for left, right in zip(bars, bars[1:], strict=False):
+            assert left.get_x() + left.get_width() < right.get_x()
+
+    def test_one_head_may_have_no_axis(self, graph):
+        ax = attention_heads(graph, jnp.asarray(ALPHA), 3)
+        np.testing.assert_allclose([bar.get_height() for bar in ax.patches], [0.7, 0.3], rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"receiver": 5}, "receiver = 5 is out of range for 5 nodes"),
+            ({"receiver": 0}, "receiver = 0 has no incoming edges"),
+            ({"alpha": ALPHA[:2]}, "alpha has shape"),
+            ({"node_labels": []}, "node_labels has 0 entries"),
+        ],
+    )
+    def test_bad_input(self, graph, options, message):
+        with pytest.raises(ValueError, match=message):
+            attention_heads(graph, **{"alpha": ALPHA, "receiver": 2, **options})
+
+
+class TestLearningCurves:
+    def test_a_line_per_seed_and_their_mean(self):
+        runs = [history(5), history(3, level=1.0)]
+        loss, accuracy = learning_curves(runs)
+        assert len(loss.lines) == 2 * 3 and len(accuracy.lines) == 3
+        (mean,) = [line for line in accuracy.lines if not line.get_label().startswith("_")]
+        np.testing.assert_array_equal(mean.get_xdata(), [1, 2, 3])
+        np.testing.assert_allclose(mean.get_ydata(), [50, 51, 52])
+        faint = [line for line in accuracy.lines if line is not mean]
+        assert [len(line.get_xdata()) for line in faint] == [5, 3]
+        assert all(line.get_alpha() < 0.5 for line in faint)
+
+    def test_loss_shows_training_and_validation(self):
+        loss, _ = learning_curves([history(5)])
+        shown = {line.get_label(): line.get_ydata()[0] for line in loss.lines}
+        assert shown["training"] == 2 and shown["validation"] == 3
+
+    def test_best_epochs_are_marked_on_the_validation_curves(self):
+        loss, accuracy = learning_curves([history(5), history(7)], best_epochs=[2, 4])
+        marks = lambda ax: [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
+        np.testing.assert_allclose(marks(loss), [[2, 3 / 2], [4, 3 / 4]])
+        np.testing.assert_allclose(marks(accuracy), [[2, 1], [4, 3]])
+
+    def test_one_color_and_one_mean_per_name(self):
+        runs = [history(5), history(4, 0.5), history(3, 1.0)]
+        _, accuracy = learning_curves(runs, names=["GAT", "GCN", "GAT"])
+        named = {line.get_label(): line for line in accuracy.lines}
+        assert {"GAT, validation", "GCN, validation"} <= set(named)
+        np.testing.assert_allclose(named["GAT, validation"].get_ydata(), [50, 51, 52])
+        np.testing.assert_allclose(named["GCN, validation"].get_ydata(), [50, 51, 52, 53])
+        assert len({line.get_color() for line in accuracy.lines}) == 2
+
+    def test_given_axes_and_axis_labels(self):
+        _, pair = plt.subplots(2, 1)
+        loss, accuracy = learning_curves([history(5)], ax=pair)
+        assert loss is pair[0] and accuracy is pair[1]
+        assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
+        assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy (%)")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"histories": []}, "histories is empty"),
+            ({"names": ["a"]}, "names has 1 entries for 2 histories"),
+            ({"best_epochs": [1, 2, 3]}, "best_epochs has 3 entries"),
+            ({"best_epochs": [0, 1]}, "best epoch 0 must lie between 1 and the last, 5"),
+            ({"best_epochs": [1, 4]}, "best epoch 4 must lie between 1 and the last, 3"),
+            ({"ax": np.empty(3, object)}, "ax has 3 axes"),
+        ],
+    )
+    def test_bad_input(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            learning_curves(**{"histories": [history(5), history(3)], **options})
+
+    def test_more_names_than_colors(self):
+        runs = [history(3)] * (len(PALETTE) + 1)
+        with pytest.raises(ValueError, match="8 different names"):
+            learning_curves(runs, names=[str(i) for i in range(len(runs))])
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_plots_imports_matplotlib():
+    users = {
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == "matplotlib" for name in imported(path))
+    }
+    assert users == {"plots.py"}
+
+
+def test_missing_matplotlib_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    spec = importlib.util.spec_from_file_location("copy_of_plots", plots.__file__)
+    assert spec and spec.loader
+    with pytest.raises(ImportError, match=r"pip install 'gatjax\[experiments\]'"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_missing_networkx_says_what_to_install(graph, monkeypatch):
+    monkeypatch.setitem(sys.modules, "networkx", None)
+    with pytest.raises(ImportError, match=r"pip install 'gatjax\[experiments\]'"):
+        attention_graph(graph, ALPHA)
+    places = {i: (i, i * i) for i in range(5)}
+    assert len(arrows(attention_graph(graph, ALPHA, positions=places))) == 5

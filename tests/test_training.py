@@ -1,0 +1,199 @@
+"""Training: losses, stopping rules and the run over many seeds, on problems solved by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gatjax.training import (
+    RULES,
+    Labels,
+    Metrics,
+    Progress,
+    Training,
+    advance,
+    softmax_cross_entropy,
+    start,
+    train,
+)
+
+
+def test_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [1.0, 1.0, 2.0]]))
+    metrics = softmax_cross_entropy(logits, jnp.array([0, 1]), jnp.array([0, 2]))
+    np.testing.assert_allclose(metrics.loss, -(np.log(0.5) + np.log(0.1)) / 2, rtol=1e-6)
+    assert metrics.accuracy == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rule", "loss", "accuracy", "save", "reset"),
+    [
+        ("both", 0.9, 0.6, True, True),
+        ("both", 1.0, 0.5, True, True),
+        ("both", 0.9, 0.4, False, True),
+        ("both", 1.1, 0.6, False, True),
+        ("both", 1.1, 0.4, False, False),
+        ("loss", 0.9, 0.4, True, True),
+        ("loss", 1.0, 0.9, False, False),
+        ("either", 1.1, 0.5, True, True),
+        ("either", 1.1, 0.4, False, False),
+    ],
+)
+def test_stopping_rules(rule, loss, accuracy, save, reset):
+    best = Progress(jnp.float32(1.0), jnp.float32(0.5), jnp.int32(3))
+    found = RULES[rule](best, Metrics(jnp.float32(loss), jnp.float32(accuracy)))
+    assert tuple(map(bool, found)) == (save, reset)
+
+
+# A training whose validation metrics are written down in advance: parameters count the steps.
+
+
+def scripted(losses, accuracies, **settings):
+    """Step t moves the parameter from t to t + 1; validation then reads entry t of the script."""
+
+    def validate(step, data, labels):
+        index = jnp.minimum(step.astype(jnp.int32) - 1, len(losses) - 1)
+        return Metrics(
+            jnp.array(losses, jnp.float32)[index], jnp.array(accuracies, jnp.float32)[index]
+        )
+
+    return Training(
+        initialise=lambda key: jnp.float32(0),
+        loss=lambda step, key, data, labels: -step,
+        validate=validate,
+        optimizer=optax.sgd(1.0),
+        **settings,
+    )
+
+
+def run_one(training, **options):
+    (trained,) = train(training, [0], None, lambda seed: None, progress=False, **options)
+    return trained
+
+
+def test_the_rule_of_the_original_saves_and_stops_as_its_code_does():
+    # epoch:      1    2    3    4    5    6    7
+    losses = [1.0, 0.9, 0.8, 0.9, 0.9, 0.9, 0.9]
+    accuracies = [0.1, 0.5, 0.4, 0.6, 0.5, 0.5, 0.5]
+    trained = run_one(scripted(losses, accuracies, patience=3, epochs_per_dispatch=2))
+    assert trained.best_epoch == 2, "epochs 3 and 4 improve one metric only"
+    assert trained.parameters == 2.0
+    assert trained.epochs == 7, "epoch 4 was the last to reset the counter"
+    np.testing.assert_allclose(trained.history.validation_loss, losses)
+    np.testing.assert_allclose(trained.history.train_loss, -np.arange(7.0))
+
+
+@pytest.mark.parametrize("per_dispatch", [1, 2, 3, 5, 50])
+def test_dispatch_boundaries_change_nothing(per_dispatch):
+    losses, accuracies = [1.0, 0.7, 0.8, 0.75, 0.9], [0.5, 0.6, 0.5, 0.5, 0.5]
+    trained = run_one(scripted(losses, accuracies, patience=2, epochs_per_dispatch=per_dispatch))
+    assert (trained.best_epoch, trained.epochs, len(trained.history.train_loss)) == (2, 4, 4)
+
+
+def test_max_epochs_ends_a_training_that_still_improves():
+    trained = run_one(scripted([1.0, 0.9, 0.8, 0.7], [0.1, 0.2, 0.3, 0.4], max_epochs=3))
+    assert (trained.best_epoch, trained.epochs) == (3, 3)
+
+
+# Logistic regression on random rows: small, but with real parameters, keys and labels.
+
+ROWS = np.random.default_rng(0).normal(size=(29, 5)).astype(np.float32)
+CLASSES = (ROWS[:, 0] + 0.3 * ROWS[:, 1] > 0).astype(np.int32)
+
+
+def logistic(**settings):
+    def logits(kernel, rows):
+        return rows @ kernel
+
+    def loss(kernel, key, rows, labels):
+        kept = jax.random.bernoulli(key, 0.8, rows.shape)
+        dropped = jnp.where(kept, rows, 0)
+        return softmax_cross_entropy(
+            logits(kernel, dropped), labels.train_nodes, labels.train_labels
+        ).loss
+
+    def validate(kernel, rows, labels):
+        return softmax_cross_entropy(
+            logits(kernel, rows), labels.validation_nodes, labels.validation_labels
+        )
+
+    settings = {"patience": 5, "max_epochs": 60, "epochs_per_dispatch": 7} | settings
+    return Training(
+        initialise=lambda key: jax.random.normal(key, (5, 2)),
+        loss=loss,
+        validate=validate,
+        optimizer=optax.adam(0.1),
+        **settings,
+    )
+
+
+def split_of(seed):
+    nodes = np.random.default_rng(seed).permutation(29).astype(np.int32)
+    return Labels(nodes[:11], CLASSES[nodes[:11]], nodes[11:18], CLASSES[nodes[11:18]])
+
+
+def outcomes(seeds, **options):
+    found = train(logistic(), seeds, ROWS, split_of, progress=False, **options)
+    return {trained.seed: trained for trained in found}
+
+
+def test_seeds_do_not_depend_on_their_company():
+    together = outcomes([0, 1, 2, 3, 4])
+    assert sorted(together) == [0, 1, 2, 3, 4]
+    for seed in (0, 3):
+        alone = outcomes([seed])[seed]
+        for one, other in zip(
+            jax.tree.leaves(alone[1:]), jax.tree.leaves(together[seed][1:]), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    assert len({trained.epochs for trained in together.values()}) > 1, "seeds stop by themselves"
+
+
+def test_all_devices_take_part_and_give_the_same_numbers():
+    assert len(jax.devices()) == 2
+    one, two = outcomes([0, 1, 2], devices=jax.devices()[:1]), outcomes([0, 1, 2])
+    for seed in one:
+        np.testing.assert_array_equal(one[seed].parameters, two[seed].parameters)
+
+
+def test_a_history_is_that_of_the_steps_written_out():
+    training, labels = logistic(), split_of(2)
+    trained = outcomes([2])[2]
+    for_kernel, for_steps = jax.random.split(jax.random.key(2))
+    kernel = jax.random.normal(for_kernel, (5, 2))
+    state = training.optimizer.init(kernel)
+    for epoch in range(trained.epochs):
+        key = jax.random.fold_in(for_steps, epoch)
+        loss, gradient = jax.value_and_grad(training.loss)(kernel, key, ROWS, labels)
+        updates, state = training.optimizer.update(gradient, state, kernel)
+        kernel = optax.apply_updates(kernel, updates)
+        metrics = training.validate(kernel, ROWS, labels)
+        np.testing.assert_allclose(trained.history.train_loss[epoch], loss, rtol=1e-4)
+        np.testing.assert_allclose(trained.history.validation_loss[epoch], metrics.loss, rtol=1e-4)
+        if epoch + 1 == trained.best_epoch:
+            np.testing.assert_allclose(trained.parameters, kernel, rtol=1e-4, atol=1e-6)
+
+
+def test_a_second_dispatch_compiles_nothing():
+    traces = []
+
+    def counted(kernel, key, rows, labels):
+        traces.append(None)
+        return logistic().loss(kernel, key, rows, labels)
+
+    training = logistic()._replace(loss=counted)
+    labels = split_of(0)
+    state, _ = advance(training, start(training, 0), ROWS, labels)
+    after_first = len(traces)
+    state, _ = advance(training, state, ROWS, labels)
+    advance(training, start(training, 1), ROWS, labels)
+    assert len(traces) == after_first > 0
+
+
+def test_progress_shows_loss_and_accuracy(capsys):
+    list(train(logistic(max_epochs=7), [0, 1, 2], ROWS, split_of))
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    for word in ("epochs=21", "loss=", "val_loss=", "val_acc="):
+        assert word in shown
