@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.blocked import Ends, Rows, blocked_attention, gather, mask_rows
+from gatjax.blocked import BLOCK_NUMBERS, Ends, Rows, blocked_attention, gather, mask_rows
 from gatjax.graph import num_nodes
 from gatjax.segment import segment_hardmax, segment_mean, segment_softmax, segment_sum
 from gatjax.validation import check_graph
@@ -38,9 +38,8 @@ from gatjax.validation import check_graph
 RowFunction = Callable[[Any, Any, Any, Any], Array]
 Normalizer = Callable[..., Array]
 
-# Up to this many values E·H·C the direct formula is faster; above it, blocks hold about this many.
-_DIRECT_NUMBERS = 2**21
-_BLOCK_NUMBERS = 2**19
+# Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner.
+DIRECT_NUMBERS = 2**16
 
 _NORMALIZERS: dict[str, Normalizer] = {"softmax": segment_softmax, "hardmax": segment_hardmax}
 
@@ -535,7 +534,7 @@ def _block_size(
         return None
     if block_size == "auto":
         width = math.prod(values.shape[1:])
-        return None if values.size <= _DIRECT_NUMBERS else max(_BLOCK_NUMBERS // width, 256)
+        return None if values.size <= DIRECT_NUMBERS else max(BLOCK_NUMBERS // width, 256)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be positive, got {block_size}")
     return block_size

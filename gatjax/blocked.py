@@ -34,6 +34,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+# A block of edges holds about this many values k·H·C: 1 MiB in float32, to stay in cache.
+BLOCK_NUMBERS = 2**18
+
 
 class Ends(NamedTuple):
     """Both ends of every edge, safe to gather with, and which edges count."""
@@ -127,7 +130,7 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
 
     def compute_logits(start, fresh, carry):
         largest, logits = carry
-        block = _read(ends, start, block_size)
+        block = read(ends, start, block_size)
         e = mechanism(*_block_of(rows, ends, start, block_size))[0].astype(dtype)
         e = jnp.where(block.counted[:, None], e, -jnp.inf)
         largest = largest.at[block.receivers].max(e, mode="promise_in_bounds")
@@ -137,23 +140,23 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
         jnp.full((num_receivers, num_heads), -jnp.inf, dtype),
         jnp.zeros((num_edges, num_heads), dtype),
     )
-    largest, logits = _walk(num_edges, block_size, compute_logits, carry)
+    largest, logits = walk(num_edges, block_size, compute_logits, carry)
     largest = jnp.where(jnp.isfinite(largest), largest, 0)
 
     def add_values(start, fresh, carry):
         total, out = carry
-        block = _read(ends, start, block_size)
+        block = read(ends, start, block_size)
         v = mechanism(*_block_of(rows, ends, start, block_size))[1].astype(dtype)
-        shifted = _read(logits, start, block_size) - gather(largest, block.receivers)
+        shifted = read(logits, start, block_size) - gather(largest, block.receivers)
         unnormalised = jnp.where(fresh[:, None], jnp.exp(shifted), 0)
-        weight = _times(unnormalised, _read(multiplier, start, block_size))
+        weight = _times(unnormalised, read(multiplier, start, block_size))
         return (
-            _scatter_add(total, block.receivers, unnormalised),
-            _scatter_add(out, block.receivers, weight[:, :, None] * v),
+            scatter_add(total, block.receivers, unnormalised),
+            scatter_add(out, block.receivers, weight[:, :, None] * v),
         )
 
     carry = jnp.zeros_like(largest), jnp.zeros((num_receivers, num_heads * features), dtype)
-    total, out = _walk(num_edges, block_size, add_values, carry)
+    total, out = walk(num_edges, block_size, add_values, carry)
     total = jnp.where(total == 0, 1, total)
     out = out.reshape(num_receivers, num_heads, features) / total[:, :, None]
     return out.astype(vector.dtype), _Softmax(largest, total)
@@ -168,7 +171,7 @@ def _backward(mechanism, block_size, residuals, gradient):
 
     def accumulate(start, fresh, carry):
         d_rows, d_multiplier = carry
-        block = _read(ends, start, block_size)
+        block = read(ends, start, block_size)
         fixed = _block_of(fixed_rows, ends, start, block_size)
         (e, v), pull_back = jax.vjp(
             lambda *row: mechanism(*_combine(Rows(*row), fixed)),
@@ -179,7 +182,7 @@ def _backward(mechanism, block_size, residuals, gradient):
         alpha = jnp.exp(e.astype(dtype) - largest) / total
         alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
         d_m = alpha * (g * v.astype(dtype)).sum(-1)
-        m = _read(multiplier, start, block_size)
+        m = read(multiplier, start, block_size)
         d_e = _times(d_m, m) - alpha * average
         d_v = _times(alpha, m)[:, :, None] * g
         d_weights, d_receivers, d_senders, d_edges = pull_back(
@@ -187,15 +190,15 @@ def _backward(mechanism, block_size, residuals, gradient):
         )
         d_rows = Rows(
             weights=jax.tree.map(jnp.add, d_rows.weights, d_weights),
-            receivers=_scatter_add(d_rows.receivers, block.receivers, d_receivers),
-            senders=_scatter_add(d_rows.senders, block.senders, d_senders),
+            receivers=scatter_add(d_rows.receivers, block.receivers, d_receivers),
+            senders=scatter_add(d_rows.senders, block.senders, d_senders),
             edges=_write(d_rows.edges, start, fresh, d_edges),
         )
         return d_rows, None if m is None else _write(d_multiplier, start, fresh, d_m)
 
     weights, *tables = rows
     carry = Rows(_zeros(weights), *_zeros(jax.tree.map(_flat, tables))), _zeros(multiplier)
-    d_rows, d_multiplier = _walk(num_edges, block_size, accumulate, carry)
+    d_rows, d_multiplier = walk(num_edges, block_size, accumulate, carry)
     return jax.tree.map(
         lambda sum, like: sum.reshape(like.shape).astype(like.dtype),
         (d_rows, d_multiplier),
@@ -203,7 +206,7 @@ def _backward(mechanism, block_size, residuals, gradient):
     )
 
 
-def _walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTree:
+def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTree:
     """`carry = step(start, fresh, carry)` for every block of edges.
 
     Blocks have one size, so the last one starts early and repeats edges of the block before it; `fresh` [k] marks the
@@ -220,16 +223,16 @@ def _walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyT
 
 def _block_of(rows: Rows, ends: Ends, start: Int[Array, ""] | int, size: int) -> Rows:
     """What the mechanism reads for the edges `start, ..., start + size - 1`."""
-    block = _read(ends, start, size)
+    block = read(ends, start, size)
     return Rows(
         rows.weights,
         gather(rows.receivers, block.receivers),
         gather(rows.senders, block.senders),
-        mask_rows(_read(rows.edges, start, size), block.counted),
+        mask_rows(read(rows.edges, start, size), block.counted),
     )
 
 
-def _read(table: PyTree, start: Int[Array, ""] | int, size: int) -> PyTree:
+def read(table: PyTree, start: Int[Array, ""] | int, size: int) -> PyTree:
     return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), table)
 
 
@@ -237,14 +240,14 @@ def _write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: 
     """Replace the fresh rows from `start` on."""
 
     def write(leaf, new):
-        old = _read(leaf, start, fresh.shape[0])
+        old = read(leaf, start, fresh.shape[0])
         new = jnp.where(fresh[:, None], _flat(new).astype(leaf.dtype), old)
         return jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
 
     return jax.tree.map(write, table, rows)
 
 
-def _scatter_add(table: PyTree, ids: Int[Array, "k"], rows: PyTree) -> PyTree:
+def scatter_add(table: PyTree, ids: Int[Array, "k"], rows: PyTree) -> PyTree:
     def add(leaf, new):
         return leaf.at[ids].add(_flat(new).astype(leaf.dtype), mode="promise_in_bounds")
 

@@ -5,13 +5,16 @@ dense and narrow. Dropout then acts on the stored entries: the zeros it would dr
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
+
+from gatjax.blocked import BLOCK_NUMBERS, gather, read, scatter_add, walk
 
 Features = BCOO | Array | np.ndarray
 
@@ -41,9 +44,7 @@ def keep_mask(
     words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
     draws = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
     kept = max(round((1 - rate) * 2**16), 1)
-    mask = jnp.where(draws < kept, 2**16 / kept, 0).astype(dtype)
-    # Else XLA fuses the random bits into every use of the mask, and draws them anew for each.
-    return jax.lax.optimization_barrier(mask)
+    return jnp.where(draws < kept, 2**16 / kept, 0).astype(dtype)
 
 
 def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) -> Features:
@@ -80,7 +81,72 @@ def project(features: Features, kernel: Float[Array, "F *out"]) -> Float[Array, 
     ([[20.0], [3.0]], [[20.0], [3.0]])
     """
     flat = kernel.reshape(kernel.shape[0], math.prod(kernel.shape[1:]))
-    return jnp.asarray(features @ flat).reshape(-1, *kernel.shape[1:])
+    if isinstance(features, BCOO):
+        rows, columns = features.indices[:, 0], features.indices[:, 1]
+        product: Array = sparse_product(features.shape[0], features.data, rows, columns, flat)
+    else:
+        product = jnp.matmul(features, flat)
+    return product.reshape(features.shape[0], *kernel.shape[1:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def sparse_product(
+    num_rows: int,
+    data: Float[Array, "nonzeros"],
+    rows: Int[Array, "nonzeros"],
+    columns: Int[Array, "nonzeros"],
+    kernel: Float[Array, "F out"],
+) -> Float[Array, "N out"]:
+    """Product of a sparse matrix, given by its entries, with a dense one.
+
+    ```
+    z_i = Σ_{entries (i, f)} x_if W_f
+    ```
+
+    The entries are walked in blocks, like the edges in `gatjax.blocked`: each block's rows stay in cache,
+    and XLA cannot fuse what made the data (dropout, say) into every read of it. Entries out of range, with
+    which a BCOO may be padded, count as 0.
+    """
+    return _add_rows(num_rows, data, rows, columns, kernel)
+
+
+def _product_fwd(num_rows, data, rows, columns, kernel):
+    return _add_rows(num_rows, data, rows, columns, kernel), (data, rows, columns, kernel)
+
+
+def _product_bwd(num_rows, residuals, gradient):
+    data, rows, columns, kernel = residuals
+    d_data = (
+        gather(gradient, _clip(rows, num_rows)) * gather(kernel, _clip(columns, len(kernel)))
+    ).sum(-1)
+    d_kernel = _add_rows(len(kernel), data, columns, rows, gradient)
+    return d_data.astype(data.dtype), None, None, d_kernel.astype(kernel.dtype)
+
+
+sparse_product.defvjp(_product_fwd, _product_bwd)
+
+
+def _add_rows(num_out: int, data: Array, to: Array, source: Array, table: Array) -> Array:
+    """`out[to_e] += data_e table[source_e]` over all entries e."""
+    num_entries, width = len(data), table.shape[1]
+    dtype = jnp.promote_types(table.dtype, jnp.float32)
+    out = jnp.zeros((num_out, width), dtype)
+    if num_entries == 0 or 0 in out.shape or 0 in table.shape:
+        return out.astype(table.dtype)
+    block_size = min(max(BLOCK_NUMBERS // width, 256), num_entries)
+
+    def step(start, fresh, out):
+        x, i, j = read((data, to, source), start, block_size)
+        counted = fresh & (i >= 0) & (i < num_out) & (j >= 0) & (j < len(table))
+        x = jnp.where(counted, x, 0).astype(dtype)
+        rows = gather(table, jnp.where(counted, j, 0)).astype(dtype)
+        return scatter_add(out, jnp.where(counted, i, 0), x[:, None] * rows)
+
+    return walk(num_entries, block_size, step, out).astype(table.dtype)
+
+
+def _clip(ids, size):
+    return jnp.clip(ids, 0, max(size - 1, 0))
 
 
 def promote(dtype: DTypeLike | None, features: Features, *parameters: Array) -> tuple:

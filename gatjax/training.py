@@ -173,12 +173,26 @@ def advance(
       The state after, and the history of these epochs, NaN after the stop.
     """
 
-    def epoch(state: TrainState, _: None) -> tuple[TrainState, History]:
-        return jax.lax.cond(
-            state.stopped, _stand_still, partial(_run_epoch, training, data, labels), state
+    length = training.epochs_per_dispatch
+
+    def unfinished(carry):
+        index, state, _ = carry
+        return (index < length) & ~state.stopped
+
+    def epoch(carry):
+        index, state, history = carry
+        state, now = _run_epoch(training, data, labels, state)
+        return (
+            index + 1,
+            state,
+            jax.tree.map(lambda column, new: column.at[index].set(new), history, now),
         )
 
-    return jax.lax.scan(epoch, state, length=training.epochs_per_dispatch)
+    nothing = jnp.full(length, jnp.nan, jnp.float32)
+    _, state, history = jax.lax.while_loop(
+        unfinished, epoch, (jnp.int32(0), state, History(nothing, nothing, nothing))
+    )
+    return state, history
 
 
 def _run_epoch(
@@ -209,11 +223,6 @@ def _run_epoch(
         stopped=(waited >= training.patience) | (epoch >= training.max_epochs),
     )
     return state, History(loss, now.loss, now.accuracy)
-
-
-def _stand_still(state: TrainState) -> tuple[TrainState, History]:
-    nan = jnp.float32(jnp.nan)
-    return state, History(nan, nan, nan)
 
 
 class _Worker:

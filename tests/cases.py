@@ -185,6 +185,15 @@ CASES = [
 ]
 ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
 
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compilation is most of the time that these tests take; unoptimised code compiles twice as fast."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 all_layers = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 one_of_each = pytest.mark.parametrize("case", ONE_EACH, ids=lambda case: case.name)
 
@@ -243,9 +252,7 @@ def differentiate(graphdef, params, rest, graph, edge_mask, cotangent, key=None)
     return Result(out, alpha, d_params, d_nodes, d_edges)
 
 
-# Compilation is most of the time that these tests take; unoptimised code compiles twice as fast.
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_compiled = jax.jit(differentiate, static_argnums=0, compiler_options=UNOPTIMISED)
+_compiled = jax.jit(differentiate, static_argnums=0)
 
 
 def evaluate(layer: nnx.Module, graph: GraphsTuple, edge_mask=None, cotangent=None) -> Result:

@@ -74,33 +74,29 @@ def edge_attention(
     value: Callable[[int, int, int], np.ndarray],
     senders: Ids,
     receivers: Ids,
+    shape: tuple[int, int, int],
     num_senders: int,
-    num_receivers: int,
     *,
     mask: np.ndarray | None = None,
     multiplier: np.ndarray | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] = softmax,
 ) -> np.ndarray:
-    """`out_i = Σ_k m_k α_k v_k` over the edges k = (j -> i) that count; a receiver without edges keeps 0.
+    """`out_i = Σ_k m_k α_k v_k` over the edges k = (j -> i) that count, `shape` [N, H, C]; 0 without such edges.
 
     `logit(i, j, k) -> [H]` and `value(i, j, k) -> [H, C]` see receiver i, sender j and edge k. An edge counts if its
     mask says so and both of its ends exist.
     """
-    num_edges = len(senders)
-    counted = np.array([0 <= j < num_senders for j in senders], bool).reshape(num_edges)
-    counted = counted if mask is None else counted & np.asarray(mask)
-    out: list = [0.0] * num_receivers
-    shape: tuple[int, ...] = ()
-    for i in range(num_receivers):
+    out = np.zeros(shape)
+    mask = np.ones(len(senders), bool) if mask is None else np.asarray(mask)
+    counted = mask & (np.asarray(senders) >= 0) & (np.asarray(senders) < num_senders)
+    for i in range(shape[0]):
         edges = edges_into(i, receivers, counted)
-        if not edges:
-            continue
-        alpha = weigh(np.stack([logit(i, int(senders[k]), k) for k in edges]))
-        for row, k in enumerate(edges):
-            factor = alpha[row] * (1.0 if multiplier is None else np.float64(multiplier[k]))
-            out[i] = out[i] + factor[:, None] * value(i, int(senders[k]), k)
-            shape = np.shape(out[i])
-    return np.stack([np.broadcast_to(row, shape) for row in out]) if out else np.zeros((0, *shape))
+        if edges:
+            alpha = weigh(np.stack([logit(i, int(senders[k]), k) for k in edges]))
+            factor = 1.0 if multiplier is None else np.asarray(multiplier, np.float64)[edges]
+            values = np.stack([value(i, int(senders[k]), k) for k in edges])
+            out[i] = ((factor * alpha)[:, :, None] * values).sum(0)
+    return out
 
 
 def gat_logit(receiver, sender, attention_vector, negative_slope=0.2):

@@ -19,7 +19,6 @@ from cases import (
     NODES,
     ONE_EACH,
     OUT,
-    UNOPTIMISED,
     Keep,
     Result,
     all_layers,
@@ -29,6 +28,7 @@ from cases import (
     finish,
     graph_for,
     one_of_each,
+    quick_compilation,
     weights_of,
 )
 from flax import nnx
@@ -42,6 +42,7 @@ from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv
 from gatjax.padding import Budget, batch, pad
 from gatjax.projection import keep_mask
 
+pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 ALL_THREE = DropoutRates(inputs=0.3, projected=0.4, attention=0.5)
 PLACES = [
     DropoutRates(**{place: 0.5}) for place in ("inputs", "projected", "attention")
@@ -49,9 +50,6 @@ PLACES = [
 each_place = pytest.mark.parametrize(
     "rates", PLACES, ids=lambda rates: max(rates._asdict(), key=rates._asdict().get)
 )
-
-
-quick = partial(jax.jit, compiler_options=UNOPTIMISED)
 
 
 def assert_close(actual, expected, tolerance=2e-5):
@@ -111,13 +109,6 @@ def test_dtype_and_param_dtype_are_honoured(case, nodes, dtype, param_dtype, exp
     assert jax.eval_shape(lambda: layer(graph).nodes).dtype == jnp.dtype(expected)
 
 
-@one_of_each
-def test_float64_in_float64_out(case, x64):
-    layer = build(case, param_dtype=jnp.float64)
-    graph = graph_for(case, dtype=np.float64)
-    assert jax.eval_shape(lambda: layer(graph).nodes).dtype == jnp.float64
-
-
 # Symmetries
 
 
@@ -175,7 +166,7 @@ def test_padding_changes_nothing(case, masked):
         assert not np.asarray(result.attention[EDGES:]).any()
 
 
-@all_layers
+@one_of_each
 def test_masked_edges_are_as_good_as_absent(case):
     layer, graph = build(case), graph_for(case)
     mask = np.arange(EDGES) % 3 != 1
@@ -187,7 +178,7 @@ def test_masked_edges_are_as_good_as_absent(case):
     assert not np.asarray(result.attention)[~mask].any()
 
 
-@all_layers
+@one_of_each
 def test_eager_calls_take_the_masks_that_pad_returns(case):
     layer, graph = build(case), graph_for(case)
     padded_graph, mask, _ = padded(case)
@@ -316,8 +307,8 @@ def stack(layers):
 def test_vmap_over_parameters(case):
     layers, graph = [build(case, seed) for seed in range(2)], graph_for(case)
     graphdef, states = stack(layers)
-    out = jax.vmap(lambda state: nnx.merge(graphdef, state)(graph).nodes)(states)
-    assert_close(out, jnp.stack([layer(graph).nodes for layer in layers]))
+    out = jax.jit(jax.vmap(lambda state: nnx.merge(graphdef, state)(graph).nodes))(states)
+    assert_close(out, jnp.stack([evaluate(layer, graph).nodes for layer in layers]))
 
 
 def narrow(case):
@@ -335,42 +326,60 @@ def test_lax_scan_over_layers_is_a_loop(case):
     def step(graph, state):
         return nnx.merge(graphdef, state)(graph), None
 
-    graph = jax.tree.map(jnp.asarray, narrow(case))
-    out, _ = jax.jit(lambda states, graph: jax.lax.scan(step, graph, states))(states, graph)
-    for layer in layers:
-        graph = layer(graph)
-    assert_close(out.nodes, graph.nodes)
+    @jax.jit
+    def both(states, graph):
+        scanned, _ = jax.lax.scan(step, graph, states)
+        for index in range(3):
+            graph, _ = step(graph, jax.tree.map(lambda leaf, i=index: leaf[i], states))
+        return scanned.nodes, graph.nodes
+
+    assert_close(*both(states, narrow(case)))
 
 
 @one_of_each
 def test_nnx_scan_over_layers_is_a_loop_dropout_included(case):
-    @nnx.split_rngs(splits=3)
-    @nnx.vmap
-    def make(rngs):
-        return case.layer(OUT, OUT, **case.options, dropout_rate=ALL_THREE, rngs=rngs)
-
-    layers = make(nnx.Rngs(3))
-    graphdef, states = nnx.split(layers)
-    states = jax.tree.map(jnp.copy, states)
+    make = partial(build, case, in_features=OUT, dropout_rate=0.5)
+    graphdef, states = stack([make(seed) for seed in range(3)])
 
     @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
     def run(layer, graph):
         return layer(graph)
 
-    graph = jax.tree.map(jnp.asarray, narrow(case))
-    out = run(layers, graph)
-    for index in range(3):
-        layer = nnx.merge(graphdef, jax.tree.map(lambda leaf, i=index: leaf[i], states))
-        graph = layer(graph)
-    assert_close(out.nodes, graph.nodes)
+    @jax.jit
+    def both(states, graph):
+        scanned = run(nnx.merge(graphdef, states, copy=True), graph)
+        for index in range(3):
+            state = jax.tree.map(lambda leaf, i=index: leaf[i], states)
+            graph = nnx.merge(graphdef, state)(graph)
+        return scanned.nodes, graph.nodes
+
+    assert_close(*both(states, narrow(case)))
+
+
+def test_layers_made_under_vmap_differ():
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap
+    def make(rngs):
+        return GATConv(IN, OUT, num_heads=HEADS, rngs=rngs)
+
+    layers = make(nnx.Rngs(3))
+    graphdef, states = nnx.split(layers)
+    graph = graph_for(CASES[0])
+    run = jax.jit(jax.vmap(lambda state: nnx.merge(graphdef, state)(graph).nodes))
+    first, second, third = run(states)
+    assert changed_rows(first, second) and changed_rows(second, third)
 
 
 @one_of_each
 def test_remat_keeps_value_and_gradient(case):
     layer, graph, weights = build(case), graph_for(case), weights_of(graph_for(case))
+    graphdef, params = nnx.split(layer)
     forward = nnx.remat(lambda layer, graph: layer(graph).nodes)
-    loss = lambda layer: (forward(layer, graph) * weights).sum()
-    assert_close(nnx.jit(nnx.grad(loss))(layer), evaluate(layer, graph).d_params)
+    loss = lambda params: (forward(nnx.merge(graphdef, params), graph) * weights).sum()
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    expected = evaluate(layer, graph)
+    assert_close(value, (expected.nodes * weights).sum())
+    assert_close(gradient, expected.d_params)
 
 
 @all_layers
@@ -527,7 +536,7 @@ def test_dense_and_sparse_nodes_agree(case):
     graphdef, params = nnx.split(layer)
     weights = weights_of(graph)
 
-    @quick
+    @jax.jit
     def run(params, data, graph):
         def loss(params, data):
             layer = nnx.merge(graphdef, params)
@@ -566,22 +575,22 @@ def blocks(monkeypatch):
         taken.append(arguments[-1])
         return original(*arguments)
 
-    monkeypatch.setattr(gatjax.attention, "_DIRECT_NUMBERS", 0)
-    monkeypatch.setattr(gatjax.attention, "_BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(gatjax.attention, "DIRECT_NUMBERS", 0)
+    monkeypatch.setattr(gatjax.attention, "BLOCK_NUMBERS", 1)
     monkeypatch.setattr(gatjax.attention, "blocked_attention", record)
     return taken
 
 
 @all_layers
 def test_blocks_give_the_same_values_and_gradients_dropout_included(case, request):
-    layer = build(case, dropout_rate=ALL_THREE)
+    layer = build(case, dropout_rate=0.5)
     graph = graph_for(case, nodes=101, edges=523)
     mask = np.arange(523) % 7 != 3
     graphdef, *state = nnx.split(layer, nnx.Param, ...)
     arguments = *state, graph, mask, weights_of(graph), jax.random.key(11)
-    direct = quick(partial(differentiate, graphdef))(*arguments)
+    direct = jax.jit(partial(differentiate, graphdef))(*arguments)
     taken = request.getfixturevalue("blocks")
-    blocked = quick(partial(differentiate, graphdef))(*arguments)
+    blocked = jax.jit(partial(differentiate, graphdef))(*arguments)
     assert taken == [256]
     assert_close(blocked, direct, 1e-5)
 
@@ -640,7 +649,7 @@ def test_dropout_keeps_the_mean(case):
     layer, plain = with_rates(case, rates)
     graph = graph_for(case)
     draw = lambda key: layer(graph, rngs=nnx.Rngs(dropout=key)).nodes
-    draws = quick(jax.vmap(draw))(jax.random.split(jax.random.key(0), 1009))
+    draws = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 1009))
     error = draws.std(axis=0) / np.sqrt(len(draws))
     assert (np.abs(draws.mean(axis=0) - plain(graph).nodes) <= 5 * error + 1e-5).all()
 
@@ -671,6 +680,7 @@ def test_output_and_attention_are_those_of_the_equations(case, x64):
     graph = graph_for(case, dtype=np.float64)
     nodes, alpha = case.reference(layer, graph)
     result = evaluate(layer, graph)
+    assert result.nodes.dtype == np.float64
     assert_close(result.nodes, nodes, 1e-12)
     assert_close(result.attention, alpha, 1e-12)
 
@@ -693,7 +703,7 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
         )
     )
     nodes, _ = case.reference(layer, graph, masks)
-    run = quick(lambda graph: layer(graph, rngs=nnx.Rngs(dropout=5)).nodes)
+    run = jax.jit(lambda graph: layer(graph, rngs=nnx.Rngs(dropout=5)).nodes)
     assert_close(run(graph), nodes, 1e-12)
 
 
@@ -721,16 +731,27 @@ def assign(parameter, values):
     parameter[...] = values
 
 
+def blank(layer, *widths, **options):
+    """A layer whose parameters are all zero, to be written by hand."""
+    options = {"kernel_init": nnx.initializers.zeros_init(), "use_bias": False, **options}
+    return layer(*widths, **options, rngs=nnx.Rngs(0))
+
+
+@nnx.jit
+def run(layer, graph):
+    return layer(graph).nodes, layer.attention(graph)
+
+
 def test_gat_turns_the_scores_of_the_tutorial_into_its_weights():
-    layer = GATConv(1, 1, use_bias=False, rngs=nnx.Rngs(0))
+    layer = blank(GATConv, 1, 1)
     assign(layer.projection.kernel, [[[1.0]]])
     assign(layer.receiver_vector, [[0.0]])
     assign(layer.sender_vector, [[1.0]])
     graph = build_graph([0, 1, 2], [3, 3, 3], jnp.array([[2.0], [0.5], [1.0], [9.0]]))
     weights = [0.62853172, 0.14024438, 0.23122390]
-    np.testing.assert_allclose(layer.attention(graph)[:, 0], weights, rtol=1e-6)
+    np.testing.assert_allclose(run(layer, graph)[1][:, 0], weights, rtol=1e-6)
     expected = 2.0 * weights[0] + 0.5 * weights[1] + 1.0 * weights[2]
-    np.testing.assert_allclose(layer(graph).nodes[:, 0], [0, 0, 0, expected], rtol=1e-6)
+    np.testing.assert_allclose(run(layer, graph)[0][:, 0], [0, 0, 0, expected], rtol=1e-6)
 
 
 SENTENCE = np.array(
@@ -740,19 +761,19 @@ SENTENCE = np.array(
 
 def test_dot_product_reads_the_sentence_of_the_textbook():
     values = np.array([[0, -0.2, 0.3, 0.4, 0, 0.1]], np.float32).T
-    layer = DotProductConv(4, 3, use_bias=False, rngs=nnx.Rngs(0))
+    layer = blank(DotProductConv, 4, 3)
     select = np.eye(4, 3, dtype=np.float32)[:, None]
     assign(layer.query.kernel, select)
     assign(layer.key.kernel, select)
     assign(layer.value.kernel, np.eye(4)[:, [3, 0, 1]][:, None])
     graph = build_graph(range(6), [5] * 6, np.concatenate([SENTENCE, values], axis=1))
     weights = [0.01270253, 0.02262717, 0.00126162, 0.72288696, 0.01270253, 0.22781920]
-    np.testing.assert_allclose(layer.attention(graph)[:, 0], weights, rtol=1e-5)
-    np.testing.assert_allclose(layer(graph).nodes[5, 0], 0.3077897567, rtol=1e-6)
+    np.testing.assert_allclose(run(layer, graph)[1][:, 0], weights, rtol=1e-5)
+    np.testing.assert_allclose(run(layer, graph)[0][5, 0], 0.3077897567, rtol=1e-6)
 
 
 def test_dot_product_self_attention_of_the_textbook():
-    layer = DotProductConv(3, 3, use_bias=False, rngs=nnx.Rngs(0))
+    layer = blank(DotProductConv, 3, 3)
     for part in (layer.query, layer.key, layer.value):
         assign(part.kernel, np.eye(3)[:, None])
     expected = [
@@ -763,29 +784,29 @@ def test_dot_product_self_attention_of_the_textbook():
         (-1.54379776, 0.15758869, 0.04517002),
         (1.46688482, 2.62303764, 0.97081007),
     ]
-    out = layer(fully_connected(6, nodes=SENTENCE)).nodes
+    out, _ = run(layer, fully_connected(6, nodes=SENTENCE))
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gcn_weighs_an_edge_by_both_degrees():
-    layer = GCNConv(1, 1, use_bias=False, rngs=nnx.Rngs(0))
+    layer = blank(GCNConv, 1, 1)
     assign(layer.projection.kernel, [[[2.0]]])
     graph = add_self_loops(build_graph([0, 1, 2], [1, 2, 1], jnp.array([[1.0], [3.0], [5.0]])))
     # With the loops the degrees are 1, 3, 2.
     third, sixth = 1 / 3, 1 / np.sqrt(6)
     first = 1 / np.sqrt(3)
     expected = [2.0, 2 * (first * 1 + third * 3 + sixth * 5), 2 * (sixth * 3 + 5 / 2)]
-    np.testing.assert_allclose(layer(graph).nodes[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(run(layer, graph)[0][:, 0], expected, rtol=1e-6)
     np.testing.assert_allclose(
-        layer.attention(graph)[:, 0], [first, sixth, sixth, 1, third, 0.5], rtol=1e-6
+        run(layer, graph)[1][:, 0], [first, sixth, sixth, 1, third, 0.5], rtol=1e-6
     )
 
 
 def test_mean_conv_projects_and_averages():
-    layer = MeanConv(1, 2, num_heads=2, use_bias=False, rngs=nnx.Rngs(0))
+    layer = blank(MeanConv, 1, 2, num_heads=2)
     assign(layer.projection.kernel, [[[1.0], [10.0]]])
     graph = build_graph([0, 1, 1], [2, 2, 2], jnp.array([[2.0], [5.0], [7.0]]))
-    np.testing.assert_allclose(layer(graph).nodes, [[0, 0], [0, 0], [4, 40]], rtol=1e-6)
+    np.testing.assert_allclose(run(layer, graph)[0], [[0, 0], [0, 0], [4, 40]], rtol=1e-6)
 
 
 # Receivers and senders are told apart
@@ -829,10 +850,10 @@ def test_gat_receiver_vector_acts_on_the_receiver():
     graph = bipartite(3, np.random.default_rng(0).normal(size=(7, IN)))
     sender_vector = layer.sender_vector[...]
     assign(layer.sender_vector, np.zeros_like(sender_vector))
-    np.testing.assert_allclose(layer.attention(graph), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(run(layer, graph)[1], 0.25, rtol=1e-6)
     assign(layer.sender_vector, sender_vector)
     assign(layer.receiver_vector, np.zeros_like(sender_vector))
-    alpha = np.asarray(layer.attention(graph)).reshape(3, 4, HEADS)
+    alpha = np.asarray(run(layer, graph)[1]).reshape(3, 4, HEADS)
     np.testing.assert_allclose(alpha[1:], alpha[:1].repeat(2, axis=0), rtol=1e-6)
     assert (alpha.std(axis=1) > 1e-3).all()
 
@@ -842,7 +863,7 @@ def test_dot_product_query_is_the_receivers():
     layer = DotProductConv(IN, OUT, num_heads=HEADS, rngs=nnx.Rngs(0))
     nodes = np.random.default_rng(0).normal(size=(6, IN))
     nodes[0] = 0
-    alpha = np.asarray(layer.attention(bipartite(2, nodes))).reshape(2, 4, HEADS)
+    alpha = np.asarray(run(layer, bipartite(2, nodes))[1]).reshape(2, 4, HEADS)
     np.testing.assert_allclose(alpha[0], 0.25, rtol=1e-6)
     assert (alpha[1].std(axis=0) > 1e-3).all()
 
@@ -850,7 +871,7 @@ def test_dot_product_query_is_the_receivers():
 def test_gatv2_values_are_the_senders_projection():
     layer = build(next(case for case in CASES if case.name == "GATv2Conv"))
     nodes = np.random.default_rng(0).normal(size=(2, IN)).astype(np.float32)
-    out = layer(build_graph([0], [1], nodes)).nodes[1] - layer.output.bias[...]
+    out = run(layer, build_graph([0], [1], nodes))[0][1] - layer.output.bias[...]
     expected = np.einsum("f,fhc->hc", nodes[0], layer.sender_projection.kernel[...])
     assert_close(out, expected.ravel())
 
@@ -860,7 +881,7 @@ def test_gat_ranks_common_neighbours_alike_for_every_receiver(seed):
     """Brody et al., theorem 1: the attention of GAT is static."""
     layer = GATConv(IN, OUT, num_heads=HEADS, use_score_bias=True, rngs=nnx.Rngs(seed))
     graph = bipartite(7, np.random.default_rng(seed).normal(size=(7 + 5, IN)))
-    alpha = np.asarray(layer.attention(graph)).reshape(7, 5, HEADS)
+    alpha = np.asarray(run(layer, graph)[1]).reshape(7, 5, HEADS)
     ranking = np.argsort(alpha, axis=1)
     np.testing.assert_array_equal(ranking, ranking[:1].repeat(7, axis=0))
     assert (alpha.std(axis=0) > 0).all()
@@ -868,11 +889,11 @@ def test_gat_ranks_common_neighbours_alike_for_every_receiver(seed):
 
 def test_gatv2_lets_every_receiver_prefer_its_own_sender():
     """Rows are one-hot keys. With b = -1 the score is LeakyReLU(1) + LeakyReLU(-1) = 0.8 where they match, else 0."""
-    layer = GATv2Conv(2, 2, share_weights=True, negative_slope=0.2, rngs=nnx.Rngs(0))
+    layer = blank(GATv2Conv, 2, 2, share_weights=True, negative_slope=0.2, use_bias=True)
     assign(layer.sender_projection.kernel, np.eye(2)[:, None])
     assign(layer.vector, [[1.0, 1.0]])
     assign(layer.score_bias, [[-1.0, -1.0]])
-    alpha = layer.attention(bipartite(2, np.concatenate([np.eye(2), np.eye(2)])))
+    _, alpha = run(layer, bipartite(2, np.concatenate([np.eye(2), np.eye(2)])))
     match = np.exp(0.8) / (np.exp(0.8) + 1)
     expected = [[match, 1 - match], [1 - match, match]]
     np.testing.assert_allclose(np.asarray(alpha).reshape(2, 2), expected, rtol=1e-6)
@@ -1005,7 +1026,7 @@ def test_lengths_that_disagree_are_refused(case, unchecked):
                 method(graph, edge_mask=np.ones(length, bool))
 
 
-@pytest.mark.parametrize("bad", [-1, -NODES, NODES, NODES + 7, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("bad", [-1, NODES, 2**31 - 1, -(2**31)])
 @pytest.mark.parametrize("end", ["senders", "receivers"])
 @all_layers
 def test_inside_jit_an_edge_with_a_bad_end_is_dropped(case, end, bad):

@@ -24,6 +24,7 @@ from gatjax.training import History
 attention_graph: Any = plots.attention_graph
 attention_heads: Any = plots.attention_heads
 learning_curves: Any = plots.learning_curves
+confusion_matrix: Any = plots.confusion_matrix
 
 PACKAGE = Path(gatjax.__file__).parent
 NAMES = ["Ann", "Bob", "Cat", "Dan", "Eve"]
@@ -285,6 +286,64 @@ class TestLearningCurves:
         runs = [history(3)] * (len(PALETTE) + 1)
         with pytest.raises(ValueError, match="8 different names"):
             learning_curves(runs, names=[str(i) for i in range(len(runs))])
+
+
+class TestConfusionMatrix:
+    counts = np.array([[6, 2, 0], [1, 3, 4], [0, 0, 0]])
+
+    def test_rows_are_true_classes_and_cells_show_counts(self):
+        ax = confusion_matrix(self.counts, class_names=NAMES[:3])
+        drawn = {text.get_position(): text.get_text() for text in ax.texts}
+        assert len(drawn) == 9
+        assert all(drawn[j, i] == str(count) for (i, j), count in np.ndenumerate(self.counts))
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == NAMES[:3]
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == NAMES[:3]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+        top, bottom = (ax.transData.transform((0, i))[1] for i in (0, 2))
+        assert top > bottom
+
+    def test_colors_are_shares_of_the_row(self):
+        image = confusion_matrix(jnp.asarray(self.counts)).images[0]
+        shares = [[0.75, 0.25, 0], [0.125, 0.375, 0.5], [0, 0, 0]]
+        np.testing.assert_allclose(image.get_array(), shares)
+        assert image.get_clim() == (0, 1)
+
+    def test_counts_are_legible_on_their_colors(self):
+        ax = confusion_matrix(self.counts)
+        (image,) = ax.images
+        for text in ax.texts:
+            j, i = text.get_position()
+            red, green, blue, _ = image.to_rgba(image.get_array())[i, j]
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            assert text.get_color() == ("white" if dark else "black")
+
+    @pytest.mark.parametrize(("classes", "shown"), [(1, 1), (20, 400), (21, 0)])
+    def test_any_number_of_classes_is_drawn(self, classes, shown):
+        ax = confusion_matrix(np.eye(classes, dtype=int))
+        ax.figure.savefig(io.BytesIO())
+        assert len(ax.texts) == shown
+
+    def test_draws_into_given_axes(self):
+        _, (left, right) = plt.subplots(1, 2)
+        assert confusion_matrix(self.counts, ax=right) is right
+        assert not left.images
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"counts": np.ones((2, 3), int)}, r"counts is int64 of shape \(2, 3\)"),
+            ({"counts": np.ones(4, int)}, r"shape \(4,\)"),
+            ({"counts": np.zeros((0, 0), int)}, r"shape \(0, 0\)"),
+            ({"counts": np.array(3)}, r"shape \(\)"),
+            ({"counts": np.eye(2)}, "counts is float64"),
+            ({"counts": np.array([[1, 2], [-3, 4]])}, "counts has -3"),
+            ({"class_names": ["a", "b"]}, "class_names has 2 entries for 3 classes"),
+        ],
+    )
+    def test_bad_input(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            confusion_matrix(**{"counts": self.counts, **options})
+        assert plt.get_fignums() == []
 
 
 def imported(path):

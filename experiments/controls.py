@@ -1,0 +1,151 @@
+"""Does attention help? GAT, its controls and its details, each over many seeds, in one table.
+
+    python experiments/controls.py --study models --dataset cora --seeds 20
+    python experiments/controls.py --study heads
+    python experiments/controls.py --study details          # what each detail of the protocol is worth
+
+Each row is a run of `citation.py` with one thing changed; the seeds are the same in every row. Rows that are
+finished are read from their result.json and not run again, so an interrupted study goes on where it was.
+"""
+
+import citation  # isort: skip  (sets XLA_FLAGS before JAX is imported)
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from report import describe_run, markdown_table, mean_and_sd, save_result
+
+STUDIES: dict[str, dict[str, dict[str, Any]]] = {
+    "models": {
+        "MLP (no graph)": {"model": "mlp"},
+        "GCN": {"model": "gcn"},
+        "uniform attention": {"model": "const"},
+        "GAT": {"model": "gat"},
+        "GATv2": {"model": "gatv2"},
+        "dot product": {"model": "dot"},
+    },
+    "heads": {
+        f"{heads} heads of {features}": {"num_heads": heads, "hidden_features": heads * features}
+        for heads, features in ((1, 8), (2, 8), (4, 8), (8, 8), (1, 64), (2, 32), (4, 16))
+    },
+    "details": {
+        "the original protocol": {},
+        "no dropout of projected features": {"projected_dropout": 0.0},
+        "either metric saves": {"rule": "either"},
+        "lowest loss saves": {"rule": "loss"},
+        "no bias in the score": {"score_bias": False},
+        "Glorot over all heads": {"initializer": "joint"},
+        "all four, as in PyG": {
+            "projected_dropout": 0.0,
+            "rule": "loss",
+            "score_bias": False,
+            "initializer": "joint",
+        },
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Run a study: one table, one row per variant."""
+
+    study: Literal["models", "heads", "details"] = "models"
+    """Models against their controls, numbers of heads, or details of the original protocol."""
+    dataset: Literal["citeseer", "cora", "pubmed"] = "citeseer"
+    """Citation graph."""
+    seeds: int = 20
+    """Seeds 0, 1, ... of every row."""
+    max_epochs: int = 100_000
+    """Epochs at most."""
+    output: Path = Path("runs/controls")
+    """Folder for one folder per row and the table's result.json."""
+
+
+def run_row(config: Config, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    folder = config.output / f"{config.study}-{config.dataset}" / name.replace(" ", "_")
+    finished = folder / "result.json"
+    if finished.exists():
+        result = json.loads(finished.read_text())
+        if result["seeds"] == list(range(config.seeds)):
+            return result
+    print(f"\n{name}")
+    row = citation.Config(
+        dataset=config.dataset,
+        seeds=config.seeds,
+        max_epochs=config.max_epochs,
+        output=folder,
+        resume=True,
+        **changes,
+    )
+    return json.loads(json.dumps(citation.run(row), default=str))
+
+
+def describe_row(result: dict[str, Any], reference: dict[str, Any]) -> list[str]:
+    test, train = (np.array(result[f"{part}_accuracy"]) for part in ("test", "train"))
+    difference = 100 * (test - np.array(reference["test_accuracy"]))
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+    return [
+        mean_and_sd(result["test_accuracy"]),
+        "" if result is reference else f"{difference.mean():+.1f} ± {error:.1f}",
+        f"{100 * (train - test).mean():.1f}",
+        f"{result['parameters']:,}",
+        f"{np.mean(result['epochs']):.0f}",
+        f"{1e3 * result['seconds'] / sum(result['epochs']):.0f}",
+    ]
+
+
+def table(config: Config, results: dict[str, dict[str, Any]]) -> str:
+    """Test accuracy and its paired difference to GAT as published, with the standard error of the difference."""
+    reference = next(
+        results[name]
+        for name in ("the original protocol", "GAT", "8 heads of 8")
+        if name in results
+    )
+    header = [
+        f"{config.dataset}, {config.seeds} seeds",
+        "test (%)",
+        "difference",
+        "train - test",
+        "parameters",
+        "epochs",
+        "ms per epoch",
+    ]
+    return markdown_table(
+        header, [[name, *describe_row(result, reference)] for name, result in results.items()]
+    )
+
+
+def main(config: Config) -> None:
+    """Run all rows and print the table."""
+    results = {
+        name: run_row(config, name, changes) for name, changes in STUDIES[config.study].items()
+    }
+    print(f"\n{table(config, results)}")
+    kept = (
+        "test_accuracy",
+        "train_accuracy",
+        "validation_accuracy",
+        "epochs",
+        "parameters",
+        "seconds",
+        "config",
+    )
+    rows = {name: {key: result[key] for key in kept} for name, result in results.items()}
+    path = config.output / f"{config.study}-{config.dataset}.json"
+    result = {
+        "study": config.study,
+        "dataset": config.dataset,
+        "rows": rows,
+        "config": dataclasses.asdict(config),
+        **describe_run(),
+    }
+    save_result(path, result)
+    print(f"\nDetails in {path}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

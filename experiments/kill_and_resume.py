@@ -1,0 +1,146 @@
+"""Kill a training with SIGKILL at random moments, resume it, and compare the end bit by bit.
+
+    python experiments/kill_and_resume.py --kills 20
+
+One run goes undisturbed. The other is killed again and again, each time at a random moment of its work,
+resumed with `--resume` and finally left to end. Both must give the same accuracies, epochs and
+parameters, to the last bit; each kill that hits a running training counts.
+"""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import tyro
+from report import describe_run, save_result
+from tqdm import tqdm
+
+SCRIPT = Path(__file__).with_name("citation.py")
+SAME = ("seeds", "test_accuracy", "validation_accuracy", "train_accuracy", "epochs", "best_epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Kill and resume the citation experiment."""
+
+    kills: int = 20
+    """Number of kills."""
+    seeds: int = 4
+    """Seeds of the training."""
+    max_epochs: int = 400
+    """Epochs per seed."""
+    longest: float = 6.0
+    """A kill comes up to this many seconds after training has begun to move."""
+    seed: int = 0
+    """Of the random moments."""
+    output: Path = Path("runs/kill_and_resume")
+    """Folder for both runs and for result.json; must not hold an earlier one."""
+
+
+def command(config: Config, folder: Path, *extra: str) -> list[str]:
+    options = {
+        "--seeds": config.seeds,
+        "--max-epochs": config.max_epochs,
+        "--patience": config.max_epochs,
+        "--epochs-per-dispatch": 5,
+        "--checkpoint-seconds": 0.5,
+        "--output": folder,
+    }
+    return [
+        sys.executable,
+        str(SCRIPT),
+        *(str(part) for pair in options.items() for part in pair),
+        *extra,
+    ]
+
+
+def newest_change(folder: Path) -> float:
+    """When a checkpoint was last written there."""
+    times = []
+    for path in folder.rglob("*"):
+        try:
+            times.append(path.stat().st_mtime)
+        except FileNotFoundError:
+            continue
+    return max(times, default=0.0)
+
+
+def kill_once(config: Config, folder: Path, delay: float) -> bool:
+    """Resume the run and kill it; False where it came to its end before."""
+    before = newest_change(folder / "checkpoints")
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command(config, folder, "--resume"), stdout=log, stderr=log, start_new_session=True
+        )
+        while process.poll() is None and newest_change(folder / "checkpoints") <= before:
+            time.sleep(0.01)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        log.seek(0)
+        if process.returncode != 0:
+            raise SystemExit(f"the run failed by itself:\n{log.read().decode()}")
+        return False
+
+
+def content(folder: Path) -> dict[str, object]:
+    """What both runs must agree in: the results, and the digest of the saved parameters."""
+    result = json.loads((folder / "result.json").read_text())
+    notes = next((folder / "model" / "parameters").rglob("notes/metadata"))
+    return {name: result[name] for name in SAME} | {
+        "model": json.loads(notes.read_text())["digest"]
+    }
+
+
+def main(config: Config) -> None:
+    moments = random.Random(config.seed)
+    started = time.perf_counter()
+    undisturbed, killed = config.output / "undisturbed", config.output / "killed"
+    if config.output.exists():
+        raise SystemExit(f"{config.output} exists: delete it, or choose another --output")
+    subprocess.run(command(config, undisturbed), check=True, stdout=subprocess.DEVNULL)
+    kills = runs = 0
+    with tqdm(total=config.kills, unit="kill") as bar:
+        while kills < config.kills:
+            folder = killed / f"run_{runs}"
+            while kills < config.kills and kill_once(
+                config, folder, moments.uniform(0, config.longest)
+            ):
+                kills += 1
+                bar.update()
+            if not (folder / "result.json").exists():
+                subprocess.run(
+                    command(config, folder, "--resume"),
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            if content(folder) != content(undisturbed):
+                raise SystemExit(f"{folder} differs from {undisturbed}")
+            runs += 1
+    result = {
+        "kills": kills,
+        "killed_runs": runs,
+        "bit_identical": True,
+        "seconds": time.perf_counter() - started,
+        "config": dataclasses.asdict(config),
+        **describe_run(),
+    }
+    save_result(config.output / "result.json", result)
+    print(
+        f"{kills} kills in {runs} runs, each of which ended bit-identical to the undisturbed one."
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
