@@ -1,0 +1,137 @@
+"""The package as a whole: what a wheel holds, which file may import which, what the root exports."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import gatjax
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "gatjax"
+
+# Each file may import those above it.
+ORDER = [
+    "segment",
+    "validation",
+    "graph",
+    "padding",
+    "interop",
+    "blocked",
+    "attention",
+    "projection",
+    "heads",
+    "layers",
+    "models",
+    "data",
+    "checkpoint",
+    "saving",
+    "training",
+    "plots",
+]
+
+
+def imported(path):
+    """The modules of the package that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("gatjax"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gatjax"):
+            if node.module == "gatjax":
+                yield from (f"gatjax.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def part(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_file_imports_only_what_stands_above_it(name):
+    path = PACKAGE / name
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    allowed = {*ORDER[: ORDER.index(name)], *([name] if path.is_dir() else [])}
+    for file in files:
+        assert {part(module) for module in imported(file)} <= allowed, file.name
+
+
+def test_every_file_has_its_place():
+    found = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert found - {"__init__"} == set(ORDER)
+
+
+def test_only_plots_imports_matplotlib():
+    users = [path.name for path in PACKAGE.rglob("*.py") if "matplotlib" in path.read_text()]
+    assert users == ["plots.py"]
+
+
+def test_every_export_is_documented():
+    names = [name for name in vars(gatjax) if not name.startswith("_")]
+    public = {
+        name: getattr(gatjax, name) for name in names if not inspect.ismodule(getattr(gatjax, name))
+    }
+    assert {"GATConv", "edge_attention", "build_graph", "GAT", "load_model"} <= set(public)
+    undocumented = [name for name, value in public.items() if not inspect.getdoc(value)]
+    assert not undocumented
+
+
+def test_nothing_reaches_for_the_network_on_import():
+    code = (
+        "import socket; socket.socket.connect = socket.getaddrinfo = None\n"
+        "import gatjax, gatjax.data, gatjax.training, gatjax.plots\n"
+        "assert gatjax.__version__"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "gatjax", "pyproject.toml", "README.md", "LICENSE"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in filter(None, tracked):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", folder, source], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_data_types_and_licence(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "gatjax/py.typed" in names
+    assert "gatjax/data/bundled/citeseer.npz" in names
+    assert "gatjax/data/bundled/README.md" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.startswith(("tests", "experiments", "notebooks"))]
+
+
+def test_the_wheel_installed_elsewhere_loads_its_data(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import gatjax.data, pathlib\n"
+        f"assert pathlib.Path(gatjax.__file__).is_relative_to({str(tmp_path)!r}), gatjax.__file__\n"
+        "print(gatjax.data.load('citeseer').num_edges)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "GATJAX_DATA"}
+    environment |= {"PYTHONPATH": str(tmp_path / "site"), "JAX_PLATFORMS": "cpu"}
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert process.stdout.strip() == "9104", process.stderr
