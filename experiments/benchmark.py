@@ -1,6 +1,7 @@
 """Speed and memory of graph attention, side by side with other libraries on the same machine.
 
     python experiments/benchmark.py --suite epoch        # an epoch of the paper's GAT
+    python experiments/benchmark.py --suite seeds        # many seeds of it at once
     python experiments/benchmark.py --suite layer        # one layer on a large power-law graph
 
 Every measurement runs in a process of its own, one after the other, libraries in turn, so that peak memory
@@ -9,6 +10,7 @@ says so; `experiments/README.md` tells how to install them.
 """
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import resource
@@ -30,8 +32,8 @@ MODULES = {"gatjax": "jax", "gatjax plain": "jax", "pyg": "torch_geometric", "dg
 class Config:
     """Measure, print a table, write a JSON."""
 
-    suite: Literal["epoch", "layer"] = "epoch"
-    """An epoch of the paper's GAT on citation graphs, or one layer on power-law graphs."""
+    suite: Literal["epoch", "seeds", "layer"] = "epoch"
+    """An epoch of the paper's GAT on citation graphs, many seeds of it, or one layer on power-law graphs."""
     nodes: int = 169_000
     """Nodes of the power-law graph."""
     edges: int = 2_800_000
@@ -41,7 +43,9 @@ class Config:
     features: int = 16
     """Features per head of the layer."""
     datasets: tuple[str, ...] = ("cora", "pubmed")
-    """Citation graphs of the epochs."""
+    """Citation graphs of the epochs and seeds."""
+    counts: tuple[int, ...] = (1, 2, 20)
+    """Numbers of seeds at once."""
     runs: int = 5
     """Timed runs per process, after one that is not timed."""
     rounds: int = 2
@@ -82,6 +86,14 @@ def cases(config: Config) -> list[Case]:
             for dataset in config.datasets
             for library, features in variants
         ]
+    if config.suite == "seeds":
+        return [
+            Case(
+                "gatjax", f"{dataset}, seeds at once: {count}", {"dataset": dataset, "count": count}
+            )
+            for dataset in config.datasets
+            for count in config.counts
+        ]
     return [
         Case(
             library,
@@ -116,14 +128,10 @@ def work(config: Config, case: Case) -> dict[str, Any] | None:
 
 
 def prepare(config: Config, case: Case) -> Any:
-    if case.library.startswith("gatjax"):
-        from peers import gatjax_peer as peer
-    elif case.library == "pyg":
-        from peers import pyg_peer as peer
-    else:
-        from peers import dgl_peer as peer
-    if config.suite == "epoch":
-        return peer.epoch(**case.arguments)
+    """The workload of a case, or None where the library has nothing of the kind."""
+    peer = importlib.import_module(f"peers.{case.library.split()[0]}_peer")
+    if config.suite != "layer":
+        return getattr(peer, config.suite)(**case.arguments)
     graph = *power_law_graph(config.nodes, config.edges), config.nodes
     build = getattr(peer, "plain_layer" if case.library == "gatjax plain" else "layer")
     return build(
@@ -160,7 +168,7 @@ def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Medians, with the ratio of each library to gatjax in the same row."""
+    """Medians, and their ratio to the first gatjax measurement of the same thing."""
     rows = []
     for result in results:
         same = [other for other in results if other["library"] == "gatjax" and alike(other, result)]
@@ -187,9 +195,12 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Same data set, whatever the layout of features; same layer."""
-    key = lambda result: {k: v for k, v in result["arguments"].items() if k != "features"}
-    return key(one) == key(other)
+    """Same data set, whatever the layout of features or the number of seeds; same layer."""
+
+    def subject(result: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in result["arguments"].items() if k not in ("features", "count")}
+
+    return subject(one) == subject(other)
 
 
 def main(config: Config) -> None:

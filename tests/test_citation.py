@@ -1,5 +1,6 @@
 """The citation experiment as a user runs it, with a small budget."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from gatjax import add_self_loops, load_model
+from gatjax.data import load
+from gatjax.training import start
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "citation.py"
 SHORT = ["--seeds", "3", "--first-seed", "4", "--max-epochs", "31", "--epochs-per-dispatch", "10"]
@@ -48,6 +53,33 @@ def test_it_learns_and_reports(citeseer):
     assert (output / "learning_curves.png").stat().st_size > 10_000
     assert "| dataset  | model | paper      | ours (mean ± sd)" in process.stdout
     assert "| citeseer | gat   | 72.5 ± 0.7 |" in process.stdout
+
+
+def test_the_saved_model_predicts_as_the_readme_says(citeseer):
+    folder, _ = citeseer
+    result = json.loads((folder / "runs" / "citeseer-gat-public" / "result.json").read_text())
+    best = int(np.argmax(result["validation_accuracy"]))
+    model = load_model(folder / "runs" / "citeseer-gat-public" / "model")
+    data = load("citeseer")
+    graph = add_self_loops(data.graph)
+    classes = np.asarray(model(graph).nodes.argmax(-1))
+    accuracy = (classes == data.labels)[data.splits.test].mean()
+    assert accuracy == pytest.approx(result["test_accuracy"][best], abs=1e-6)
+    assert [alpha.shape for alpha in model.attention(graph)] == [(12431, 8), (12431, 1)]
+
+
+def test_a_run_that_was_cut_short_wants_to_be_resumed(tmp_path):
+    import citation
+
+    config = citation.Config(output=tmp_path, seeds=1, max_epochs=2)
+    checkpoints = citation.open_checkpoints(config)
+    state = start(citation.make_training(citation.Task(config)), 0)
+    checkpoints.save("seed_0", 0, state, {})
+    with pytest.raises(SystemExit, match="holds an interrupted run: pass --resume"):
+        citation.open_checkpoints(config)
+    other = dataclasses.replace(config, l2=0.1, resume=True)
+    with pytest.raises(SystemExit, match=r"l2: 0.0005 there, 0.1 here"):
+        citation.run(other)
 
 
 def test_progress_is_visible(citeseer):

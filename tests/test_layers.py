@@ -109,6 +109,17 @@ def test_dtype_and_param_dtype_are_honoured(case, nodes, dtype, param_dtype, exp
     assert jax.eval_shape(lambda: layer(graph).nodes).dtype == jnp.dtype(expected)
 
 
+@all_layers
+def test_numpy_features_in_float64_are_computed_in_float32(case):
+    """NumPy makes them by default; JAX has none, and says so in a warning where it is asked for them."""
+    layer, graph = build(case), graph_for(case)
+    wide = graph_for(case, dtype=np.float64)
+    out = layer(wide).nodes
+    assert out.dtype == jnp.float32
+    assert_close(out, evaluate(layer, graph).nodes)
+    assert_close(layer.attention(wide), evaluate(layer, graph).attention)
+
+
 # Symmetries
 
 

@@ -12,6 +12,7 @@ from gatjax import DotProductConv, GATConv, GATv2Conv, attention, build_graph
 from peers import Workload
 
 EPOCHS = 5
+SEED_EPOCHS = 50
 LAYERS = {"gat": GATConv, "gatv2": GATv2Conv, "dot": DotProductConv}
 
 
@@ -58,7 +59,7 @@ def compiled(function: Callable, *arguments) -> Workload:
 
 
 def epoch(dataset: str, features: str) -> Workload:
-    """An epoch of the paper's GAT, a training step and an evaluation; five of them in one dispatch."""
+    """An epoch of the paper's GAT, a training step and an evaluation; several in one dispatch."""
     import citation
 
     from gatjax.training import advance, start
@@ -76,3 +77,18 @@ def epoch(dataset: str, features: str) -> Workload:
         jax.block_until_ready(history)
 
     return Workload(run, seconds, program.memory_analysis().temp_size_in_bytes, times=EPOCHS)
+
+
+def seeds(dataset: str, count: int) -> Workload:
+    """`count` trainings of the paper's GAT at once, per epoch of each."""
+    import citation
+
+    from gatjax.training import train
+
+    task = citation.Task(citation.Config(dataset=dataset))
+    training = citation.make_training(task)._replace(patience=10**6, max_epochs=SEED_EPOCHS)
+
+    def run() -> None:
+        list(train(training, range(count), task.graph, task.labels, progress=False))
+
+    return Workload(run, times=SEED_EPOCHS)
