@@ -34,6 +34,8 @@ class Config:
 
     suite: Literal["epoch", "seeds", "layer"] = "epoch"
     """An epoch of the paper's GAT on citation graphs, many seeds of it, or one layer on power-law graphs."""
+    mechanisms: tuple[Literal["gat", "gatv2", "dot"], ...] = ("gat", "gatv2", "dot")
+    """Layers."""
     nodes: int = 169_000
     """Nodes of the power-law graph."""
     edges: int = 2_800_000
@@ -100,7 +102,7 @@ def cases(config: Config) -> list[Case]:
             f"{mechanism}, {'forward and backward' if backward else 'forward'}",
             {"mechanism": mechanism, "backward": backward},
         )
-        for mechanism in ("gat", "gatv2", "dot")
+        for mechanism in config.mechanisms
         for backward in (False, True)
         for library in MODULES
     ]

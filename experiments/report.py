@@ -51,7 +51,7 @@ def mean_and_sd(values: Sequence[float], *, scale: float = 100) -> str:
 def describe_run() -> dict[str, Any]:
     """Command, versions and hardware of this process."""
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
         "hardware": {

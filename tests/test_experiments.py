@@ -1,0 +1,109 @@
+"""The other experiments with a small budget, and what all of them share."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_table_is_markdown_with_aligned_columns():
+    from report import markdown_table
+
+    table = markdown_table(["what", "ms"], [["GAT", "1.5"], ["dot product", "20"]])
+    assert table.splitlines() == [
+        "| what        | ms  |",
+        "|-------------|-----|",
+        "| GAT         | 1.5 |",
+        "| dot product | 20  |",
+    ]
+
+
+def test_mean_and_sample_deviation_by_hand():
+    from report import mean_and_sd
+
+    assert mean_and_sd([0.70, 0.72, 0.74]) == "72.0 ± 2.0"
+    assert mean_and_sd([0.5]) == "50.0"
+
+
+def test_the_readme_says_what_the_results_say():
+    import tables
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.fill(text) == text, "run python experiments/tables.py"
+
+
+def test_every_result_records_what_made_it():
+    files = sorted((ROOT / "experiments" / "results").glob("*.json"))
+    for file in files:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        assert {"command", "versions", "hardware", "commit", "config"} <= set(result), file.name
+        assert result["commit"] and "dirty" not in result["commit"], file.name
+        assert not re.search(r"/(home|root|tmp|work)/", file.read_text(encoding="utf-8")), file.name
+
+
+def test_a_study_compares_its_rows_pairwise(tmp_path, capsys):
+    import controls
+
+    config = controls.Config(study="heads", seeds=2, max_epochs=2, output=tmp_path)
+    rows = dict(list(controls.STUDIES["heads"].items())[:1]) | {"8 heads of 8": {}}
+    results = {name: controls.run_row(config, name, changes) for name, changes in rows.items()}
+    table = controls.table(config, results)
+    one, eight = (np.array(results[name]["test_accuracy"]) for name in rows)
+    assert f"{100 * (one - eight).mean():+.1f}" in table
+    assert "| 1 heads of 8" in table
+
+    capsys.readouterr()
+    again = controls.run_row(config, "8 heads of 8", {})
+    assert again == results["8 heads of 8"]
+    assert "8 heads" not in capsys.readouterr().out, "a finished row is read, not run"
+
+
+def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="layer",
+        mechanisms=("gat",),
+        nodes=53,
+        edges=211,
+        heads=2,
+        features=3,
+        runs=2,
+        rounds=1,
+        output=tmp_path,
+    )
+    benchmark.main(config)
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    measured = [result for result in results if result["library"] == "gatjax"]
+    assert len(measured) == 2
+    for result in measured:
+        assert len(result["seconds"]) == 2
+        assert result["median_seconds"] > 0
+        assert result["peak_bytes"] > 2**20
+    assert "time / gatjax" in capsys.readouterr().out
+
+
+def test_the_power_law_graph_is_sorted_and_has_hubs():
+    import benchmark
+
+    senders, receivers = benchmark.power_law_graph(997, 20_011)
+    assert (np.diff(receivers) >= 0).all()
+    degrees = np.bincount(receivers, minlength=997)
+    assert degrees.max() > 10 * np.median(degrees)
+    assert len(senders) == 20_011
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_bit_identical(tmp_path):
+    import kill_and_resume
+
+    config = kill_and_resume.Config(
+        kills=2, seeds=2, max_epochs=60, longest=1.0, output=tmp_path / "run"
+    )
+    kill_and_resume.main(config)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["bit_identical"] and result["kills"] == 2
