@@ -29,7 +29,6 @@ Combine = Literal["concat", "mean"]
 Mask = Bool[ArrayLike, "E"] | None
 
 glorot_uniform = nnx.initializers.glorot_uniform()
-zeros = nnx.initializers.zeros_init()
 
 
 class DropoutRates(NamedTuple):
