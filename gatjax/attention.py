@@ -27,10 +27,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.blocked import BLOCK_NUMBERS, Ends, Rows, blocked_attention, gather, mask_rows
+from gatjax.blocked import BLOCK_NUMBERS, Ends, Rows, blocked_attention, fill_rows, mask_rows
+from gatjax.blocked import gather as gather_narrow
 from gatjax.graph import num_nodes
 from gatjax.segment import segment_hardmax, segment_mean, segment_softmax, segment_sum
 from gatjax.validation import check_graph
@@ -194,7 +196,10 @@ def attention_logits(
     [[2.0], [6.0]]
     """
     check_graph(graph)
-    ends = _ends_of(graph, sender_rows)
+    nodes, edges = num_nodes(graph), _num_edges(graph)
+    _check_lengths(nodes, receiver_rows=receiver_rows, sender_rows=sender_rows)
+    _check_lengths(edges, edge_rows=edge_rows)
+    ends = _ends_of(graph)
     r, s = gather(receiver_rows, ends.receivers), gather(sender_rows, ends.senders)
     return score(weights, r, s, edge_rows)
 
@@ -227,7 +232,8 @@ def attention_weights(
     [63. 14. 23.]
     """
     check_graph(graph)
-    ends = _ends_of(graph, None, edge_mask)
+    _check_lengths(_num_edges(graph), logits=logits, edge_mask=edge_mask)
+    ends = _ends_of(graph, edge_mask)
     return _normalizer(normalize)(
         jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
     )
@@ -266,7 +272,9 @@ def weighted_sum(
     [13.6]
     """
     check_graph(graph)
-    ends = _ends_of(graph, values)
+    _check_lengths(_num_edges(graph), alpha=alpha, edge_values=edge_values)
+    _check_lengths(num_nodes(graph), values=values)
+    ends = _ends_of(graph)
     if values is None and edge_values is None:
         raise ValueError(
             "weighted_sum needs values [N, H, C] of the senders, or edge_values [E, H, C]"
@@ -302,7 +310,9 @@ def neighbor_mean(
     [[0.0], [0.0], [2.0]]
     """
     check_graph(graph)
-    ends = _ends_of(graph, values, edge_mask)
+    _check_lengths(_num_edges(graph), edge_mask=edge_mask)
+    _check_lengths(num_nodes(graph), values=values)
+    ends = _ends_of(graph, edge_mask)
     return segment_mean(
         gather(values, ends.senders), ends.receivers, num_nodes(graph), mask=ends.counted
     )
@@ -369,11 +379,19 @@ def edge_attention(
     """
     rows = jax.tree.map(jnp.asarray, Rows(weights, receiver_rows, sender_rows, edge_rows))
     factor = None if multiplier is None else jnp.asarray(multiplier)
-    _check_rows(rows, jnp.asarray(senders), jnp.asarray(receivers), num_receivers, edge_mask)
-    ends = _ends(senders, receivers, rows.senders, num_receivers, edge_mask)
+    senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
+    if edge_mask is not None and not jnp.issubdtype(jnp.result_type(edge_mask), bool):
+        raise TypeError(
+            f"edge_mask must be boolean, got {jnp.result_type(edge_mask)}; use edge_mask > 0"
+        )
+    num_senders = _num_rows(rows.senders)
+    _check_lengths(senders.shape[0], receivers=receivers, edge_rows=rows.edges, edge_mask=edge_mask)
+    _check_lengths(num_receivers, receiver_rows=rows.receivers)
+    _check_lengths(num_senders, sender_rows=rows.senders)
+    ends = _ends(senders, receivers, num_senders, num_receivers, edge_mask)
     values = _value_type(score, value, rows, factor, len(ends.senders))
     block_size = _block_size(block_size, normalize, values)
-    if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
+    if values.size == 0 or num_receivers == 0 or num_senders == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
     if block_size is not None:
         return blocked_attention(score, value, rows, factor, ends, num_receivers, block_size)
@@ -381,8 +399,9 @@ def edge_attention(
         rows.weights,
         gather(rows.receivers, ends.receivers),
         gather(rows.senders, ends.senders),
-        mask_rows(rows.edges, ends.counted),
+        fill_rows(rows.edges, ends.counted, rows.edges, ends.safe),
     )
+    factor = mask_rows(factor, ends.counted)
     alpha = _normalizer(normalize)(score(*edges), ends.receivers, num_receivers, mask=ends.counted)
     alpha = alpha if factor is None else alpha * factor.astype(alpha.dtype)
     messages = alpha[:, :, None].astype(values.dtype) * value(*edges)
@@ -477,34 +496,70 @@ def combine_heads(
 def _ends(
     senders: Int[ArrayLike, "E"],
     receivers: Int[ArrayLike, "E"],
-    sender_rows: PyTree,
+    num_senders: int | None,
     num_receivers: int,
     edge_mask: Bool[ArrayLike, "E"] | None = None,
 ) -> Ends:
-    """Ids to gather with: an edge that does not count reads row 0, whose numbers are as good as any."""
+    """Ids to gather with: an edge that does not count reads the rows of the first one that does."""
     senders, receivers = jnp.asarray(senders), jnp.asarray(receivers)
     counted = (senders >= 0) & (receivers >= 0) & (receivers < num_receivers)
-    num_senders = _num_rows(sender_rows)
     counted = counted if num_senders is None else counted & (senders < num_senders)
     counted = counted if edge_mask is None else counted & edge_mask
-    return Ends(jnp.where(counted, senders, 0), jnp.where(counted, receivers, 0), counted)
+    if not len(senders):
+        return Ends(senders, receivers, counted, jnp.zeros((), jnp.int32))
+    safe = jnp.argmax(counted)
+    read = lambda ids: jnp.where(counted, ids, jnp.where(counted[safe], ids[safe], 0))
+    return Ends(read(senders), read(receivers), counted, safe)
 
 
-def _ends_of(
-    graph: GraphsTuple, sender_rows: PyTree, edge_mask: Bool[ArrayLike, "E"] | None = None
-) -> Ends:
-    return _ends(
-        jnp.asarray(graph.senders),
-        jnp.asarray(graph.receivers),
-        sender_rows,
-        num_nodes(graph),
-        edge_mask,
-    )
+def _ends_of(graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None) -> Ends:
+    nodes = num_nodes(graph)
+    ids = jnp.asarray(graph.senders), jnp.asarray(graph.receivers)
+    return _ends(*ids, nodes, nodes, edge_mask)
+
+
+def gather(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
+    """Rows of the tables; their gradient is added up in float32 at least."""
+
+    def rows(leaf):
+        leaf = jnp.asarray(leaf)
+        if leaf.shape[0] == 0:
+            return jnp.zeros(ids.shape + leaf.shape[1:], leaf.dtype)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return gather_narrow(leaf, ids)
+        wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        return gather_narrow(wide, ids).astype(leaf.dtype)
+
+    return jax.tree.map(rows, table)
+
+
+def _edge_ids(name: str, ids: ArrayLike) -> Array:
+    ids = ids if isinstance(ids, jax.Array) else np.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got {ids.dtype}; use {name}.astype(jnp.int32)")
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must have one axis [E], got {list(ids.shape)}")
+    if isinstance(ids, np.ndarray) and ids.size and ids.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"{name} has the id {ids.max()}, over int32")
+    ids = jnp.asarray(ids)
+    return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
+
+
+def _check_lengths(length: int | None, **tables: PyTree) -> None:
+    for name, table in tables.items():
+        for leaf in jax.tree.leaves(table):
+            if np.shape(leaf)[:1] != (length,):
+                got = np.shape(leaf)[0] if np.ndim(leaf) else "a number"
+                raise ValueError(f"{name} must have {length} rows, got {got}")
+
+
+def _num_edges(graph: GraphsTuple) -> int:
+    return jnp.asarray(graph.senders).shape[0]
 
 
 def _num_rows(table: PyTree) -> int | None:
     leaves = jax.tree.leaves(table)
-    return leaves[0].shape[0] if leaves else None
+    return np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else None
 
 
 def _normalizer(normalize: str | Normalizer) -> Normalizer:
@@ -527,7 +582,7 @@ def _block_size(
             f'block_size must be "auto", None or a positive integer, got {block_size!r}'
         )
     if normalize != "softmax":
-        if isinstance(block_size, int):
+        if block_size not in (None, "auto"):
             raise ValueError(
                 f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
             )
@@ -535,6 +590,8 @@ def _block_size(
     if block_size == "auto":
         width = math.prod(values.shape[1:])
         return None if values.size <= DIRECT_NUMBERS else max(BLOCK_NUMBERS // width, 256)
+    if block_size is not None and not isinstance(block_size, int | np.integer):
+        raise ValueError(f'block_size must be "auto", None or a positive integer, got {block_size}')
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be positive, got {block_size}")
     return block_size
@@ -568,24 +625,3 @@ def _value_type(
             f"multiplier must be [E, H] = {list(logits.shape)}, got {list(multiplier.shape)}"
         )
     return values
-
-
-def _check_rows(
-    rows: Rows, senders: Array, receivers: Array, num_receivers: int, edge_mask: ArrayLike | None
-) -> None:
-    for name, ids in {"senders": senders, "receivers": receivers}.items():
-        if not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise TypeError(
-                f"{name} must be integers, got {ids.dtype}; use {name}.astype(jnp.int32)"
-            )
-    num_edges = senders.shape[0]
-    expected = {
-        "receivers": (receivers, num_edges),
-        "edge_rows": (rows.edges, num_edges),
-        "edge_mask": (edge_mask, num_edges),
-        "receiver_rows": (rows.receivers, num_receivers),
-    }
-    for name, (table, length) in expected.items():
-        for leaf in jax.tree.leaves(table):
-            if leaf.shape[0] != length:
-                raise ValueError(f"{name} must have {length} rows, got {leaf.shape[0]}")

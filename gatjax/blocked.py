@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 # A block of edges holds about this many values k·H·C: 1 MiB in float32, to stay in cache.
@@ -39,11 +40,12 @@ BLOCK_NUMBERS = 2**18
 
 
 class Ends(NamedTuple):
-    """Both ends of every edge, safe to gather with, and which edges count."""
+    """Both ends of every edge, safe to gather with, which edges count, and one that does (if any)."""
 
     senders: Int[Array, "E"]
     receivers: Int[Array, "E"]
     counted: Bool[Array, "E"]
+    safe: Int[Array, ""]
 
 
 class Rows(NamedTuple):
@@ -72,6 +74,17 @@ def gather(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
     return jax.tree.map(rows, table)
 
 
+def _lift(function: Callable, *example: PyTree) -> tuple[Callable, list]:
+    """The function with all arrays that it closes over as a last argument, and those arrays."""
+    closed = jax.make_jaxpr(function)(*example)
+
+    def lifted(*args):
+        *args, constants = args
+        return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*jax.tree.leaves(args))[0]
+
+    return lifted, closed.consts
+
+
 def blocked_attention(
     score: Callable[..., Array],
     value: Callable[..., Array],
@@ -88,12 +101,12 @@ def blocked_attention(
     """
     block_size = min(block_size, ends.senders.shape[0])
     example = _block_of(rows, ends, 0, block_size)
-    score, score_constants = jax.closure_convert(score, *example)
-    value, value_constants = jax.closure_convert(value, *example)
+    score, score_constants = _lift(score, *example)
+    value, value_constants = _lift(value, *example)
 
     def mechanism(weights, *edge):
         own, for_score, for_value = weights
-        return score(own, *edge, *for_score), value(own, *edge, *for_value)
+        return score(own, *edge, for_score), value(own, *edge, for_value)
 
     rows = rows._replace(weights=(rows.weights, score_constants, value_constants))
     attend = _attention(mechanism, num_receivers, block_size)
@@ -130,7 +143,7 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
 
     def compute_logits(start, fresh, carry):
         largest, logits = carry
-        block = read(ends, start, block_size)
+        block = _ends_of(ends, start, block_size)
         e = mechanism(*_block_of(rows, ends, start, block_size))[0].astype(dtype)
         e = jnp.where(block.counted[:, None], e, -jnp.inf)
         largest = largest.at[block.receivers].max(e, mode="promise_in_bounds")
@@ -145,11 +158,11 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
 
     def add_values(start, fresh, carry):
         total, out = carry
-        block = read(ends, start, block_size)
+        block = _ends_of(ends, start, block_size)
         v = mechanism(*_block_of(rows, ends, start, block_size))[1].astype(dtype)
         shifted = read(logits, start, block_size) - gather(largest, block.receivers)
         unnormalised = jnp.where(fresh[:, None], jnp.exp(shifted), 0)
-        weight = _times(unnormalised, read(multiplier, start, block_size))
+        weight = _times(unnormalised, mask_rows(read(multiplier, start, block_size), block.counted))
         return (
             scatter_add(total, block.receivers, unnormalised),
             scatter_add(out, block.receivers, weight[:, :, None] * v),
@@ -171,7 +184,7 @@ def _backward(mechanism, block_size, residuals, gradient):
 
     def accumulate(start, fresh, carry):
         d_rows, d_multiplier = carry
-        block = read(ends, start, block_size)
+        block = _ends_of(ends, start, block_size)
         fixed = _block_of(fixed_rows, ends, start, block_size)
         (e, v), pull_back = jax.vjp(
             lambda *row: mechanism(*_combine(Rows(*row), fixed)),
@@ -182,7 +195,7 @@ def _backward(mechanism, block_size, residuals, gradient):
         alpha = jnp.exp(e.astype(dtype) - largest) / total
         alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
         d_m = alpha * (g * v.astype(dtype)).sum(-1)
-        m = read(multiplier, start, block_size)
+        m = mask_rows(read(multiplier, start, block_size), block.counted)
         d_e = _times(d_m, m) - alpha * average
         d_v = _times(alpha, m)[:, :, None] * g
         d_weights, d_receivers, d_senders, d_edges = pull_back(
@@ -223,17 +236,34 @@ def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTr
 
 def _block_of(rows: Rows, ends: Ends, start: Int[Array, ""] | int, size: int) -> Rows:
     """What the mechanism reads for the edges `start, ..., start + size - 1`."""
-    block = read(ends, start, size)
+    block = _ends_of(ends, start, size)
     return Rows(
         rows.weights,
         gather(rows.receivers, block.receivers),
         gather(rows.senders, block.senders),
-        mask_rows(read(rows.edges, start, size), block.counted),
+        fill_rows(read(rows.edges, start, size), block.counted, rows.edges, ends.safe),
     )
 
 
 def read(table: PyTree, start: Int[Array, ""] | int, size: int) -> PyTree:
     return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), table)
+
+
+def _ends_of(ends: Ends, start: Int[Array, ""] | int, size: int) -> Ends:
+    senders, receivers, counted = read(ends[:3], start, size)
+    return Ends(senders, receivers, counted, ends.safe)
+
+
+def fill_rows(
+    rows: PyTree, counted: Bool[Array, "k"], table: PyTree, safe: Int[Array, ""]
+) -> PyTree:
+    """The rows, with row `safe` of the table in place of those that do not count."""
+
+    def fill(leaf, whole):
+        row = jax.lax.stop_gradient(jax.lax.dynamic_index_in_dim(whole, safe))
+        return jnp.where(counted.reshape(counted.shape + (1,) * (leaf.ndim - 1)), leaf, row)
+
+    return jax.tree.map(fill, rows, table)
 
 
 def _write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: PyTree) -> PyTree:
@@ -282,7 +312,7 @@ def _times(weight: Array, multiplier: Array | None) -> Array:
 
 def _partition(tree: PyTree) -> tuple[PyTree, PyTree]:
     """Split into differentiable leaves and the others, with None in the gaps."""
-    inexact = jax.tree.map(lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact), tree)
+    inexact = jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact), tree)
     differentiable = jax.tree.map(lambda yes, leaf: leaf if yes else None, inexact, tree)
     return differentiable, jax.tree.map(lambda yes, leaf: None if yes else leaf, inexact, tree)
 

@@ -18,6 +18,18 @@ def _over_rows(per_row: Shaped[Array, "E"], like: Shaped[Array, "E ..."]) -> Sha
     return per_row.reshape(per_row.shape + (1,) * (like.ndim - 1))
 
 
+def _ids(segment_ids: Array, data: Shaped[Array, "E ..."], mask: Array | None) -> Int[Array, "E"]:
+    """The ids after all checks, wide enough to be compared with any number of groups."""
+    if not jnp.issubdtype(segment_ids.dtype, jnp.integer):
+        raise TypeError(
+            f"segment_ids must be integers, got {segment_ids.dtype}; use segment_ids.astype(jnp.int32)"
+        )
+    for name, rows in {"segment_ids": segment_ids, "mask": mask}.items():
+        if rows is not None and rows.shape != data.shape[:1]:
+            raise ValueError(f"{name} must have {data.shape[0]} rows, got {list(rows.shape)}")
+    return segment_ids.astype(jnp.promote_types(segment_ids.dtype, jnp.int32))
+
+
 def _counted(
     segment_ids: Int[Array, "E"], num_segments: int, mask: Bool[Array, "E"] | None
 ) -> Bool[Array, "E"]:
@@ -29,8 +41,12 @@ def _sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def _take(per_group: Float[Array, "S ..."], segment_ids: Int[Array, "E"]) -> Float[Array, "E ..."]:
+def _take(
+    per_group: Shaped[Array, "S ..."], segment_ids: Int[Array, "E"]
+) -> Shaped[Array, "E ..."]:
     """The group's entry for every row; rows without a group read some group and must be masked."""
+    if per_group.shape[0] == 0:
+        return jnp.zeros(segment_ids.shape + per_group.shape[1:], per_group.dtype)
     return per_group.at[segment_ids].get(mode="clip", wrap_negative_indices=False)
 
 
@@ -60,6 +76,7 @@ def segment_sum(
     >>> segment_sum(jnp.array([1.0, 2.0, 4.0]), jnp.array([0, 2, 2]), 3).tolist()
     [1.0, 0.0, 6.0]
     """
+    segment_ids = _ids(segment_ids, data, mask)
     counted = _counted(segment_ids, num_segments, mask)
     rows = jnp.where(_over_rows(counted, data), data, 0).astype(_sum_dtype(data.dtype))
     ids = jnp.where(counted, segment_ids, num_segments)
@@ -79,7 +96,7 @@ def segment_mean(
     >>> segment_mean(jnp.array([1.0, 2.0, 4.0]), jnp.array([0, 2, 2]), 3).tolist()
     [1.0, 0.0, 3.0]
     """
-    dtype = _sum_dtype(data.dtype)
+    segment_ids, dtype = _ids(segment_ids, data, mask), _sum_dtype(data.dtype)
     counted = _counted(segment_ids, num_segments, mask)
     total = segment_sum(data.astype(dtype), segment_ids, num_segments, mask=mask)
     count = segment_sum(counted.astype(dtype), segment_ids, num_segments)
@@ -99,6 +116,7 @@ def segment_max(
     >>> segment_max(jnp.array([-1.0, 2.0, 4.0]), jnp.array([0, 2, 2]), 3).tolist()
     [-1.0, 0.0, 4.0]
     """
+    segment_ids = _ids(segment_ids, data, mask)
     counted = _counted(segment_ids, num_segments, mask)
     ids = jnp.where(counted, segment_ids, num_segments)
     occupied = jax.ops.segment_max(counted.astype(jnp.int32), ids, num_segments) > 0
@@ -142,14 +160,15 @@ def segment_softmax(
     [63. 14. 23.]
     """
     _check_temperature(temperature)
+    segment_ids = _ids(segment_ids, logits, mask)
     counted = _over_rows(_counted(segment_ids, num_segments, mask), logits)
-    z = jnp.where(counted, logits, 0).astype(_sum_dtype(logits.dtype)) / temperature
+    z = jnp.where(counted, logits, 0).astype(_sum_dtype(logits.dtype))
     largest = jax.lax.stop_gradient(segment_max(z, segment_ids, num_segments, mask=mask))
     shift = _take(jnp.where(jnp.isfinite(largest), largest, 0), segment_ids)
-    unnormalised = jnp.where(counted, jnp.exp(jnp.where(counted, z - shift, 0)), 0)
+    unnormalised = jnp.where(counted, jnp.exp(jnp.where(counted, z - shift, 0) / temperature), 0)
     total = segment_sum(unnormalised, segment_ids, num_segments)
-    total = _take(jnp.where(total == 0, 1, total), segment_ids)
-    return (unnormalised / total).astype(logits.dtype)
+    total = jnp.where(counted, _take(jnp.where(total == 0, 1, total), segment_ids), 1)
+    return (unnormalised / total).astype(_weight_dtype(logits))
 
 
 def segment_hardmax(
@@ -167,6 +186,7 @@ def segment_hardmax(
     >>> segment_hardmax(jnp.array([1.0, 3.0, 3.0, 0.0]), jnp.array([0, 0, 0, 1]), 2).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
+    segment_ids = _ids(segment_ids, logits, mask)
     num_rows = logits.shape[0]
     counted = _over_rows(_counted(segment_ids, num_segments, mask), logits)
     largest = segment_max(logits, segment_ids, num_segments, mask=mask)
@@ -175,8 +195,13 @@ def segment_hardmax(
     candidate = jnp.where(is_largest, row, num_rows)
     ids = jnp.where(_counted(segment_ids, num_segments, mask), segment_ids, num_segments)
     first = jax.ops.segment_min(candidate, ids, num_segments)
-    chosen = is_largest & (row == first.at[segment_ids].get(mode="clip"))
-    return chosen.astype(logits.dtype)
+    chosen = is_largest & (row == _take(first, segment_ids))
+    return chosen.astype(_weight_dtype(logits))
+
+
+def _weight_dtype(logits: Array) -> jnp.dtype:
+    inexact = jnp.issubdtype(logits.dtype, jnp.inexact)
+    return logits.dtype if inexact else _sum_dtype(logits.dtype)
 
 
 def _check_temperature(temperature: float | Array) -> None:

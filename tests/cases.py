@@ -184,6 +184,15 @@ CASES = [
     Case("GCNConv", GCNConv, {}, gcn, sums_to_one=False, linear=True),
 ]
 ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
+FULLEST = list({case.layer: case for case in CASES}.values())
+WITH_EDGES = [case for case in CASES if "edge_features" in case.options]
+
+
+def rows(cases: list[Case]):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+all_layers, one_of_each, fullest_of_each = rows(CASES), rows(ONE_EACH), rows(FULLEST)
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +201,6 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-all_layers = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-one_of_each = pytest.mark.parametrize("case", ONE_EACH, ids=lambda case: case.name)
 
 
 def build(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):

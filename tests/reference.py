@@ -8,8 +8,17 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-Ids = np.ndarray
+# Three logits of one neighbourhood, and their softmax worked out by hand; where all are -inf it is 0.
+EXTREME_LOGITS = {
+    "tie at 1e30": ([1e30, 1e30, 0.0], [0.5, 0.5, 0]),
+    "tie at -1e30": ([-1e30, -1e30, -3e30], [0.5, 0.5, 0]),
+    "far apart": ([1e30, -1e30, 1e30], [0.5, 0, 0.5]),
+    "one is -inf": ([-np.inf, 3.0, 3.0], [0, 0.5, 0.5]),
+    "all are -inf": ([-np.inf, -np.inf, -np.inf], [0, 0, 0]),
+    "all but one are -inf": ([-np.inf, -1e30, -np.inf], [0, 1, 0]),
+}
 
 
 def leaky_relu(x: np.ndarray, negative_slope: float = 0.2) -> np.ndarray:
@@ -22,16 +31,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return unnormalised / unnormalised.sum(0)
 
 
-def edges_into(node: int, receivers: Ids, mask: np.ndarray | None = None) -> list[int]:
+def edges_into(node: int, receivers: ArrayLike, mask: ArrayLike | None = None) -> list[int]:
     """Indices of the edges that enter `node` and count, in order."""
-    return [k for k in range(len(receivers)) if receivers[k] == node and (mask is None or mask[k])]
+    receivers = np.asarray(receivers)
+    mask = np.ones(len(receivers), bool) if mask is None else np.asarray(mask)
+    return [k for k in range(len(receivers)) if receivers[k] == node and mask[k]]
 
 
 def segment_sum(data, ids, num_segments, mask=None):
-    out = np.zeros((num_segments, *np.shape(data)[1:]))
+    data = np.asarray(data, np.float64)
+    out = np.zeros((num_segments, *data.shape[1:]))
     for i in range(num_segments):
         for k in edges_into(i, ids, mask):
-            out[i] += np.float64(data[k])
+            out[i] += data[k]
     return out
 
 
@@ -43,42 +55,46 @@ def segment_mean(data, ids, num_segments, mask=None):
 
 
 def segment_max(data, ids, num_segments, mask=None):
-    out = np.zeros((num_segments, *np.shape(data)[1:]))
+    data = np.asarray(data, np.float64)
+    out = np.zeros((num_segments, *data.shape[1:]))
     for i in range(num_segments):
-        rows = [np.float64(data[k]) for k in edges_into(i, ids, mask)]
-        out[i] = np.max(rows, axis=0) if rows else 0
+        edges = edges_into(i, ids, mask)
+        if edges:
+            out[i] = data[edges].max(0)
     return out
 
 
 def segment_softmax(logits, ids, num_segments, mask=None, temperature=1.0):
-    out = np.zeros(np.shape(logits))
+    logits = np.asarray(logits, np.float64)
+    out = np.zeros(logits.shape)
     for i in range(num_segments):
         edges = edges_into(i, ids, mask)
         if edges:
-            out[edges] = softmax(np.float64(np.asarray(logits)[edges]) / temperature)
+            out[edges] = softmax(logits[edges] / temperature)
     return out
 
 
 def segment_hardmax(logits, ids, num_segments, mask=None):
-    out = np.zeros(np.shape(logits))
-    flat, one_hot = np.reshape(logits, (len(ids), -1)), out.reshape(len(ids), -1)
+    logits = np.asarray(logits, np.float64)
+    flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))
+    out = np.zeros(flat.shape)
     for i in range(num_segments):
         edges = edges_into(i, ids, mask)
         for column in range(flat.shape[1]) if edges else ():
-            one_hot[max(edges, key=lambda k: (flat[k, column], -k)), column] = 1
-    return out
+            out[max(edges, key=lambda k: (flat[k, column], -k)), column] = 1
+    return out.reshape(logits.shape)
 
 
 def edge_attention(
     logit: Callable[[int, int, int], np.ndarray],
     value: Callable[[int, int, int], np.ndarray],
-    senders: Ids,
-    receivers: Ids,
+    senders: ArrayLike,
+    receivers: ArrayLike,
     shape: tuple[int, int, int],
     num_senders: int,
     *,
-    mask: np.ndarray | None = None,
-    multiplier: np.ndarray | None = None,
+    mask: ArrayLike | None = None,
+    multiplier: ArrayLike | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] = softmax,
 ) -> np.ndarray:
     """`out_i = Σ_k m_k α_k v_k` over the edges k = (j -> i) that count, `shape` [N, H, C]; 0 without such edges.
@@ -86,16 +102,17 @@ def edge_attention(
     `logit(i, j, k) -> [H]` and `value(i, j, k) -> [H, C]` see receiver i, sender j and edge k. An edge counts if its
     mask says so and both of its ends exist.
     """
-    out = np.zeros(shape)
+    out, senders = np.zeros(shape), np.asarray(senders)
     mask = np.ones(len(senders), bool) if mask is None else np.asarray(mask)
-    counted = mask & (np.asarray(senders) >= 0) & (np.asarray(senders) < num_senders)
+    counted = mask & (senders >= 0) & (senders < num_senders)
+    factor = 1.0 if multiplier is None else np.asarray(multiplier, np.float64)
     for i in range(shape[0]):
         edges = edges_into(i, receivers, counted)
         if edges:
-            alpha = weigh(np.stack([logit(i, int(senders[k]), k) for k in edges]))
-            factor = 1.0 if multiplier is None else np.asarray(multiplier, np.float64)[edges]
-            values = np.stack([value(i, int(senders[k]), k) for k in edges])
-            out[i] = ((factor * alpha)[:, :, None] * values).sum(0)
+            alpha = np.zeros((len(senders), shape[1]))
+            alpha[edges] = weigh(np.stack([logit(i, int(senders[k]), k) for k in edges]))
+            for k in edges:
+                out[i] += (factor * alpha)[k][:, None] * value(i, int(senders[k]), k)
     return out
 
 
@@ -127,9 +144,10 @@ def dot_logit(query, key, scale=None):
 
 def neighbor_mean(values, senders, receivers, mask=None):
     """Mean of the senders' rows, 0 without neighbours; as many receivers as senders."""
-    out = np.zeros(np.shape(values))
+    values, senders = np.asarray(values, np.float64), np.asarray(senders)
+    out = np.zeros(values.shape)
     for i in range(len(out)):
-        neighbours = [senders[k] for k in edges_into(i, receivers, mask)]
-        if neighbours:
-            out[i] = np.mean([np.float64(values[j]) for j in neighbours], axis=0)
+        edges = edges_into(i, receivers, mask)
+        if edges:
+            out[i] = values[senders[edges]].mean(0)
     return out

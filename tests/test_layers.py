@@ -13,12 +13,14 @@ from cases import (
     CASES,
     EDGE_WIDTH,
     EDGES,
+    FULLEST,
     HEADS,
     IN,
     ISOLATED,
     NODES,
     ONE_EACH,
     OUT,
+    WITH_EDGES,
     Keep,
     Result,
     all_layers,
@@ -26,9 +28,11 @@ from cases import (
     differentiate,
     evaluate,
     finish,
+    fullest_of_each,
     graph_for,
     one_of_each,
     quick_compilation,
+    rows,
     weights_of,
 )
 from flax import nnx
@@ -109,7 +113,7 @@ def test_dtype_and_param_dtype_are_honoured(case, nodes, dtype, param_dtype, exp
     assert jax.eval_shape(lambda: layer(graph).nodes).dtype == jnp.dtype(expected)
 
 
-@all_layers
+@fullest_of_each
 def test_numpy_features_in_float64_are_computed_in_float32(case):
     """NumPy makes them by default; JAX has none, and says so in a warning where it is asked for them."""
     layer, graph = build(case), graph_for(case)
@@ -189,7 +193,7 @@ def test_masked_edges_are_as_good_as_absent(case):
     assert not np.asarray(result.attention)[~mask].any()
 
 
-@one_of_each
+@rows([ONE_EACH[0], ONE_EACH[-1]])
 def test_eager_calls_take_the_masks_that_pad_returns(case):
     layer, graph = build(case), graph_for(case)
     padded_graph, mask, _ = padded(case)
@@ -208,10 +212,18 @@ def test_nan_in_padding_does_not_reach_what_is_real(case):
         assert_close(getattr(result, part), getattr(expected, part))
 
 
-@all_layers
+@pytest.mark.xfail(strict=True, reason="a layer has no node mask, so a kernel meets 0 * NaN")
+@one_of_each
+def test_nan_in_padding_nodes_reaches_no_parameter(case):
+    """Why `pad` fills with zeros."""
+    layer = build(case)
+    graph, mask, weights = padded(case, node_padding=np.nan)
+    result = evaluate(layer, graph, mask, weights)
+    assert_close(result.d_params, evaluate(layer, graph_for(case)).d_params)
+
+
+@rows(WITH_EDGES)
 def test_nan_in_masked_edges_reaches_no_parameter(case):
-    if "edge_features" not in case.options:
-        return
     layer = build(case)
     graph, mask, weights = padded(case, node_padding=7.0, edge_padding=np.nan)
     result = evaluate(layer, graph, mask, weights)
@@ -276,7 +288,7 @@ def test_an_edge_turned_round_changes_its_two_ends(case):
 # Transformations
 
 
-@all_layers
+@fullest_of_each
 def test_jit_in_each_form_equals_eager(case):
     layer, graph = build(case), graph_for(case)
     expected = layer(graph).nodes
@@ -315,11 +327,19 @@ def stack(layers):
 
 
 @one_of_each
-def test_vmap_over_parameters(case):
-    layers, graph = [build(case, seed) for seed in range(2)], graph_for(case)
+def test_vmap_over_parameters_and_features(case):
+    layers, graphs = zip(
+        *((build(case, seed), graph_for(case, seed)) for seed in range(2)), strict=True
+    )
     graphdef, states = stack(layers)
-    out = jax.jit(jax.vmap(lambda state: nnx.merge(graphdef, state)(graph).nodes))(states)
-    assert_close(out, jnp.stack([evaluate(layer, graph).nodes for layer in layers]))
+    nodes = jnp.stack([graph.nodes for graph in graphs])
+
+    def apply(state, nodes):
+        return nnx.merge(graphdef, state)(graphs[0]._replace(nodes=nodes)).nodes
+
+    out = jax.jit(jax.vmap(apply))(states, nodes)
+    for index, layer in enumerate(layers):
+        assert_close(out[index], evaluate(layer, graphs[0]._replace(nodes=nodes[index])).nodes)
 
 
 def narrow(case):
@@ -330,25 +350,8 @@ def narrow(case):
 
 
 @one_of_each
-def test_lax_scan_over_layers_is_a_loop(case):
-    layers = [build(case, seed, in_features=OUT) for seed in range(3)]
-    graphdef, states = stack(layers)
-
-    def step(graph, state):
-        return nnx.merge(graphdef, state)(graph), None
-
-    @jax.jit
-    def both(states, graph):
-        scanned, _ = jax.lax.scan(step, graph, states)
-        for index in range(3):
-            graph, _ = step(graph, jax.tree.map(lambda leaf, i=index: leaf[i], states))
-        return scanned.nodes, graph.nodes
-
-    assert_close(*both(states, narrow(case)))
-
-
-@one_of_each
-def test_nnx_scan_over_layers_is_a_loop_dropout_included(case):
+def test_scan_over_layers_is_a_loop_dropout_included(case):
+    """With `nnx.scan` over a stacked layer, and with `jax.lax.scan` over its state."""
     make = partial(build, case, in_features=OUT, dropout_rate=0.5)
     graphdef, states = stack([make(seed) for seed in range(3)])
 
@@ -356,15 +359,20 @@ def test_nnx_scan_over_layers_is_a_loop_dropout_included(case):
     def run(layer, graph):
         return layer(graph)
 
-    @jax.jit
-    def both(states, graph):
-        scanned = run(nnx.merge(graphdef, states, copy=True), graph)
-        for index in range(3):
-            state = jax.tree.map(lambda leaf, i=index: leaf[i], states)
-            graph = nnx.merge(graphdef, state)(graph)
-        return scanned.nodes, graph.nodes
+    def step(graph, state):
+        return nnx.merge(graphdef, state, copy=True)(graph), None
 
-    assert_close(*both(states, narrow(case)))
+    @jax.jit
+    def all_ways(states, graph):
+        one = run(nnx.merge(graphdef, states, copy=True), graph)
+        two, _ = jax.lax.scan(step, graph, states)
+        for index in range(3):
+            graph, _ = step(graph, jax.tree.map(lambda leaf, i=index: leaf[i], states))
+        return one.nodes, two.nodes, graph.nodes
+
+    one, two, expected = all_ways(states, narrow(case))
+    assert_close(one, expected)
+    assert_close(two, expected)
 
 
 def test_layers_made_under_vmap_differ():
@@ -502,7 +510,7 @@ def test_tiny_graphs_eagerly(case, nodes, edges):
     assert layer.attention(graph).shape == (edges, layer.num_heads)
 
 
-@pytest.mark.parametrize(("nodes", "edges"), [(3, 0), (1, 2), (0, 0)])
+@pytest.mark.parametrize(("nodes", "edges"), [(3, 0), (1, 2)])
 @one_of_each
 def test_tiny_graphs_and_their_gradients(case, nodes, edges):
     layer, graph = build(case), graph_for(case, nodes=nodes, edges=edges)
@@ -510,36 +518,56 @@ def test_tiny_graphs_and_their_gradients(case, nodes, edges):
     assert result.nodes.shape == (nodes, OUT)
     assert result.attention.shape == (edges, layer.num_heads)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
-    if case.reference is not None and nodes:
+    if case.reference is not None:
         assert_close(result.nodes, case.reference(layer, graph)[0])
 
 
 # Numbers
 
 
-@one_of_each
-def test_bfloat16_with_thousands_of_edges_at_one_node(case):
+def crowd(case):
+    """Thousands of edges into one node and out of another, with features that bfloat16 can hold."""
     graph = graph_for(case, nodes=13, edges=4099)
-    senders = np.where(np.arange(4099) % 2, graph.senders, 12).astype(np.int32)
-    receivers = np.where(np.arange(4099) % 2, 0, graph.receivers).astype(np.int32)
-    graph = graph._replace(senders=senders, receivers=receivers)
-    rounded = lambda leaf: np.asarray(jnp.asarray(leaf, jnp.bfloat16), np.float32)
-    graph = graph._replace(nodes=rounded(graph.nodes))
-    exact = build(case, param_dtype=jnp.bfloat16, dtype=jnp.float32)
-    coarse = build(case, param_dtype=jnp.bfloat16, dtype=jnp.bfloat16)
-    expected, result = evaluate(exact, graph), evaluate(coarse, graph)
-    assert result.nodes.dtype == jnp.bfloat16
-    assert_close((result.nodes, result.attention), (expected.nodes, expected.attention), 0.02)
-    assert_close(result.d_nodes, expected.d_nodes, 0.02)
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.d_params))
-    for actual, exact in zip(
-        *map(jax.tree.leaves, (result.d_params, expected.d_params)), strict=True
-    ):
-        np.testing.assert_allclose(actual, exact, rtol=0, atol=0.02 * float(largest))
+    odd = np.arange(4099) % 2 == 1
+    return graph._replace(
+        senders=np.where(odd, graph.senders, 12).astype(np.int32),
+        receivers=np.where(odd, 0, graph.receivers).astype(np.int32),
+        nodes=np.asarray(jnp.asarray(graph.nodes, jnp.bfloat16), np.float32),
+    )
 
 
-@one_of_each
-def test_dense_and_sparse_nodes_agree(case):
+@rows(ONE_EACH[1:3] + ONE_EACH[-1:])
+def test_bfloat16_with_thousands_of_edges_at_one_node(case, monkeypatch):
+    monkeypatch.setattr(gatjax.attention, "DIRECT_NUMBERS", 2**20)
+    bfloat16_is_close_to_float32(case)
+
+
+@rows(ONE_EACH[:1])
+def test_bfloat16_with_thousands_of_edges_at_one_node_in_blocks(case, blocks):
+    bfloat16_is_close_to_float32(case)
+    assert blocks == [256, 256]
+
+
+def bfloat16_is_close_to_float32(case):
+    """In values, and in gradients relative to the largest: no sum over edges may be taken in bfloat16."""
+    graph, mask = crowd(case), np.ones(4099, bool)
+    expected, actual = (
+        jax.jit(partial(differentiate, graphdef))(*state, graph, mask, weights_of(graph))
+        for graphdef, *state in (
+            nnx.split(build(case, param_dtype=jnp.bfloat16, dtype=dtype), nnx.Param, ...)
+            for dtype in (jnp.float32, jnp.bfloat16)
+        )
+    )
+    assert actual.nodes.dtype == jnp.bfloat16
+    for part in ("nodes", "attention", "d_nodes"):
+        assert_close(getattr(actual, part), getattr(expected, part), 0.02)
+    gradients = (jax.tree.leaves(result.d_params) for result in (actual, expected))
+    flat = [np.concatenate([np.ravel(leaf) for leaf in leaves]) for leaves in gradients]
+    assert_close(*flat, 0.02)
+
+
+@rows(ONE_EACH[:1])
+def test_dense_and_sparse_nodes_agree_in_gradients(case):
     layer, graph = build(case, residual=True), graph_for(case)
     dense = np.where(np.random.default_rng(7).random(graph.nodes.shape) < 0.6, 0, graph.nodes)
     dense = dense.astype(np.float32)
@@ -566,8 +594,8 @@ def test_dense_and_sparse_nodes_agree(case):
 
 
 @one_of_each
-def test_sparse_nodes_eagerly(case):
-    layer, graph = build(case), graph_for(case)
+def test_dense_and_sparse_nodes_agree(case):
+    layer, graph = build(case, residual=True), graph_for(case)
     sparse = graph._replace(nodes=BCOO.fromdense(jnp.asarray(graph.nodes)))
     assert_close(layer(sparse).nodes, layer(graph).nodes)
     assert_close(layer.attention(sparse), layer.attention(graph))
@@ -592,7 +620,7 @@ def blocks(monkeypatch):
     return taken
 
 
-@all_layers
+@fullest_of_each
 def test_blocks_give_the_same_values_and_gradients_dropout_included(case, request):
     layer = build(case, dropout_rate=0.5)
     graph = graph_for(case, nodes=101, edges=523)
@@ -647,7 +675,8 @@ def test_eval_switches_dropout_off_and_train_on(case):
 def test_dropout_off_draws_nothing(case):
     layer, graph = build(case, dropout_rate=ALL_THREE), graph_for(case)
     before = nnx.state(layer, nnx.RngCount)
-    layer(graph, deterministic=True), layer.attention(graph)
+    layer(graph, deterministic=True)
+    layer.attention(graph)
     layer(graph, rngs=nnx.Rngs(dropout=0))
     assert_close(nnx.state(layer, nnx.RngCount), before)
     assert not jax.tree.leaves(nnx.state(build(case), nnx.RngState))
@@ -683,10 +712,8 @@ def test_sparse_dropout_acts_on_the_entries_stored(case):
 # The equations of the papers
 
 
-@all_layers
+@rows([case for case in CASES if case.reference is not None])
 def test_output_and_attention_are_those_of_the_equations(case, x64):
-    if case.reference is None:
-        return
     layer = build(case, param_dtype=jnp.float64)
     graph = graph_for(case, dtype=np.float64)
     nodes, alpha = case.reference(layer, graph)
@@ -696,11 +723,9 @@ def test_output_and_attention_are_those_of_the_equations(case, x64):
     assert_close(result.attention, alpha, 1e-12)
 
 
-@all_layers
+@rows([case for case in FULLEST if case.reference is not None])
 def test_dropout_acts_where_the_original_has_it(case, x64):
     """On the inputs; on the values, after the logits have been computed; on the weights."""
-    if case.reference is None:
-        return
     layer = build(case, param_dtype=jnp.float64, dropout_rate=ALL_THREE)
     graph = graph_for(case, dtype=np.float64)
     keys = layer.dropout.keys(False, nnx.Rngs(dropout=5))
@@ -932,11 +957,7 @@ def rejects(error, message):
     return pytest.raises(error, match=re.escape(message))
 
 
-HAS_HEADS = [case for case in ONE_EACH if "num_heads" in case.options]
-layers_with_heads = pytest.mark.parametrize("case", HAS_HEADS, ids=lambda case: case.name)
-
-
-@layers_with_heads
+@rows([case for case in ONE_EACH if "num_heads" in case.options])
 def test_bad_heads_are_refused(case, unchecked):
     make = partial(case.layer, IN, rngs=nnx.Rngs(0))
     with rejects(ValueError, "num_heads must be at least 1, got 0"):
@@ -971,10 +992,8 @@ def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):
             method(graph)
 
 
-@all_layers
+@rows(WITH_EDGES)
 def test_edge_features_that_the_graph_lacks_or_of_another_width(case, unchecked):
-    if "edge_features" not in case.options:
-        return
     graph = graph_for(case)
     for method in both_methods(build(case)):
         with rejects(ValueError, "built with edge_features=2, but the graph has none"):
@@ -1024,6 +1043,21 @@ def test_bad_ids_are_refused_outside_jit(case, change, error, message, unchecked
     for method in both_methods(build(case)):
         with rejects(error, message):
             method(graph)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@rows([ONE_EACH[0], ONE_EACH[-1]])
+def test_ids_may_be_of_any_integer_dtype(case, dtype):
+    """Even of one that is too narrow for the number of nodes."""
+    layer, graph = build(case), cast_ids(graph_for(case, nodes=257), np.int32)
+    narrow = cast_ids(graph, dtype)
+    forward = jax.jit(lambda graph: layer(graph).nodes)
+    assert_close(forward(narrow), forward(graph))
+
+
+def cast_ids(graph, dtype):
+    fields = ("senders", "receivers")
+    return graph._replace(**{name: (getattr(graph, name) % 120).astype(dtype) for name in fields})
 
 
 @one_of_each

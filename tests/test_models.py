@@ -39,6 +39,7 @@ PLAIN = Case("nodes alone", GATConv, {})
 WITH_EDGES = Case("nodes and edges", GATConv, {"edge_features": EDGE_WIDTH})
 attention_models = pytest.mark.parametrize("model", LAYERS, ids=lambda model: model.__name__)
 all_models = pytest.mark.parametrize("model", [*LAYERS, GCN], ids=lambda model: model.__name__)
+two_models = pytest.mark.parametrize("model", [GAT, GCN], ids=lambda model: model.__name__)
 
 
 def make(model, seed=0, **options):
@@ -81,8 +82,7 @@ def test_hidden_heads_are_concatenated_and_the_last_are_averaged(model, num_laye
     assert outputs.shape == (NODES, CLASSES)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2, 3, 4])
-@pytest.mark.parametrize("norm", [None, nnx.LayerNorm], ids=["plain", "normalised"])
+@pytest.mark.parametrize(("num_layers", "norm"), [(1, None), (2, None), (4, nnx.LayerNorm)])
 def test_a_stack_is_its_layers_with_norm_and_activation_between(num_layers, norm):
     stack = make(GAT, num_layers=num_layers, norm=norm)
     graph = graph_for(PLAIN)
@@ -157,9 +157,8 @@ def test_options_reach_the_layers(model):
     assert {(layer.output.bias, layer.output.residual) for layer in stack.layers} == {(None, True)}
 
 
-@pytest.mark.parametrize("model", [GAT, GATv2, DotProductGAT], ids=lambda model: model.__name__)
-def test_edge_features_reach_every_layer(model):
-    stack = make(model, edge_features=EDGE_WIDTH, num_layers=3)
+def test_edge_features_reach_every_layer():
+    stack = make(GATv2, edge_features=EDGE_WIDTH, num_layers=3)
     graph = graph_for(WITH_EDGES)
     before = run(stack, graph)[1]
     after = run(stack, graph._replace(edges=2 * graph.edges))[1]
@@ -169,42 +168,37 @@ def test_edge_features_reach_every_layer(model):
 # Calls
 
 
-@all_models
-def test_eval_and_deterministic_switch_off_every_dropout(model):
-    stack, graph = make(model, dropout_rate=DropoutRates(0.5, 0.5, 0.5)), graph_for(PLAIN)
-    calm, _ = run(make(model), graph)
-    plain = make(model)
+def test_eval_and_deterministic_switch_off_every_dropout():
+    stack, graph = make(GAT, dropout_rate=DropoutRates(0.5, 0.5, 0.5)), graph_for(PLAIN)
+    plain = make(GAT)
     nnx.update(plain, nnx.state(stack, nnx.Param))
     expected, _ = run(plain, graph)
-    assert np.abs(calm - expected).max() >= 0
-    forward = nnx.jit(lambda stack, graph, **options: stack(graph, **options).nodes)
-    assert np.abs(forward(stack, graph) - forward(stack, graph)).max() > 1e-3
-    close(stack(graph, deterministic=True).nodes, expected)
-    again = [stack(graph, rngs=nnx.Rngs(dropout=seed)).nodes for seed in (1, 1, 2)]
+    far = lambda nodes, others: np.abs(nodes - others).max() > 1e-3
+    assert far(run(stack, graph)[0], run(stack, graph)[0])
+    close(nnx.jit(lambda stack: stack(graph, deterministic=True).nodes)(stack), expected)
+    draw = jax.jit(lambda key: stack(graph, rngs=nnx.Rngs(dropout=key)).nodes)
+    again = [draw(jax.random.key(seed)) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(again[0], again[1])
-    assert np.abs(again[0] - again[2]).max() > 1e-3
+    assert far(again[0], again[2]) and far(again[0], expected)
     stack.eval()
-    close(stack(graph).nodes, expected)
+    close(run(stack, graph)[0], expected)
     stack.train()
-    assert np.abs(stack(graph).nodes - expected).max() > 1e-3
+    assert far(run(stack, graph)[0], expected)
 
 
 @pytest.mark.parametrize("norm", [None, nnx.LayerNorm, nnx.BatchNorm], ids=lambda norm: str(norm))
 def test_attention_changes_no_state(norm):
     stack = make(GAT, norm=norm, dropout_rate=0.5, num_layers=3)
     graph = graph_for(PLAIN)
-    graphdef, state = nnx.split(stack)
-    before = jax.tree.map(np.asarray, state)
+    kept = nnx.Not(nnx.RngKey)
+    before = jax.tree.map(np.array, nnx.state(stack, kept))
     stack.attention(graph)
-    after = nnx.state(stack)
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        if not jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
-            np.testing.assert_array_equal(old, new)
+    assert jax.tree.leaves(before)
+    jax.tree.map(np.testing.assert_array_equal, before, nnx.state(stack, kept))
 
 
 def test_attention_is_that_of_the_model_without_dropout():
-    stack, graph = make(GAT, dropout_rate=DropoutRates(0.5, 0.5, 0.5), num_layers=3), None
-    graph = graph_for(PLAIN)
+    stack, graph = make(GAT, dropout_rate=0.5, num_layers=3), graph_for(PLAIN)
     first, second = stack.attention(graph), stack.attention(graph)
     stack.eval()
     for one, two, three in zip(first, second, stack.attention(graph), strict=True):
@@ -212,7 +206,7 @@ def test_attention_is_that_of_the_model_without_dropout():
         np.testing.assert_array_equal(one, three)
 
 
-@all_models
+@two_models
 def test_padding_and_masks_pass_through(model):
     stack, graph = make(model), graph_for(PLAIN)
     padded, masks = pad(graph, Budget(2 * NODES, 2 * EDGES, 2))
@@ -226,7 +220,7 @@ def test_padding_and_masks_pass_through(model):
         assert not np.any(alpha[EDGES:])
 
 
-@all_models
+@two_models
 def test_sparse_features_meet_the_first_layer_alone(model):
     stack, graph = make(model), graph_for(PLAIN)
     sparse = graph._replace(nodes=BCOO.fromdense(jnp.asarray(graph.nodes)))
@@ -235,7 +229,7 @@ def test_sparse_features_meet_the_first_layer_alone(model):
         close(alpha, expected)
 
 
-@all_models
+@two_models
 def test_equal_models_are_traced_once(model):
     traced = []
 
@@ -249,7 +243,7 @@ def test_equal_models_are_traced_once(model):
     assert len(traced) == 1
 
 
-@all_models
+@two_models
 def test_training_fits_random_labels(model):
     """Every parameter of every layer gets a gradient, and together they lower the loss."""
     graph = graph_for(PLAIN)
@@ -274,7 +268,7 @@ def test_training_fits_random_labels(model):
         assert np.any(leaf[0] != 0), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("model", [GAT, GCN], ids=lambda model: model.__name__)
+@two_models
 def test_models_lower_for_every_platform(model):
     graphdef, params = nnx.split(make(model, norm=nnx.LayerNorm))
     graph = graph_for(PLAIN)
@@ -302,9 +296,8 @@ def test_linen_takes_a_model():
 
 
 @pytest.mark.parametrize(("nodes", "edges"), [(0, 0), (1, 0), (3, 0)])
-@all_models
-def test_tiny_graphs(model, nodes, edges):
-    out = make(model)(graph_for(PLAIN, nodes=nodes, edges=edges)).nodes
+def test_tiny_graphs(nodes, edges):
+    out = make(GAT)(graph_for(PLAIN, nodes=nodes, edges=edges)).nodes
     assert out.shape == (nodes, CLASSES) and np.isfinite(out).all()
 
 
@@ -327,8 +320,6 @@ def test_norms_fill_the_gaps(unchecked):
     layers = [GATConv(IN, 3, rngs=nnx.Rngs(0)), GATConv(3, 3, rngs=nnx.Rngs(0))]
     with rejects(ValueError, "2 layers have 1 gaps, got 2 norms"):
         Stack(layers, norms=[nnx.LayerNorm(3, rngs=nnx.Rngs(0))] * 2)
-    with rejects(ValueError, "at least"):
-        Stack([])
 
 
 # pool_nodes

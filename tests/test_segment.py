@@ -9,6 +9,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
+from reference import EXTREME_LOGITS
 
 from gatjax.segment import (
     segment_hardmax,
@@ -168,16 +169,6 @@ def test_softmax_of_the_party_in_float32():
     np.testing.assert_allclose(soften(jnp.array(LOGITS), ONE_GROUP, 1), WEIGHTS, atol=1e-6)
 
 
-EXTREME = {
-    "tie at 1e30": ([1e30, 1e30, 0.0], [0.5, 0.5, 0]),
-    "tie at -1e30": ([-1e30, -1e30, -3e30], [0.5, 0.5, 0]),
-    "far apart": ([1e30, -1e30, 1e30], [0.5, 0, 0.5]),
-    "one is -inf": ([-np.inf, 3.0, 3.0], [0, 0.5, 0.5]),
-    "all are -inf": ([-np.inf, -np.inf, -np.inf], [0, 0, 0]),
-    "all but one are -inf": ([-np.inf, -1e30, -np.inf], [0, 1, 0]),
-}
-
-
 @jax.jit
 def _softmax_and_gradient(logits, g):
     """The first three rows are one group, the party is another."""
@@ -187,7 +178,7 @@ def _softmax_and_gradient(logits, g):
     return alpha, pull_back(g)[0]
 
 
-@pytest.mark.parametrize("logits, weights", EXTREME.values(), ids=EXTREME)
+@pytest.mark.parametrize("logits, weights", EXTREME_LOGITS.values(), ids=EXTREME_LOGITS)
 def test_softmax_of_extreme_logits(logits, weights):
     """Values, and the gradient `α_e (g_e - Σ_f α_f g_f)`; the group beside it notices nothing."""
     g = np.array([1.0, 2.0, 4.0])
