@@ -440,8 +440,8 @@ def graph_attention(
         receiver_rows,
         sender_rows,
         edge_rows,
-        jnp.asarray(graph.senders),
-        jnp.asarray(graph.receivers),
+        _edge_ids("senders", jnp.asarray(graph.senders)),
+        _edge_ids("receivers", jnp.asarray(graph.receivers)),
         num_nodes(graph),
         edge_mask=edge_mask,
         multiplier=multiplier,
@@ -512,10 +512,25 @@ def _ends(
     return Ends(read(senders), read(receivers), counted, safe)
 
 
+def counted_edges(
+    graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None
+) -> Bool[Array, "E"]:
+    """The edges that count: both ends name a node of the graph, and the mask leaves them.
+
+    >>> from gatjax.graph import build_graph
+    >>> counted_edges(build_graph([0, 1], [1, 0], num_nodes=2), jnp.array([True, False])).tolist()
+    [True, False]
+    """
+    check_graph(graph)
+    _check_lengths(_num_edges(graph), edge_mask=edge_mask)
+    return _ends_of(graph, edge_mask).counted
+
+
 def _ends_of(graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None) -> Ends:
     nodes = num_nodes(graph)
-    ids = jnp.asarray(graph.senders), jnp.asarray(graph.receivers)
-    return _ends(*ids, nodes, nodes, edge_mask)
+    senders = _edge_ids("senders", jnp.asarray(graph.senders))
+    receivers = _edge_ids("receivers", jnp.asarray(graph.receivers))
+    return _ends(senders, receivers, nodes, nodes, edge_mask)
 
 
 def gather(table: PyTree, ids: Int[Array, "k"]) -> PyTree:

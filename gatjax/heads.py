@@ -238,7 +238,7 @@ def convolve(
     deterministic: bool | None,
     rngs: nnx.Rngs | None,
 ) -> GraphsTuple:
-    _check_edge_features(layer, graph)
+    check_edge_features(layer, graph)
     keys = layer.dropout.keys(deterministic, rngs)
     keep = layer.dropout.attention_keep(keys, (_num_edges(graph), layer.num_heads))
     *mechanism, gate = layer.mechanism(graph, edge_mask, keys)
@@ -248,7 +248,7 @@ def convolve(
 
 
 def attention_of(layer: Layer, graph: GraphsTuple, edge_mask: Mask) -> Float[Array, "E H"]:
-    _check_edge_features(layer, graph)
+    check_edge_features(layer, graph)
     score, _, *rows, _ = layer.mechanism(graph, edge_mask, Keys())
     return attention_weights(graph, attention_logits(graph, score, *rows), edge_mask)
 
@@ -257,7 +257,7 @@ def _num_edges(graph: GraphsTuple) -> int:
     return jnp.asarray(graph.senders).shape[0]
 
 
-def _check_edge_features(layer: Layer, graph: GraphsTuple) -> None:
+def check_edge_features(layer: Layer, graph: GraphsTuple) -> None:
     if layer.edge_features is None and graph.edges is not None:
         raise ValueError(
             "the graph has edge features, but the layer was built without: pass edge_features=... to the "

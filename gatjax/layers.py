@@ -26,10 +26,12 @@ from jraph import GraphsTuple
 from gatjax.attention import (
     additive_score,
     attention_logits,
+    counted_edges,
     dot_product_score,
     dynamic_score,
     sum_features,
 )
+from gatjax.blocked import mask_rows
 from gatjax.graph import num_nodes
 from gatjax.heads import (
     Combine,
@@ -41,6 +43,7 @@ from gatjax.heads import (
     Mask,
     Mechanism,
     attention_of,
+    check_edge_features,
     convolve,
     edge_features,
     glorot_uniform,
@@ -49,7 +52,6 @@ from gatjax.heads import (
 )
 from gatjax.projection import project
 from gatjax.segment import segment_sum
-from gatjax.validation import check_graph
 
 
 class GATConv(nnx.Module):
@@ -136,7 +138,8 @@ class GATConv(nnx.Module):
             receiver_term += self.score_bias[...].astype(z.dtype)[None, :]
         edge_term = None
         if self.edge_projection is not None and self.edge_vector is not None:
-            edge_term = _terms(self.edge_projection(edge_features(graph)), self.edge_vector)
+            edges = mask_rows(edge_features(graph), counted_edges(graph, edge_mask))
+            edge_term = _terms(self.edge_projection(edges), self.edge_vector)
         senders = {"term": _terms(z, self.sender_vector), "value": self.dropout.projected(z, keys)}
         score = partial(_additive, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, None, receiver_term, senders, edge_term)
@@ -510,7 +513,7 @@ class GCNConv(nnx.Module):
 
     def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
-        root = jnp.sqrt(_degree(graph, edge_mask)).astype(z.dtype)
+        root = _root_degree(graph, edge_mask, z.dtype)
         senders = {"value": self.dropout.projected(z, keys) / root[:, None, None]}
         return Mechanism(_uniform, sender_value, None, None, senders, None, gate=root[:, None])
 
@@ -525,20 +528,22 @@ class GCNConv(nnx.Module):
         return convolve(self, graph, edge_mask, deterministic, rngs)
 
     def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E 1"]:
-        check_graph(graph)
-        root = jnp.sqrt(_degree(graph, edge_mask))[:, None]
-        return attention_logits(graph, _inverse_product, edge_mask, root, root, None)
+        check_edge_features(self, graph)
+        *_, gate = self.mechanism(graph, edge_mask, Keys())
+        counted = counted_edges(graph, edge_mask)
+        return attention_logits(graph, _inverse_product, counted, gate, gate)
 
 
-def _degree(graph: GraphsTuple, edge_mask: Mask) -> Float[Array, "N"]:
-    ones = jnp.ones(jnp.asarray(graph.receivers).shape[0], jnp.float32)
-    mask = None if edge_mask is None else jnp.asarray(edge_mask)
-    degree = segment_sum(ones, jnp.asarray(graph.receivers), num_nodes(graph), mask=mask)
-    return jnp.maximum(degree, 1)
+def _root_degree(graph: GraphsTuple, edge_mask: Mask, dtype: DTypeLike) -> Float[Array, "N"]:
+    counted = counted_edges(graph, edge_mask)
+    ones = jnp.ones(counted.shape, jnp.promote_types(dtype, jnp.float32))
+    receivers = jnp.asarray(graph.receivers).astype(jnp.int32)
+    degree = segment_sum(ones, receivers, num_nodes(graph), mask=counted)
+    return jnp.sqrt(jnp.maximum(degree, 1)).astype(dtype)
 
 
-def _inverse_product(edge_mask, r, s, e):
-    return jnp.where(True if edge_mask is None else edge_mask[:, None], 1 / (r * s), 0)
+def _inverse_product(counted, r, s, e):
+    return jnp.where(counted[:, None], 1 / (r * s), 0)
 
 
 class NodeLinear(nnx.Module):

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
@@ -74,17 +76,25 @@ class Stack(nnx.Module):
     def attention(
         self, graph: GraphsTuple, *, edge_mask: Mask = None
     ) -> tuple[Float[Array, "E H"], ...]:
-        """The attention weights of every layer, aligned with the graph's edges; dropout is off."""
+        """The attention weights of every layer, aligned with the graph's edges.
+
+        Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
+        """
         weights = []
         for index, layer in enumerate(self.layers):
             weights.append(layer.attention(graph, edge_mask=edge_mask))
             if index < len(self.layers) - 1:
-                graph = self._between(index, layer(graph, edge_mask=edge_mask, deterministic=True))
+                graph = layer(graph, edge_mask=edge_mask, deterministic=True)
+                graph = self._between(index, graph, evaluate=True)
         return tuple(weights)
 
-    def _between(self, index: int, graph: GraphsTuple) -> GraphsTuple:
+    def _between(self, index: int, graph: GraphsTuple, *, evaluate: bool = False) -> GraphsTuple:
         nodes = jnp.asarray(graph.nodes)
-        nodes = nodes if self.norms is None else self.norms[index](nodes)
+        if self.norms is not None:
+            norm = self.norms[index]
+            if evaluate and hasattr(norm, "use_running_average"):
+                norm = nnx.view(norm, use_running_average=True)
+            nodes = norm(nodes)
         return graph._replace(nodes=self.activation(nodes))
 
 
@@ -300,4 +310,13 @@ def score_pairs(
     [11.0]
     """
     nodes = jnp.asarray(nodes)
+    for name, ids in {"senders": senders, "receivers": receivers}.items():
+        if (
+            not isinstance(ids, Tracer)
+            and np.size(ids)
+            and not 0 <= np.min(ids) <= np.max(ids) < len(nodes)
+        ):
+            raise ValueError(
+                f"{name} must lie in [0, {len(nodes)}), got {np.min(ids)} to {np.max(ids)}"
+            )
     return (nodes[senders] * nodes[receivers]).sum(-1)

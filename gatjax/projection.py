@@ -44,7 +44,8 @@ def keep_mask(
     words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
     draws = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
     kept = max(round((1 - rate) * 2**16), 1)
-    return jnp.where(draws < kept, 2**16 / kept, 0).astype(dtype)
+    # <=, since kept itself may be 2¹⁶, which no 16 bits hold.
+    return jnp.where(draws <= kept - 1, 2**16 / kept, 0).astype(dtype)
 
 
 def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) -> Features:
@@ -55,10 +56,10 @@ def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) ->
     """
     if key is None or rate == 0:
         return features
-    if isinstance(features, BCOO):
-        data = features.data * keep_mask(key, rate, features.data.shape, features.data.dtype)
-        return _with_data(features, data)
-    return jnp.asarray(features) * keep_mask(key, rate, features.shape, features.dtype)
+    values = features.data if isinstance(features, BCOO) else jnp.asarray(features)
+    values = values.astype(jnp.result_type(values, jnp.bfloat16))
+    values = values * keep_mask(key, rate, values.shape, values.dtype)
+    return _with_data(features, values) if isinstance(features, BCOO) else values
 
 
 def project(features: Features, kernel: Float[Array, "F *out"]) -> Float[Array, "N *out"]:
@@ -116,9 +117,9 @@ def _product_fwd(num_rows, data, rows, columns, kernel):
 
 def _product_bwd(num_rows, residuals, gradient):
     data, rows, columns, kernel = residuals
-    d_data = (
-        gather(gradient, _clip(rows, num_rows)) * gather(kernel, _clip(columns, len(kernel)))
-    ).sum(-1)
+    inside = (rows >= 0) & (rows < num_rows) & (columns >= 0) & (columns < len(kernel))
+    pairs = gather(gradient, _clip(rows, num_rows)) * gather(kernel, _clip(columns, len(kernel)))
+    d_data = jnp.where(inside, pairs.sum(-1), 0)
     d_kernel = _add_rows(len(kernel), data, columns, rows, gradient)
     return d_data.astype(data.dtype), None, None, d_kernel.astype(kernel.dtype)
 
@@ -151,7 +152,8 @@ def _clip(ids, size):
 
 def promote(dtype: DTypeLike | None, features: Features, *parameters: Array) -> tuple:
     """Features and parameters in one dtype: the given one, or that which JAX promotes them all to."""
-    dtype = jnp.result_type(features.dtype, *parameters) if dtype is None else dtype
+    if dtype is None:
+        dtype = jnp.result_type(jax.dtypes.canonicalize_dtype(features.dtype), *parameters)
     return tuple(_cast(array, dtype) for array in (features, *parameters))
 
 

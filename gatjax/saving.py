@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from gatjax import models
@@ -75,7 +77,7 @@ def load_model(folder: str | Path) -> models.Stack:
     stored = Checkpoints(folder, run).restore("parameters", nnx.to_pure_dict(parameters))
     if stored is None:
         raise CheckpointError(f"{folder} has no parameters: there is no model to load")
-    nnx.replace_by_pure_dict(parameters, stored[0])
+    nnx.replace_by_pure_dict(parameters, jax.tree.map(jnp.asarray, stored[0]))
     nnx.update(model, parameters)
     model.eval()
     return model
