@@ -14,6 +14,8 @@ from gatjax import add_self_loops, load_model
 from gatjax.data import load
 from gatjax.training import start
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "experiments" / "citation.py"
 SHORT = ["--seeds", "3", "--first-seed", "4", "--max-epochs", "31", "--epochs-per-dispatch", "10"]
 

@@ -45,6 +45,7 @@ def test_every_result_records_what_made_it():
         assert not re.search(r"/(home|root|tmp|work)/", file.read_text(encoding="utf-8")), file.name
 
 
+@pytest.mark.slow
 def test_a_study_compares_its_rows_pairwise(tmp_path, capsys):
     import controls
 
@@ -62,6 +63,7 @@ def test_a_study_compares_its_rows_pairwise(tmp_path, capsys):
     assert "8 heads" not in capsys.readouterr().out, "a finished row is read, not run"
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
     import benchmark
 
