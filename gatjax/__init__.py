@@ -2,16 +2,11 @@
 
 from importlib.metadata import version as _version
 
-from gatjax.attention import additive_score as additive_score
 from gatjax.attention import attention_logits as attention_logits
 from gatjax.attention import attention_weights as attention_weights
-from gatjax.attention import combine_heads as combine_heads
-from gatjax.attention import dot_product_score as dot_product_score
-from gatjax.attention import dynamic_score as dynamic_score
 from gatjax.attention import edge_attention as edge_attention
 from gatjax.attention import graph_attention as graph_attention
 from gatjax.attention import neighbor_mean as neighbor_mean
-from gatjax.attention import sum_features as sum_features
 from gatjax.attention import weighted_sum as weighted_sum
 from gatjax.graph import add_self_loops as add_self_loops
 from gatjax.graph import build_graph as build_graph
@@ -55,6 +50,11 @@ from gatjax.padding import unbatch as unbatch
 from gatjax.padding import unpad as unpad
 from gatjax.saving import load_model as load_model
 from gatjax.saving import save_model as save_model
+from gatjax.scores import additive_score as additive_score
+from gatjax.scores import combine_heads as combine_heads
+from gatjax.scores import dot_product_score as dot_product_score
+from gatjax.scores import dynamic_score as dynamic_score
+from gatjax.scores import sum_features as sum_features
 from gatjax.segment import segment_hardmax as segment_hardmax
 from gatjax.segment import segment_max as segment_max
 from gatjax.segment import segment_mean as segment_mean

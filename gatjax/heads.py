@@ -16,14 +16,9 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Key, PyTree
 from jraph import GraphsTuple
 
-from gatjax.attention import (
-    RowFunction,
-    attention_logits,
-    attention_weights,
-    combine_heads,
-    graph_attention,
-)
+from gatjax.attention import RowFunction, attention_logits, attention_weights, graph_attention
 from gatjax.projection import Features, drop_entries, keep_mask, project, promote
+from gatjax.scores import combine_heads
 
 Combine = Literal["concat", "mean"]
 Mask = Bool[ArrayLike, "E"] | None

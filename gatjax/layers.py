@@ -23,14 +23,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.attention import (
-    additive_score,
-    attention_logits,
-    counted_edges,
-    dot_product_score,
-    dynamic_score,
-    sum_features,
-)
+from gatjax.attention import attention_logits, counted_edges
 from gatjax.blocked import mask_rows
 from gatjax.graph import num_nodes
 from gatjax.heads import (
@@ -51,6 +44,7 @@ from gatjax.heads import (
     sender_value,
 )
 from gatjax.projection import project
+from gatjax.scores import additive_score, dot_product_score, dynamic_score, sum_features
 from gatjax.segment import segment_sum
 
 

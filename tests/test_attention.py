@@ -14,19 +14,21 @@ import reference
 from jax.test_util import check_grads
 
 from gatjax.attention import (
-    additive_score,
     attention_logits,
     attention_weights,
-    combine_heads,
-    dot_product_score,
-    dynamic_score,
     edge_attention,
     graph_attention,
     neighbor_mean,
-    sum_features,
     weighted_sum,
 )
 from gatjax.graph import build_graph
+from gatjax.scores import (
+    additive_score,
+    combine_heads,
+    dot_product_score,
+    dynamic_score,
+    sum_features,
+)
 
 N, E, H, C = 5, 13, 2, 3
 PRECISIONS = {"float32": 1e-5, "float64": 1e-6}

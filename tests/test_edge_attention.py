@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from reference import EXTREME_LOGITS
 
-from gatjax.attention import (
-    additive_score,
-    attention_logits,
-    attention_weights,
-    dot_product_score,
-    dynamic_score,
-    edge_attention,
-    sum_features,
-    weighted_sum,
-)
+from gatjax.attention import attention_logits, attention_weights, edge_attention, weighted_sum
 from gatjax.graph import build_graph
+from gatjax.scores import additive_score, dot_product_score, dynamic_score, sum_features
 
 N, M, E, H, C, RELATIONS = 11, 13, 35, 2, 3, 5
 BLOCK = 8

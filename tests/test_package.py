@@ -22,6 +22,7 @@ ORDER = [
     "graph",
     "padding",
     "interop",
+    "scores",
     "blocked",
     "attention",
     "projection",
