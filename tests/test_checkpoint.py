@@ -15,9 +15,6 @@ from gatjax import GAT, DropoutRates, build_graph, load_model, save_model
 from gatjax.checkpoint import CheckpointError, Checkpoints
 from gatjax.training import train
 
-# Orbax leaves coroutines and event loops behind when a restore fails.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 TREE = {"w": jnp.arange(6.0).reshape(2, 3), "epoch": jnp.int32(7), "key": jax.random.key(5)}
 
 
