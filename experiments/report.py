@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 LIBRARIES = ("gatjax", "jax", "jaxlib", "flax", "optax", "jraph", "numpy", "scipy")
+PEERS = ("torch", "torch-geometric", "torch-scatter", "dgl")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -70,6 +71,16 @@ def save_result(path: Path, result: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
     return path
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in LIBRARIES}
+    for name in PEERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _processor() -> str:
