@@ -33,7 +33,7 @@ from jraph import GraphsTuple
 
 from gatjax.blocked import BLOCK_NUMBERS, Ends, Rows, blocked_attention, fill_rows, mask_rows
 from gatjax.blocked import gather as gather_narrow
-from gatjax.graph import num_nodes
+from gatjax.graph import num_edges, num_nodes
 from gatjax.segment import segment_hardmax, segment_mean, segment_softmax, segment_sum
 from gatjax.validation import check_graph
 
@@ -77,7 +77,7 @@ def attention_logits(
     [[2.0], [6.0]]
     """
     check_graph(graph)
-    nodes, edges = num_nodes(graph), _num_edges(graph)
+    nodes, edges = num_nodes(graph), num_edges(graph)
     _check_lengths(nodes, receiver_rows=receiver_rows, sender_rows=sender_rows)
     _check_lengths(edges, edge_rows=edge_rows)
     ends = _ends_of(graph)
@@ -113,7 +113,7 @@ def attention_weights(
     [63. 14. 23.]
     """
     check_graph(graph)
-    _check_lengths(_num_edges(graph), logits=logits, edge_mask=edge_mask)
+    _check_lengths(num_edges(graph), logits=logits, edge_mask=edge_mask)
     ends = _ends_of(graph, edge_mask)
     return _normalizer(normalize)(
         jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
@@ -153,7 +153,7 @@ def weighted_sum(
     [13.6]
     """
     check_graph(graph)
-    _check_lengths(_num_edges(graph), alpha=alpha, edge_values=edge_values)
+    _check_lengths(num_edges(graph), alpha=alpha, edge_values=edge_values)
     _check_lengths(num_nodes(graph), values=values)
     ends = _ends_of(graph)
     if values is None and edge_values is None:
@@ -191,7 +191,7 @@ def neighbor_mean(
     [[0.0], [0.0], [2.0]]
     """
     check_graph(graph)
-    _check_lengths(_num_edges(graph), edge_mask=edge_mask)
+    _check_lengths(num_edges(graph), edge_mask=edge_mask)
     _check_lengths(num_nodes(graph), values=values)
     ends = _ends_of(graph, edge_mask)
     return segment_mean(
@@ -361,7 +361,7 @@ def counted_edges(
     [True, False]
     """
     check_graph(graph)
-    _check_lengths(_num_edges(graph), edge_mask=edge_mask)
+    _check_lengths(num_edges(graph), edge_mask=edge_mask)
     return _ends_of(graph, edge_mask).counted
 
 
@@ -405,10 +405,6 @@ def _check_lengths(length: int | None, **tables: PyTree) -> None:
             if np.shape(leaf)[:1] != (length,):
                 got = np.shape(leaf)[0] if np.ndim(leaf) else "a number"
                 raise ValueError(f"{name} must have {length} rows, got {got}")
-
-
-def _num_edges(graph: GraphsTuple) -> int:
-    return jnp.asarray(graph.senders).shape[0]
 
 
 def _num_rows(table: PyTree) -> int | None:

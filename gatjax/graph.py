@@ -88,6 +88,15 @@ def num_nodes(graph: GraphsTuple) -> int:
     return int(np.sum(np.asarray(graph.n_node)))
 
 
+def num_edges(graph: GraphsTuple) -> int:
+    """E as a Python integer, inside `jax.jit` too.
+
+    >>> num_edges(build_graph([0, 1], [1, 0], num_nodes=2))
+    2
+    """
+    return leaves(graph.senders)[0].shape[0]
+
+
 def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
     """Exactly one self-loop on every node.
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention import RowFunction, attention_logits, attention_weights, graph_attention
+from gatjax.graph import num_edges
 from gatjax.projection import Features, drop_entries, keep_mask, project, promote
 from gatjax.scores import combine_heads
 
@@ -235,7 +236,7 @@ def convolve(
 ) -> GraphsTuple:
     check_edge_features(layer, graph)
     keys = layer.dropout.keys(deterministic, rngs)
-    keep = layer.dropout.attention_keep(keys, (_num_edges(graph), layer.num_heads))
+    keep = layer.dropout.attention_keep(keys, (num_edges(graph), layer.num_heads))
     *mechanism, gate = layer.mechanism(graph, edge_mask, keys)
     x = graph_attention(graph, *mechanism, edge_mask=edge_mask, multiplier=keep)
     x = x if gate is None else x * gate[:, :, None]
@@ -246,10 +247,6 @@ def attention_of(layer: Layer, graph: GraphsTuple, edge_mask: Mask) -> Float[Arr
     check_edge_features(layer, graph)
     score, _, *rows, _ = layer.mechanism(graph, edge_mask, Keys())
     return attention_weights(graph, attention_logits(graph, score, *rows), edge_mask)
-
-
-def _num_edges(graph: GraphsTuple) -> int:
-    return jnp.asarray(graph.senders).shape[0]
 
 
 def check_edge_features(layer: Layer, graph: GraphsTuple) -> None:
