@@ -111,6 +111,8 @@ class Config:
     """Attention heads of the output layer, averaged. Paper: 1, Pubmed 8."""
     input_dropout: float = 0.6
     """Dropout of each layer's input."""
+    input_masks: Literal["per_head", "shared"] = "per_head"
+    """Drop the input anew for each head (original), or once for all (as PyG and DGL do)."""
     projected_dropout: float = 0.6
     """Dropout of the projected features, in the original code but not in the paper."""
     attention_dropout: float = 0.6
@@ -185,13 +187,17 @@ class Task:
     def arguments(self) -> dict[str, Any]:
         """Of the model's constructor."""
         config = self.config
+        shared = config.input_masks == "shared"
         arguments = {
             "in_features": self.data.num_features,
             "out_features": self.data.num_classes,
             "hidden_features": config.hidden_features,
             "num_layers": config.num_layers,
             "dropout_rate": DropoutRates(
-                config.input_dropout, config.projected_dropout, config.attention_dropout
+                inputs=config.input_dropout if shared else 0.0,
+                projected=config.projected_dropout,
+                attention=config.attention_dropout,
+                head_inputs=0.0 if shared else config.input_dropout,
             ),
         }
         if config.model in WITH_HEADS:

@@ -35,12 +35,14 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "details": {
         "the original protocol": {},
         "no dropout of projected features": {"projected_dropout": 0.0},
+        "one input mask for all heads": {"input_masks": "shared"},
         "either metric saves": {"rule": "either"},
         "lowest loss saves": {"rule": "loss"},
         "no bias in the score": {"score_bias": False},
         "Glorot over all heads": {"initializer": "joint"},
-        "all four, as in PyG": {
+        "all five, as in PyG": {
             "projected_dropout": 0.0,
+            "input_masks": "shared",
             "rule": "loss",
             "score_bias": False,
             "initializer": "joint",

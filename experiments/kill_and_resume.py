@@ -2,9 +2,9 @@
 
     python experiments/kill_and_resume.py --kills 20
 
-One run goes undisturbed. The other is killed again and again, each time at a random moment of its work,
-resumed with `--resume` and finally left to end. Both must give the same accuracies, epochs and
-parameters, to the last bit; each kill that hits a running training counts.
+One run goes undisturbed. Others are killed, each at random moments of its work, resumed with `--resume`
+and left to end. All must give the same accuracies, epochs and parameters, to the last bit; each kill that
+hits a running training counts.
 """
 
 import dataclasses
@@ -32,11 +32,13 @@ class Config:
 
     kills: int = 20
     """Number of kills."""
-    seeds: int = 4
+    kills_per_run: int = 1
+    """Kills that one run must survive before it may end."""
+    seeds: int = 3
     """Seeds of the training."""
-    max_epochs: int = 400
+    max_epochs: int = 200
     """Epochs per seed."""
-    longest: float = 6.0
+    longest: float = 4.0
     """A kill comes up to this many seconds after training has begun to move."""
     seed: int = 0
     """Of the random moments."""
@@ -113,9 +115,9 @@ def main(config: Config) -> None:
     with tqdm(total=config.kills, unit="kill") as bar:
         while kills < config.kills:
             folder = killed / f"run_{runs}"
-            while kills < config.kills and kill_once(
-                config, folder, moments.uniform(0, config.longest)
-            ):
+            for _ in range(min(config.kills_per_run, config.kills - kills)):
+                if not kill_once(config, folder, moments.uniform(0, config.longest)):
+                    break
                 kills += 1
                 bar.update()
             if not (folder / "result.json").exists():

@@ -53,8 +53,7 @@ def describe_run() -> dict[str, Any]:
     """Command, versions and hardware of this process."""
     return {
         "command": " ".join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
+        "versions": {"python": platform.python_version()} | _versions(),
         "hardware": {
             "machine": platform.machine(),
             "processor": _processor(),

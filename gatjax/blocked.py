@@ -205,9 +205,9 @@ def _backward(mechanism, block_size, residuals, gradient):
             weights=jax.tree.map(jnp.add, d_rows.weights, d_weights),
             receivers=scatter_add(d_rows.receivers, block.receivers, d_receivers),
             senders=scatter_add(d_rows.senders, block.senders, d_senders),
-            edges=_write(d_rows.edges, start, fresh, d_edges),
+            edges=write(d_rows.edges, start, fresh, d_edges),
         )
-        return d_rows, None if m is None else _write(d_multiplier, start, fresh, d_m)
+        return d_rows, None if m is None else write(d_multiplier, start, fresh, d_m)
 
     weights, *tables = rows
     carry = Rows(_zeros(weights), *_zeros(jax.tree.map(_flat, tables))), _zeros(multiplier)
@@ -266,7 +266,7 @@ def fill_rows(
     return jax.tree.map(fill, rows, table)
 
 
-def _write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: PyTree) -> PyTree:
+def write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: PyTree) -> PyTree:
     """Replace the fresh rows from `start` on."""
 
     def write(leaf, new):

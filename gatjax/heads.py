@@ -18,7 +18,14 @@ from jraph import GraphsTuple
 
 from gatjax.attention import RowFunction, attention_logits, attention_weights, graph_attention
 from gatjax.graph import num_edges
-from gatjax.projection import Features, drop_entries, keep_mask, project, promote
+from gatjax.projection import (
+    Features,
+    HeadDropout,
+    drop_entries,
+    keep_mask,
+    project,
+    promote,
+)
 from gatjax.scores import combine_heads
 
 Combine = Literal["concat", "mean"]
@@ -34,13 +41,16 @@ class DropoutRates(NamedTuple):
       inputs: entries of the node features, before they are projected.
       projected: entries of the values, after the logits have been computed from them.
       attention: attention weights, per edge and head.
+      head_inputs: as `inputs`, but drawn anew for every head.
 
-    The original GAT uses 0.6 in all three places; its paper names the first and the last.
+    The original GAT uses 0.6 for attention, projected and head_inputs; its paper does not name the second,
+    and other libraries draw one mask for all heads.
     """
 
     inputs: float = 0.0
     projected: float = 0.0
     attention: float = 0.0
+    head_inputs: float = 0.0
 
 
 class Keys(NamedTuple):
@@ -49,6 +59,7 @@ class Keys(NamedTuple):
     inputs: Key[Array, ""] | None = None
     projected: Key[Array, ""] | None = None
     attention: Key[Array, ""] | None = None
+    head_inputs: Key[Array, ""] | None = None
 
 
 class Dropout(nnx.Module):
@@ -70,9 +81,12 @@ class Dropout(nnx.Module):
         stream = self.rngs if rngs is None else rngs.dropout
         return Keys(*(None if stream is None or rate == 0 else stream() for rate in self.rates))
 
-    def inputs(self, graph: GraphsTuple, keys: Keys) -> Features:
-        """The node features [N, F], dense or sparse."""
-        return drop_entries(node_features(graph), keys.inputs, self.rates.inputs)
+    def inputs(self, graph: GraphsTuple, keys: Keys) -> Features | HeadDropout:
+        """The node features [N, F], dense or sparse, and what each head is still to drop of them."""
+        nodes = drop_entries(node_features(graph), keys.inputs, self.rates.inputs)
+        if keys.head_inputs is None:
+            return nodes
+        return HeadDropout(nodes, keys.head_inputs, self.rates.head_inputs)
 
     def projected(self, z: Float[Array, "N H C"], keys: Keys) -> Float[Array, "N H C"]:
         return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected))
@@ -154,13 +168,16 @@ class HeadProjection(nnx.Module):
         self.kernel = heads.kernel(in_features)
         self.dtype = heads.dtype
 
-    def __call__(self, rows: Features) -> Float[Array, "N H C"]:
+    def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N H C"]:
+        features = rows.features if isinstance(rows, HeadDropout) else rows
         in_features = self.kernel.shape[0]
-        if rows.ndim != 2 or rows.shape[1] != in_features:
+        if features.ndim != 2 or features.shape[1] != in_features:
             raise ValueError(
-                f"expected features of shape [N, {in_features}], got {list(rows.shape)}"
+                f"expected features of shape [N, {in_features}], got {list(features.shape)}"
             )
-        return project(*promote(self.dtype, rows, self.kernel[...]))
+        features, kernel = promote(self.dtype, features, self.kernel[...])
+        rows = rows._replace(features=features) if isinstance(rows, HeadDropout) else features
+        return project(rows, kernel)
 
 
 class HeadOutput(nnx.Module):

@@ -156,9 +156,9 @@ def _attention_model(
 def GAT(in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Any) -> Stack:
     """Graph attention network: hidden layers of concatenated heads, an output layer of averaged heads.
 
-    With the defaults and `dropout_rate=DropoutRates(0.6, 0.6, 0.6)` it is the network of the paper for
-    citation graphs: 8 heads of 8 features, ELU, one output head (8 for Pubmed: `out_heads=8`). The graph
-    must bring its self-loops (`add_self_loops`).
+    With the defaults and `dropout_rate=DropoutRates(projected=0.6, attention=0.6, head_inputs=0.6)` it is
+    the network of the paper for citation graphs: 8 heads of 8 features, ELU, one output head (8 for
+    Pubmed: `out_heads=8`). The graph must bring its self-loops (`add_self_loops`).
 
     Args:
       in_features: width F of the nodes.

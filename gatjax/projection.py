@@ -5,16 +5,27 @@ dense and narrow. Dropout then acts on the stored entries: the zeros it would dr
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
+from jax.extend.random import threefry_2x32
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from gatjax.blocked import BLOCK_NUMBERS, gather, read, scatter_add, walk
+from gatjax.blocked import (
+    BLOCK_NUMBERS,
+    gather,
+    mask_rows,
+    read,
+    scatter_add,
+    walk,
+    write,
+)
 
 Features = BCOO | Array | np.ndarray
 
@@ -41,7 +52,10 @@ def keep_mask(
     [0.0, 2.0]
     """
     size = math.prod(shape)
-    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
+    # One hash gives two words here; jax.random.bits would use one of them.
+    words = threefry_2x32(
+        jax.random.key_data(key)[-2:], jnp.arange((size + 1) // 2, dtype=jnp.uint32)
+    )
     draws = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
     kept = max(round((1 - rate) * 2**16), 1)
     # <=, since kept itself may be 2¹⁶, which no 16 bits hold.
@@ -62,11 +76,22 @@ def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) ->
     return _with_data(features, values) if isinstance(features, BCOO) else values
 
 
-def project(features: Features, kernel: Float[Array, "F *out"]) -> Float[Array, "N *out"]:
+class HeadDropout(NamedTuple):
+    """Features [N, F] of which every head drops its own entries, when it projects them."""
+
+    features: Features
+    key: Key[Array, ""]
+    rate: float
+
+
+def project(
+    features: Features | HeadDropout, kernel: Float[Array, "F *out"]
+) -> Float[Array, "N *out"]:
     """Product of features [N, F], dense or sparse, with a kernel [F, ...].
 
     ```
-    z_i = Σ_f x_if W_f
+    z_i  = Σ_f x_if W_f
+    z_ih = Σ_f m_ifh x_if W_fh        with a dropout mask m per head
     ```
 
     Args:
@@ -81,73 +106,139 @@ def project(features: Features, kernel: Float[Array, "F *out"]) -> Float[Array, 
     >>> project(dense, kernel).tolist(), project(BCOO.fromdense(dense), kernel).tolist()
     ([[20.0], [3.0]], [[20.0], [3.0]])
     """
-    flat = kernel.reshape(kernel.shape[0], math.prod(kernel.shape[1:]))
+    if isinstance(features, HeadDropout):
+        return _project_dropped(*features, kernel)
+    num_rows, num_outputs = features.shape[0], math.prod(kernel.shape[1:])
     if isinstance(features, BCOO):
-        rows, columns = features.indices[:, 0], features.indices[:, 1]
-        product: Array = sparse_product(features.shape[0], features.data, rows, columns, flat)
+        one_head = kernel.reshape(kernel.shape[0], 1, num_outputs)
+        product: Array = sparse_product(num_rows, 0.0, *_entries(features), one_head, None)
     else:
-        product = jnp.matmul(features, flat)
-    return product.reshape(features.shape[0], *kernel.shape[1:])
+        product = jnp.matmul(features, kernel.reshape(kernel.shape[0], num_outputs))
+    return product.reshape(num_rows, *kernel.shape[1:])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _project_dropped(
+    features: Features, key: Key[Array, ""], rate: float, kernel: Float[Array, "F H C"]
+) -> Float[Array, "N H C"]:
+    """The product with a mask per head, drawn and redrawn where it is used: [N, F, H] is never held."""
+    if isinstance(features, BCOO):
+        return sparse_product(features.shape[0], rate, *_entries(features), kernel, key)
+
+    @jax.checkpoint
+    def project_row(row_and_index):
+        row, index = row_and_index
+        mask = keep_mask(jax.random.fold_in(key, index), rate, kernel.shape[1::-1], row.dtype)
+        return jnp.einsum("hf,fhc->hc", mask * row[None, :], kernel)
+
+    rows = max(BLOCK_NUMBERS // math.prod(kernel.shape[:2]), 1)
+    indices = jnp.arange(features.shape[0])
+    return jax.lax.map(project_row, (jnp.asarray(features), indices), batch_size=rows)
+
+
+def _entries(features: BCOO) -> tuple[Array, Array, Array]:
+    return features.data, features.indices[:, 0], features.indices[:, 1]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def sparse_product(
     num_rows: int,
+    rate: float,
     data: Float[Array, "nonzeros"],
     rows: Int[Array, "nonzeros"],
     columns: Int[Array, "nonzeros"],
-    kernel: Float[Array, "F out"],
-) -> Float[Array, "N out"]:
-    """Product of a sparse matrix, given by its entries, with a dense one.
+    kernel: Float[Array, "F H C"],
+    key: Key[Array, ""] | None,
+) -> Float[Array, "N H C"]:
+    """Product of a sparse matrix, given by its entries, with a dense one, and dropout per head where there is a key.
 
     ```
-    z_i = Σ_{entries (i, f)} x_if W_f
+    z_ih = Σ_{entries (i, f)} m_ifh x_if W_fh
     ```
 
     The entries are walked in blocks, like the edges in `gatjax.blocked`: each block's rows stay in cache,
-    and XLA cannot fuse what made the data (dropout, say) into every read of it. Entries out of range, with
-    which a BCOO may be padded, count as 0.
+    and XLA cannot fuse what made the data (dropout, say) into every read of it. A block draws its part of
+    the mask m, and draws it again for the gradient. Entries out of range, with which a BCOO may be padded,
+    count as 0.
     """
-    return _add_rows(num_rows, data, rows, columns, kernel)
+    return _add_rows(num_rows, rate, data, rows, columns, kernel, key)
 
 
-def _product_fwd(num_rows, data, rows, columns, kernel):
-    return _add_rows(num_rows, data, rows, columns, kernel), (data, rows, columns, kernel)
+def _product_fwd(num_rows, rate, *operands):
+    return sparse_product(num_rows, rate, *operands), operands
 
 
-def _product_bwd(num_rows, residuals, gradient):
-    data, rows, columns, kernel = residuals
-    inside = (rows >= 0) & (rows < num_rows) & (columns >= 0) & (columns < len(kernel))
-    pairs = gather(gradient, _clip(rows, num_rows)) * gather(kernel, _clip(columns, len(kernel)))
-    d_data = jnp.where(inside, pairs.sum(-1), 0)
-    d_kernel = _add_rows(len(kernel), data, columns, rows, gradient)
-    return d_data.astype(data.dtype), None, None, d_kernel.astype(kernel.dtype)
+def _product_bwd(num_rows, rate, operands, gradient):
+    data, rows, columns, kernel, key = operands
+    d_kernel = _add_rows(len(kernel), rate, data, columns, rows, gradient, key)
+    d_data = _multiply_rows(rate, data, rows, columns, gradient, kernel, key)
+    return d_data, None, None, d_kernel.astype(kernel.dtype), None
 
 
 sparse_product.defvjp(_product_fwd, _product_bwd)
 
 
-def _add_rows(num_out: int, data: Array, to: Array, source: Array, table: Array) -> Array:
-    """`out[to_e] += data_e table[source_e]` over all entries e."""
-    num_entries, width = len(data), table.shape[1]
+def _add_rows(
+    num_out: int, rate: float, data: Array, to: Array, source: Array, table: Array, key: Any
+) -> Array:
+    """`out[to_e] += m_e data_e table[source_e]` over all entries e."""
+    width = math.prod(table.shape[1:])
     dtype = jnp.promote_types(table.dtype, jnp.float32)
     out = jnp.zeros((num_out, width), dtype)
-    if num_entries == 0 or 0 in out.shape or 0 in table.shape:
-        return out.astype(table.dtype)
-    block_size = min(max(BLOCK_NUMBERS // width, 256), num_entries)
 
-    def step(start, fresh, out):
+    def step(start, fresh, block_size, out):
         x, i, j = read((data, to, source), start, block_size)
-        counted = fresh & (i >= 0) & (i < num_out) & (j >= 0) & (j < len(table))
-        x = jnp.where(counted, x, 0).astype(dtype)
+        counted = fresh & _inside(i, num_out) & _inside(j, len(table))
+        x = mask_rows(x, counted).astype(dtype)[:, None] * _mask(
+            key, rate, start, block_size, table
+        )
         rows = gather(table, jnp.where(counted, j, 0)).astype(dtype)
-        return scatter_add(out, jnp.where(counted, i, 0), x[:, None] * rows)
+        return scatter_add(out, jnp.where(counted, i, 0), x[:, :, None] * rows)
 
-    return walk(num_entries, block_size, step, out).astype(table.dtype)
+    if 0 not in table.shape and num_out > 0:
+        out = _walk_entries(len(data), width, step, out)
+    return out.reshape(num_out, *table.shape[1:]).astype(table.dtype)
 
 
-def _clip(ids, size):
-    return jnp.clip(ids, 0, max(size - 1, 0))
+def _multiply_rows(
+    rate: float, data: Array, rows: Array, columns: Array, left: Array, right: Array, key: Any
+) -> Array:
+    """`Σ_hc m_eh left[row_e] right[column_e]` for every entry e: the gradient of its datum."""
+
+    def step(start, fresh, block_size, out):
+        i, j = read((rows, columns), start, block_size)
+        counted = _inside(i, len(left)) & _inside(j, len(right))
+        pairs = gather(left, jnp.where(counted, i, 0)) * gather(right, jnp.where(counted, j, 0))
+        products = (pairs.sum(-1) * _mask(key, rate, start, block_size, right)).sum(-1)
+        return write(out, start, fresh, mask_rows(products, counted)[:, None])
+
+    out = jnp.zeros((len(data), 1), data.dtype)
+    if left.size > 0 and right.size > 0:
+        out = _walk_entries(len(data), math.prod(right.shape[1:]), step, out)
+    return out[:, 0]
+
+
+def _walk_entries(num_entries: int, width: int, step: Callable, carry: Array) -> Array:
+    """Blocks depend on nothing but these sizes, so that every walk over the entries draws the same masks."""
+    if num_entries == 0:
+        return carry
+    block_size = min(max(BLOCK_NUMBERS // width, 256), num_entries)
+    return walk(
+        num_entries,
+        block_size,
+        lambda start, fresh, carry: step(start, fresh, block_size, carry),
+        carry,
+    )
+
+
+def _mask(key: Any, rate: float, start: Array, block_size: int, table: Array) -> Array:
+    """The dropout factors [k, H] of a block, or [1, 1] of ones."""
+    if key is None:
+        return jnp.ones((1, 1), jnp.float32)
+    return keep_mask(jax.random.fold_in(key, start), rate, (block_size, table.shape[1]))
+
+
+def _inside(ids: Int[Array, "k"], size: int) -> Bool[Array, "k"]:
+    return (ids >= 0) & (ids < size)
 
 
 def promote(dtype: DTypeLike | None, features: Features, *parameters: Array) -> tuple:

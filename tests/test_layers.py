@@ -48,9 +48,7 @@ from gatjax.projection import keep_mask
 
 pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 ALL_THREE = DropoutRates(inputs=0.3, projected=0.4, attention=0.5)
-PLACES = [
-    DropoutRates(**{place: 0.5}) for place in ("inputs", "projected", "attention")
-]  # one place at a time
+PLACES = [DropoutRates(**{place: 0.5}) for place in DropoutRates._fields]  # one place at a time
 each_place = pytest.mark.parametrize(
     "rates", PLACES, ids=lambda rates: max(rates._asdict(), key=rates._asdict().get)
 )
@@ -729,18 +727,42 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
     layer = build(case, param_dtype=jnp.float64, dropout_rate=ALL_THREE)
     graph = graph_for(case, dtype=np.float64)
     keys = layer.dropout.keys(False, nnx.Rngs(dropout=5))
+    keys = [key for key in keys if key is not None]
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
     features = OUT if case.options.get("combine") == "mean" else OUT // layer.num_heads
     shapes = (NODES, IN), (NODES, layer.num_heads, features), (EDGES, layer.num_heads)
     masks = Keep(
         *(
             np.asarray(keep_mask(key, rate, shape, jnp.float64))
-            for key, rate, shape in zip(keys, ALL_THREE, shapes, strict=True)
+            for key, rate, shape in zip(keys, ALL_THREE[:3], shapes, strict=True)
         )
     )
     nodes, _ = case.reference(layer, graph, masks)
     run = jax.jit(lambda graph: layer(graph, rngs=nnx.Rngs(dropout=5)).nodes)
     assert_close(run(graph), nodes, 1e-12)
+
+
+@rows([case for case in CASES if case.options.get("num_heads", 1) > 1])
+def test_heads_drop_inputs_together_or_each_its_own(case):
+    """Seen on heads with the same parameters, which differ by nothing but their dropout."""
+    options = case.options | {"combine": "concat", "residual": False}
+    heads, graph = options["num_heads"], graph_for(case)
+
+    def split_output(**rates):
+        layer = case.layer(
+            IN,
+            5 * heads,
+            **options,
+            dropout_rate=DropoutRates(**rates),
+            kernel_init=nnx.initializers.constant(0.1),
+            rngs=nnx.Rngs(0),
+        )
+        return np.split(np.asarray(layer(graph).nodes), heads, axis=1)
+
+    first, second, *_ = split_output(inputs=0.5)
+    assert_close(first, second)
+    first, second, *_ = split_output(head_inputs=0.5)
+    assert changed_rows(first, second)
 
 
 @pytest.mark.parametrize("in_features", [IN, OUT], ids=["projected", "identity"])

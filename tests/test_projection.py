@@ -8,7 +8,7 @@ from cases import quick_compilation
 from jax.experimental.sparse import BCOO
 
 import gatjax.projection
-from gatjax.projection import drop_entries, keep_mask, project, promote
+from gatjax.projection import HeadDropout, drop_entries, keep_mask, project, promote
 
 pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
@@ -199,6 +199,42 @@ def test_blocks_of_entries_add_up(small_blocks):
     np.testing.assert_allclose(d_kernel, expected_kernel, rtol=1e-5, atol=1e-5)
     rows, columns = np.asarray(sparse.indices[:927]).T
     np.testing.assert_allclose(d_data[:927], d_dense[rows, columns], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_each_head_drops_its_own_entries(layout, small_blocks):
+    """An identity for a kernel shows the masks; products and gradients are then those of plain algebra."""
+    dense, sparse = crowded()
+    key, rate, heads = jax.random.key(3), 0.4, 2
+    identity = jnp.broadcast_to(jnp.eye(53)[:, None, :], (53, heads, 53))
+    rng = np.random.default_rng(5)
+    kernel = jnp.asarray(rng.normal(size=identity.shape).astype(np.float32))
+    weights = rng.normal(size=(37, heads, 53)).astype(np.float32)
+
+    def product(entries, kernel):
+        features = (
+            entries if layout == "dense" else BCOO((entries, sparse.indices), shape=dense.shape)
+        )
+        return project(HeadDropout(features, key, rate), kernel)
+
+    entries = jnp.asarray(dense) if layout == "dense" else sparse.data
+    dropped = np.asarray(jax.jit(product)(entries, identity)).transpose(0, 2, 1)
+    factors = dropped / np.where(dense == 0, 1, dense)[:, :, None]
+    drawn = factors[dense != 0]
+    assert set(np.unique(drawn.round(3))) == {0.0, np.float32(1 / 0.6).round(3)}
+    assert abs((drawn == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / drawn.size)
+    assert abs(np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]) < 0.2, "heads draw independently"
+
+    gradient = jax.jit(jax.grad(lambda *x: (product(*x) * weights).sum(), argnums=(0, 1)))
+    d_entries, d_kernel = gradient(entries, kernel)
+    expected = np.einsum("nfh,fhc->nhc", dropped.astype(np.float64), kernel)
+    np.testing.assert_allclose(product(entries, kernel), expected, rtol=1e-4, atol=1e-4)
+    expected = np.einsum("nfh,nhc->fhc", dropped.astype(np.float64), weights)
+    np.testing.assert_allclose(d_kernel, expected, rtol=1e-4, atol=1e-4)
+    expected = np.einsum("fhc,nhc,nfh->nf", kernel, weights, factors)
+    at = tuple(np.asarray(sparse.indices[:927]).T)
+    actual = np.asarray(d_entries)[at] if layout == "dense" else d_entries[:927]
+    np.testing.assert_allclose(actual, expected[at], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [-1, 7, 2**31 - 1])
