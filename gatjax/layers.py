@@ -41,6 +41,7 @@ from gatjax.heads import (
     edge_features,
     glorot_uniform,
     make_heads,
+    node_features,
     sender_value,
 )
 from gatjax.projection import project
@@ -590,4 +591,5 @@ class NodeLinear(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         nodes = self.dropout.inputs(graph, self.dropout.keys(deterministic, rngs))
-        return graph._replace(nodes=self.output(self.projection(nodes), nodes))
+        z = self.projection(nodes)
+        return graph._replace(nodes=self.output(z, node_features(graph)))
