@@ -8,6 +8,12 @@ from gatjax.attention import edge_attention as edge_attention
 from gatjax.attention import graph_attention as graph_attention
 from gatjax.attention import neighbor_mean as neighbor_mean
 from gatjax.attention import weighted_sum as weighted_sum
+from gatjax.dense import attention_layer as attention_layer
+from gatjax.dense import dense_score as dense_score
+from gatjax.dense import dense_weights as dense_weights
+from gatjax.dense import general_dot as general_dot
+from gatjax.dense import self_attention as self_attention
+from gatjax.dense import tensor_dot as tensor_dot
 from gatjax.graph import add_self_loops as add_self_loops
 from gatjax.graph import build_graph as build_graph
 from gatjax.graph import coalesce as coalesce
@@ -37,8 +43,12 @@ from gatjax.models import ConstGAT as ConstGAT
 from gatjax.models import DotProductGAT as DotProductGAT
 from gatjax.models import GATv2 as GATv2
 from gatjax.models import Stack as Stack
+from gatjax.models import attention_pool as attention_pool
 from gatjax.models import pool_nodes as pool_nodes
 from gatjax.models import score_pairs as score_pairs
+from gatjax.multihead import AttentionLayer as AttentionLayer
+from gatjax.multihead import multi_head_attention as multi_head_attention
+from gatjax.multihead import reduce_heads as reduce_heads
 from gatjax.padding import Budget as Budget
 from gatjax.padding import Masks as Masks
 from gatjax.padding import batch as batch
@@ -59,6 +69,7 @@ from gatjax.segment import segment_hardmax as segment_hardmax
 from gatjax.segment import segment_max as segment_max
 from gatjax.segment import segment_mean as segment_mean
 from gatjax.segment import segment_softmax as segment_softmax
+from gatjax.segment import segment_straight_through as segment_straight_through
 from gatjax.segment import segment_sum as segment_sum
 from gatjax.validation import validate as validate
 

@@ -34,7 +34,13 @@ from jraph import GraphsTuple
 from gatjax.blocked import BLOCK_NUMBERS, Ends, Rows, blocked_attention, fill_rows, mask_rows
 from gatjax.blocked import gather as gather_narrow
 from gatjax.graph import num_edges, num_nodes
-from gatjax.segment import segment_hardmax, segment_mean, segment_softmax, segment_sum
+from gatjax.segment import (
+    segment_hardmax,
+    segment_mean,
+    segment_softmax,
+    segment_straight_through,
+    segment_sum,
+)
 from gatjax.validation import check_graph
 
 RowFunction = Callable[[Any, Any, Any, Any], Array]
@@ -43,7 +49,11 @@ Normalizer = Callable[..., Array]
 # Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner.
 DIRECT_NUMBERS = 2**16
 
-_NORMALIZERS: dict[str, Normalizer] = {"softmax": segment_softmax, "hardmax": segment_hardmax}
+NORMALIZERS: dict[str, Normalizer] = {
+    "softmax": segment_softmax,
+    "hardmax": segment_hardmax,
+    "straight_through": segment_straight_through,
+}
 
 
 def attention_logits(
@@ -102,7 +112,7 @@ def attention_weights(
       graph: gives the edges.
       logits: `[E, H]`.
       edge_mask: edges that take part, `[E]`; all by default.
-      normalize: "softmax", "hardmax", or a function with the signature of `segment_softmax`.
+      normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
 
     Returns:
       Weights `[E, H]`; over the incoming edges of a node they sum to 1, and to 0 where it has none.
@@ -238,7 +248,7 @@ def edge_attention(
       num_receivers: number N of receivers, static.
       edge_mask: edges that take part, `[E]`; all by default.
       multiplier: factor m after the softmax, `[E, H]`: edge weights, or a dropout mask divided by its keep rate.
-      normalize: "softmax", "hardmax", or a function with the signature of `segment_softmax`.
+      normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
       block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs and
         differentiable in every mode and order. An integer k walks the edges in blocks of k in little memory and has a
         reverse-mode gradient that recomputes each block (softmax only); any edge order is right, edges sorted by
@@ -415,11 +425,11 @@ def _num_rows(table: PyTree) -> int | None:
 def _normalizer(normalize: str | Normalizer) -> Normalizer:
     if callable(normalize):
         return normalize
-    if normalize not in _NORMALIZERS:
+    if normalize not in NORMALIZERS:
         raise ValueError(
-            f"normalize must be one of {list(_NORMALIZERS)} or a function, got {normalize!r}"
+            f"normalize must be one of {list(NORMALIZERS)} or a function, got {normalize!r}"
         )
-    return _NORMALIZERS[normalize]
+    return NORMALIZERS[normalize]
 
 
 def _block_size(

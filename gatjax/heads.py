@@ -16,7 +16,13 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Key, PyTree
 from jraph import GraphsTuple
 
-from gatjax.attention import RowFunction, attention_logits, attention_weights, graph_attention
+from gatjax.attention import (
+    NORMALIZERS,
+    RowFunction,
+    attention_logits,
+    attention_weights,
+    graph_attention,
+)
 from gatjax.graph import num_edges
 from gatjax.projection import (
     Features,
@@ -29,6 +35,7 @@ from gatjax.projection import (
 from gatjax.scores import combine_heads
 
 Combine = Literal["concat", "mean"]
+Normalize = Literal["softmax", "hardmax", "straight_through"]
 Mask = Bool[ArrayLike, "E"] | None
 
 glorot_uniform = nnx.initializers.glorot_uniform()
@@ -116,6 +123,13 @@ def edge_features(graph: GraphsTuple) -> Features:
             f"a layer needs graph.edges [E, F], one array, got {type(graph.edges).__name__}"
         )
     return graph.edges
+
+
+def check_normalize(normalize: Normalize) -> Normalize:
+    """The name, if there is such a normaliser."""
+    if normalize not in NORMALIZERS:
+        raise ValueError(f"normalize must be one of {list(NORMALIZERS)}, got {normalize!r}")
+    return normalize
 
 
 class Heads(NamedTuple):
@@ -234,7 +248,7 @@ class Mechanism(NamedTuple):
 
 @runtime_checkable
 class Layer(Protocol):
-    """What `convolve` asks of a layer."""
+    """What `convolve` asks of a layer; one that has a `normalize` uses it, the others the softmax."""
 
     num_heads: int
     edge_features: int | None
@@ -255,7 +269,13 @@ def convolve(
     keys = layer.dropout.keys(deterministic, rngs)
     keep = layer.dropout.attention_keep(keys, (num_edges(graph), layer.num_heads))
     *mechanism, gate = layer.mechanism(graph, edge_mask, keys)
-    x = graph_attention(graph, *mechanism, edge_mask=edge_mask, multiplier=keep)
+    x = graph_attention(
+        graph,
+        *mechanism,
+        edge_mask=edge_mask,
+        multiplier=keep,
+        normalize=getattr(layer, "normalize", "softmax"),
+    )
     x = x if gate is None else x * gate[:, :, None]
     return graph._replace(nodes=layer.output(x, node_features(graph)))
 
@@ -263,7 +283,9 @@ def convolve(
 def attention_of(layer: Layer, graph: GraphsTuple, edge_mask: Mask) -> Float[Array, "E H"]:
     check_edge_features(layer, graph)
     score, _, *rows, _ = layer.mechanism(graph, edge_mask, Keys())
-    return attention_weights(graph, attention_logits(graph, score, *rows), edge_mask)
+    logits = attention_logits(graph, score, *rows)
+    normalize = getattr(layer, "normalize", "softmax")
+    return attention_weights(graph, logits, edge_mask, normalize=normalize)
 
 
 def check_edge_features(layer: Layer, graph: GraphsTuple) -> None:

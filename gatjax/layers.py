@@ -12,6 +12,11 @@ No layer applies an activation or adds self-loops: both are the caller's (`add_s
 without incoming edges gets the bias and the residual, nothing else. With H heads, `combine="concat"`
 gives each head C = out_features / H features, and `combine="mean"` C = out_features. Node features may
 be a sparse `BCOO`. `deterministic` and `rngs` are those of `nnx.MultiHeadAttention`.
+
+Attention may be hard: with `normalize="hardmax"` each receiver reads, per head, the one sender of the
+largest logit, and the logits get no gradient; with "straight_through" it reads the same, and the logits
+get the gradient of the softmax, so that the choice can be learned. Of equal logits the first edge wins.
+Hard attention holds E·H·C numbers, where the softmax may go in blocks.
 """
 
 from functools import partial
@@ -35,8 +40,10 @@ from gatjax.heads import (
     Keys,
     Mask,
     Mechanism,
+    Normalize,
     attention_of,
     check_edge_features,
+    check_normalize,
     convolve,
     edge_features,
     glorot_uniform,
@@ -69,6 +76,7 @@ class GATConv(nnx.Module):
       combine: "concat" or "mean".
       edge_features: width of the edges' features, None if they have none.
       negative_slope: of the LeakyReLU.
+      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
       residual: adds the input, projected where the widths differ.
       use_bias: b, on the output.
       use_score_bias: b_a, one per head, as in the original code (not in the paper, nor in PyG).
@@ -79,7 +87,8 @@ class GATConv(nnx.Module):
       rngs: random keys.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown `combine`.
+      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
+        `combine` or `normalize`.
 
     >>> from gatjax.graph import add_self_loops, build_graph
     >>> graph = add_self_loops(build_graph([0, 1], [2, 2], jnp.eye(3)))
@@ -100,6 +109,7 @@ class GATConv(nnx.Module):
         combine: Combine = "concat",
         edge_features: int | None = None,
         negative_slope: float = 0.2,
+        normalize: Normalize = "softmax",
         residual: bool = False,
         use_bias: bool = True,
         use_score_bias: bool = False,
@@ -112,6 +122,7 @@ class GATConv(nnx.Module):
         heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
+        self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
         self.projection = HeadProjection(in_features, heads)
         self.receiver_vector = heads.vector()
@@ -180,6 +191,7 @@ class GATv2Conv(nnx.Module):
       edge_features: width of the edges' features, None if they have none.
       share_weights: W_r = W_s, half the parameters.
       negative_slope: of the LeakyReLU.
+      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
       residual: adds the input, projected where the widths differ.
       use_bias: b on the output and b_a in the score. PyG's biases of both projections are these two.
       dropout_rate: of the attention weights, or `DropoutRates` for all three places.
@@ -189,7 +201,8 @@ class GATv2Conv(nnx.Module):
       rngs: random keys.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown `combine`.
+      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
+        `combine` or `normalize`.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -209,6 +222,7 @@ class GATv2Conv(nnx.Module):
         edge_features: int | None = None,
         share_weights: bool = False,
         negative_slope: float = 0.2,
+        normalize: Normalize = "softmax",
         residual: bool = False,
         use_bias: bool = True,
         dropout_rate: float | DropoutRates = 0.0,
@@ -220,6 +234,7 @@ class GATv2Conv(nnx.Module):
         heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
+        self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
         self.sender_projection = HeadProjection(in_features, heads)
         self.receiver_projection = None if share_weights else HeadProjection(in_features, heads)
@@ -288,6 +303,7 @@ class DotProductConv(nnx.Module):
       num_heads: H.
       combine: "concat" or "mean".
       edge_features: width of the edges' features, None if they have none.
+      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
       residual: adds the input, projected where the widths differ.
       use_bias: b on the output and b_q on the query.
       dropout_rate: of the attention weights, or `DropoutRates` for all three places.
@@ -297,7 +313,8 @@ class DotProductConv(nnx.Module):
       rngs: random keys.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown `combine`.
+      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
+        `combine` or `normalize`.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -316,6 +333,7 @@ class DotProductConv(nnx.Module):
         num_heads: int = 1,
         combine: Combine = "concat",
         edge_features: int | None = None,
+        normalize: Normalize = "softmax",
         residual: bool = False,
         use_bias: bool = True,
         dropout_rate: float | DropoutRates = 0.0,
@@ -327,6 +345,7 @@ class DotProductConv(nnx.Module):
         heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
+        self.normalize = check_normalize(normalize)
         self.query = HeadProjection(in_features, heads)
         self.key = HeadProjection(in_features, heads)
         self.value = HeadProjection(in_features, heads)

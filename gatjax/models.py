@@ -16,9 +16,11 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
+from gatjax.attention import edge_attention
 from gatjax.graph import num_nodes
 from gatjax.heads import DropoutRates, Mask
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv, NodeLinear
+from gatjax.scores import dot_product_score
 from gatjax.segment import segment_max, segment_mean, segment_sum
 
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
@@ -289,12 +291,66 @@ def pool_nodes(
     """
     if how not in _POOLS:
         raise ValueError(f"how must be one of {list(_POOLS)}, got {how!r}")
-    num_graphs = len(graph.n_node)
-    owner = jnp.repeat(
-        jnp.arange(num_graphs), jnp.asarray(graph.n_node), total_repeat_length=num_nodes(graph)
-    )
     mask = None if node_mask is None else jnp.asarray(node_mask)
-    return _POOLS[how](jnp.asarray(graph.nodes), owner, num_graphs, mask=mask)
+    num_graphs = len(graph.n_node)
+    return _POOLS[how](jnp.asarray(graph.nodes), _graph_of_node(graph), num_graphs, mask=mask)
+
+
+def attention_pool(
+    graph: GraphsTuple,
+    query: Float[ArrayLike, "*G F"],
+    *,
+    node_mask: Bool[ArrayLike, "N"] | None = None,
+    scale: float | Array | None = None,
+) -> Float[Array, "G F"]:
+    """One row per graph of a batch: the nodes, weighted by how well each answers a query.
+
+    ```
+    y_g = Σ_{i in g} softmax_{i in g}(scale · q_g · h_i) h_i
+    ```
+
+    Args:
+      graph: a batch of G graphs, nodes h `[N, F]`.
+      query: q, `[F]` for all graphs, such as a parameter, or `[G, F]`, such as their globals.
+      node_mask: nodes that count, `[N]`; all by default.
+      scale: factor of the logits; `1/sqrt(F)` by default.
+
+    Returns:
+      `[G, F]`; 0 for a graph without nodes.
+
+    Raises:
+      ValueError: a query of another width, or not one per graph.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([], [], jnp.array([[1.0], [3.0]]))
+    >>> attention_pool(graph, jnp.array([0.0])).tolist()
+    [[2.0]]
+    """
+    nodes, query = jnp.asarray(graph.nodes), jnp.asarray(query)
+    num_graphs, width = len(graph.n_node), nodes.shape[-1]
+    if query.shape not in ((width,), (num_graphs, width)):
+        raise ValueError(
+            f"query must be [F] = [{width}] or [G, F] = [{num_graphs}, {width}], got {list(query.shape)}"
+        )
+    queries, rows = jnp.broadcast_to(query, (num_graphs, width))[:, None, :], nodes[:, None, :]
+    ids = jnp.arange(len(nodes)), _graph_of_node(graph), num_graphs
+    pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=node_mask)
+    return pooled[:, 0, :]
+
+
+def _query_row(scale, r, s, e):
+    return dot_product_score(r, s, scale=scale)
+
+
+def _row(scale, r, s, e):
+    return s
+
+
+def _graph_of_node(graph: GraphsTuple) -> Int[Array, "N"]:
+    total = num_nodes(graph)
+    return jnp.repeat(
+        jnp.arange(len(graph.n_node)), jnp.asarray(graph.n_node), total_repeat_length=total
+    )
 
 
 def score_pairs(

@@ -199,6 +199,39 @@ def segment_hardmax(
     return chosen.astype(_weight_dtype(logits))
 
 
+def segment_straight_through(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+    temperature: float | Float[Array, ""] = 1.0,
+) -> Float[Array, "E *rest"]:
+    """`segment_hardmax` forward, with the gradient of `segment_softmax`: hard choices that can be learned.
+
+    ```
+    out = hardmax(logit)        d out / d logit = d softmax(logit / T) / d logit
+    ```
+
+    The estimate is biased: the gradient is that of another function. Arguments as in `segment_softmax`; ties go to the
+    lowest row index in the value, and are shared in the gradient.
+
+    >>> import jax.numpy as jnp
+    >>> ids, probe = jnp.array([0, 0, 0]), jnp.array([1.0, 0.0, 0.0])
+    >>> choose = lambda logits: segment_straight_through(logits, ids, 1)
+    >>> choose(jnp.zeros(3)).tolist()
+    [1.0, 0.0, 0.0]
+    >>> print(jnp.round(9 * jax.grad(lambda logits: choose(logits) @ probe)(jnp.zeros(3))))
+    [ 2. -1. -1.]
+
+    Bengio, Léonard, Courville, Estimating or Propagating Gradients Through Stochastic Neurons, 2013; there the choice
+    is drawn, here it is the largest.
+    """
+    soft = segment_softmax(logits, segment_ids, num_segments, mask=mask, temperature=temperature)
+    hard = segment_hardmax(logits, segment_ids, num_segments, mask=mask)
+    return hard + (soft - jax.lax.stop_gradient(soft))
+
+
 def _weight_dtype(logits: Array) -> jnp.dtype:
     inexact = jnp.issubdtype(logits.dtype, jnp.inexact)
     return logits.dtype if inexact else _sum_dtype(logits.dtype)

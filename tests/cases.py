@@ -34,8 +34,8 @@ class Keep(NamedTuple):
 NOTHING_DROPPED = Keep()
 
 
-def attend(graph, shape, logit, value, keep):
-    """Weights [E, H] and sums [N, H, C], one edge at a time."""
+def attend(graph, shape, logit, value, keep, hard=False):
+    """Weights [E, H] and sums [N, H, C], one edge at a time; hard: the first of the largest logits takes all."""
     num_heads, features = shape
     num_nodes, num_edges = len(graph.nodes), len(graph.senders)
     kept = np.broadcast_to(keep.attention, (num_edges, num_heads))
@@ -44,6 +44,9 @@ def attend(graph, shape, logit, value, keep):
         incoming = [k for k in range(num_edges) if graph.receivers[k] == i]
         for h in range(num_heads):
             scores = {k: np.exp(logit(i, graph.senders[k], k, h)) for k in incoming}
+            if hard and incoming:
+                first = max(incoming, key=lambda k: (scores[k], -k))
+                scores = {k: float(k == first) for k in incoming}
             for k in incoming:
                 alpha[k, h] = scores[k] / sum(scores.values())
                 x[i, h] += alpha[k, h] * kept[k, h] * value(graph.senders[k], k, h)
@@ -85,7 +88,8 @@ def gat(layer, graph, keep=NOTHING_DROPPED):
         return leaky_relu(both + edge_term[k, h] + bias[h], layer.negative_slope)
 
     dropped = z * keep.projected
-    x, alpha = attend(graph, first.shape, logit, lambda j, k, h: dropped[j, h], keep)
+    value, hard = lambda j, k, h: dropped[j, h], layer.normalize != "softmax"
+    x, alpha = attend(graph, first.shape, logit, value, keep, hard)
     return finish(layer, x, graph.nodes), alpha
 
 
@@ -158,6 +162,7 @@ class Case(NamedTuple):
       reference: `reference(layer, graph, keep) -> ([N, out], [E, H])` in float64 NumPy.
       sums_to_one: whether the attention over each receiver's edges does.
       linear: whether the output is linear in the node features.
+      hard: whether each receiver reads one sender alone; the gradient is then that of another function.
     """
 
     name: str
@@ -166,6 +171,7 @@ class Case(NamedTuple):
     reference: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
     sums_to_one: bool = True
     linear: bool = False
+    hard: bool = False
 
 
 _heads = {"num_heads": HEADS}
@@ -174,6 +180,7 @@ _mean = {"combine": "mean"}
 
 CASES = [
     Case("GATConv", GATConv, {**_heads, "use_score_bias": True}, gat),
+    Case("GATConv-hard", GATConv, {**_heads, "normalize": "straight_through"}, gat, hard=True),
     Case("GATConv-edges", GATConv, {**_edges, "residual": True, "negative_slope": 0.3}, gat),
     Case("GATv2Conv", GATv2Conv, _heads, gatv2),
     Case("GATv2Conv-shared", GATv2Conv, {**_heads, "share_weights": True}, gatv2),
@@ -185,6 +192,7 @@ CASES = [
 ]
 ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
 FULLEST = list({case.layer: case for case in CASES}.values())
+SOFT = [case for case in CASES if not case.hard]
 WITH_EDGES = [case for case in CASES if "edge_features" in case.options]
 
 

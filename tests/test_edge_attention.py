@@ -697,7 +697,7 @@ def test_renumbering_the_nodes_renumbers_the_result(block_size, x64):
     assert_close((back(out, new_receiver), grads), expected, 1e-10)
 
 
-@pytest.mark.parametrize("normalize", ["hardmax", "own"])
+@pytest.mark.parametrize("normalize", ["hardmax", "straight_through", "own"])
 def test_other_normalisers(normalize, x64):
     """Hardmax picks the value of the winner; a function of one's own replaces the softmax."""
     arrays, ends = random_arrays("dot product"), random_ends()

@@ -26,6 +26,7 @@ from gatjax.models import (
     DotProductGAT,
     GATv2,
     Stack,
+    attention_pool,
     pool_nodes,
     score_pairs,
 )
@@ -386,6 +387,43 @@ def test_pooling_of_thousands_of_nodes_in_bfloat16():
     graph = build_graph([], [], jnp.ones((4099, 1), jnp.bfloat16))
     assert float(pool_nodes(graph)[0, 0]) == 1.0
     close(np.asarray(pool_nodes(graph, "sum"), np.float32), 4099, 0.01)
+
+
+# attention_pool
+
+
+def test_attention_pool_weighs_the_nodes_by_their_answers():
+    """The second node is log 3 more like the query than the first, so it weighs 3/4; a graph without nodes gets 0."""
+    graph, query = three_graphs(), np.array([np.log(3) / 2, 0.0], np.float32)
+    first = np.array([1, -1]) / 4 + 3 * np.array([3, -5]) / 4
+    shares = np.exp(query[0] * np.array([2, 4, 9]))
+    third = shares / shares.sum() @ graph.nodes[2:]
+    pool = jax.jit(partial(attention_pool, scale=1.0))
+    close(pool(graph, query), [first, [0, 0], third])
+    close(attention_pool(graph, query * np.sqrt(2).astype(np.float32)), [first, [0, 0], third])
+    each = np.stack([query, query, 0 * query])
+    close(pool(graph, each), [first, [0, 0], POOLED["mean"][2]])
+
+
+def test_attention_pool_leaves_masked_nodes_and_padding_out():
+    graph, query = three_graphs(), jnp.array([0.3, -0.2])
+    expected = np.asarray(attention_pool(graph, query))
+    padded, masks = pad(graph, Budget(nodes=7, edges=1, graphs=5))
+    padded.nodes[5:] = np.nan
+    pool = lambda nodes, query: attention_pool(
+        padded._replace(nodes=nodes), query, node_mask=masks.node
+    )
+    close(pool(padded.nodes, query), [*expected, [0, 0], [0, 0]])
+    gradients = jax.grad(lambda *rows: pool(*rows).sum(), argnums=(0, 1))(
+        jnp.asarray(padded.nodes), query
+    )
+    assert all(np.isfinite(x).all() and np.any(x != 0) for x in gradients)
+
+
+def test_a_query_that_does_not_fit_is_refused(unchecked):
+    for shape in ((3,), (2, 2), (1, 3, 2)):
+        with pytest.raises(ValueError, match=r"query must be \[F\] = \[2\] or .* = \[3, 2\], got"):
+            attention_pool(three_graphs(), np.ones(shape, np.float32))
 
 
 def test_unknown_pooling_is_refused(unchecked):

@@ -23,6 +23,8 @@ ORDER = [
     "padding",
     "interop",
     "scores",
+    "dense",
+    "multihead",
     "blocked",
     "attention",
     "projection",

@@ -16,6 +16,7 @@ from gatjax.segment import (
     segment_max,
     segment_mean,
     segment_softmax,
+    segment_straight_through,
     segment_sum,
 )
 
@@ -30,9 +31,13 @@ FUNCTIONS = {
     "max": segment_max,
     "softmax": segment_softmax,
     "hardmax": segment_hardmax,
+    "straight_through": segment_straight_through,
 }
-REFERENCES = {name: getattr(reference, f"segment_{name}") for name in FUNCTIONS}
-PER_ROW = ("softmax", "hardmax")
+REFERENCES = {
+    name: getattr(reference, f"segment_{'hardmax' if name == 'straight_through' else name}")
+    for name in FUNCTIONS
+}
+PER_ROW = ("softmax", "hardmax", "straight_through")
 every_reduction = pytest.mark.parametrize("name", FUNCTIONS)
 
 # Jitted, so that ids and masks are unknown to the functions, and compiled once per shape.
@@ -159,6 +164,28 @@ def test_gradient_of_hardmax_is_zero():
     np.testing.assert_array_equal(gradient, np.zeros((E, H)))
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_straight_through_has_the_gradient_of_the_softmax(temperature, x64):
+    """`b_e (g_e - Σ_f b_f g_f) / T` with the softmax b of each group, and for any order of rows."""
+    logits, ids, mask = random_rows((13, H), np.float64)
+    cotangent = np.random.default_rng(7).normal(size=(13, H))
+    choose = lambda x: segment_straight_through(x, ids, S, mask=mask, temperature=temperature)
+    out, pull_back = jax.vjp(jax.jit(choose), logits)
+    np.testing.assert_array_equal(out, reference.segment_hardmax(logits, ids, S, mask))
+    b = reference.segment_softmax(logits, ids, S, mask, temperature)
+    mean = reference.segment_sum(b * cotangent, ids, S, mask)[np.clip(ids, 0, S - 1)]
+    expected = b * (cotangent - mean) / temperature
+    np.testing.assert_allclose(pull_back(jnp.asarray(cotangent))[0], expected, atol=1e-12)
+    assert np.abs(expected).max() > 0.1
+
+
+def test_straight_through_of_a_tie_shares_the_gradient(x64):
+    out, pull_back = jax.vjp(lambda x: segment_straight_through(x, ONE_GROUP, 1), jnp.zeros(3))
+    np.testing.assert_array_equal(out, [1, 0, 0])
+    gradient = pull_back(jnp.array([9.0, 0.0, 0.0]))[0]
+    np.testing.assert_allclose(gradient, [2, -1, -1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("shift", [0.0, 100.0, -100.0, 1e4])
 def test_softmax_of_the_party_whatever_is_added_to_its_scores(shift, x64):
     alpha = soften(jnp.array(LOGITS) + shift, ONE_GROUP, 1)
@@ -230,7 +257,8 @@ FIRST_OF_THE_LARGEST = {
 
 @pytest.mark.parametrize("logits, one_hot", FIRST_OF_THE_LARGEST.values(), ids=FIRST_OF_THE_LARGEST)
 def test_hardmax_takes_the_first_of_the_largest(logits, one_hot):
-    np.testing.assert_array_equal(jitted["hardmax"](jnp.array(logits), ONE_GROUP, 1), one_hot)
+    for name in ("hardmax", "straight_through"):
+        np.testing.assert_array_equal(jitted[name](jnp.array(logits), ONE_GROUP, 1), one_hot)
 
 
 @pytest.mark.parametrize("dtype, half_ulp", [("bfloat16", 2**-9), ("float16", 2**-12)])
