@@ -1,18 +1,24 @@
 """Speed and memory of graph attention, side by side with other libraries on the same machine.
 
+    python experiments/benchmark.py --suite layer        # one layer on a large power-law graph
+    python experiments/benchmark.py --suite graphs       # small graphs, molecules, a hub
+    python experiments/benchmark.py --suite options      # edge features and attention dropout
+    python experiments/benchmark.py --suite scaling      # time and memory against the number of edges, a plot
+    python experiments/benchmark.py --suite widths       # time against heads and features
     python experiments/benchmark.py --suite epoch        # an epoch of the paper's GAT
     python experiments/benchmark.py --suite seeds        # many seeds of it at once
-    python experiments/benchmark.py --suite layer        # one layer on a large power-law graph
 
 Every measurement runs in a process of its own, one after the other, libraries in turn, so that peak memory
 is each one's own and drift hits all alike. Libraries that are not installed are left out, and the table
-says so; `experiments/README.md` tells how to install them.
+says so; `experiments/README.md` tells how to install them. With `--device gpu` the same runs on an
+accelerator.
 """
 
 import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,36 +28,56 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from graphs import named
+from peers import Problem
 from report import describe_run, markdown_table, save_result
 from tqdm import tqdm
 
-MODULES = {"gatjax": "jax", "gatjax plain": "jax", "pyg": "torch_geometric", "dgl": "dgl"}
+MODULES = {
+    "gatjax": "jax",
+    "gatjax plain": "jax",
+    "pyg": "torch_geometric",
+    "dgl": "dgl",
+    "jraph": "jraph",
+    "jraphx": "jraphx",
+}
+LAYER_SUITES = ("layer", "graphs", "options", "scaling", "widths")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Measure, print a table, write a JSON."""
 
-    suite: Literal["epoch", "seeds", "layer"] = "epoch"
-    """An epoch of the paper's GAT on citation graphs, many seeds of it, or one layer on power-law graphs."""
+    suite: Literal["layer", "graphs", "options", "scaling", "widths", "epoch", "seeds"] = "layer"
+    """What to measure; see the top of the file."""
+    libraries: tuple[str, ...] = tuple(MODULES)
+    """Libraries to compare."""
     mechanisms: tuple[Literal["gat", "gatv2", "dot"], ...] = ("gat", "gatv2", "dot")
     """Layers."""
+    phases: tuple[Literal["forward", "gradient", "step"], ...] = ("forward", "gradient", "step")
+    """Forward; forward and backward; a step of Adam. The suites beside "layer" measure the gradient alone."""
     nodes: int = 169_000
-    """Nodes of the power-law graph."""
+    """Nodes of the made-up graphs."""
     edges: int = 2_800_000
-    """Edges of the power-law graph."""
+    """Edges of the made-up graphs."""
     heads: int = 8
     """Attention heads of the layer."""
     features: int = 16
     """Features per head of the layer."""
+    graphs: tuple[str, ...] = ("cora", "pubmed", "molecules", "regular", "hub")
+    """Graphs of the suite "graphs"."""
+    scaling_edges: tuple[int, ...] = (100_000, 300_000, 1_000_000, 3_000_000)
+    """Numbers of edges of the suite "scaling"; the mean degree is 16."""
     datasets: tuple[str, ...] = ("cora", "pubmed")
     """Citation graphs of the epochs and seeds."""
     counts: tuple[int, ...] = (1, 2, 20)
     """Numbers of seeds at once."""
     runs: int = 5
     """Timed runs per process, after one that is not timed."""
-    rounds: int = 2
+    rounds: int = 1
     """Processes per measurement; libraries take turns."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where to measure."""
     output: Path = Path("runs/benchmark")
     """Folder for result.json."""
 
@@ -65,29 +91,9 @@ class Case:
     arguments: dict[str, Any]
 
 
-def power_law_graph(num_nodes: int, num_edges: int) -> tuple[np.ndarray, np.ndarray]:
-    """Senders and receivers sorted by receiver; both degrees fall off as a power law."""
-    random = np.random.default_rng(0)
-    weight = np.arange(1, num_nodes + 1) ** -0.6
-    chance = weight / weight.sum()
-    names = random.permutation(num_nodes)
-    senders, receivers = (names[random.choice(num_nodes, num_edges, p=chance)] for _ in range(2))
-    order = np.lexsort((senders, receivers))
-    return senders[order].astype(np.int32), receivers[order].astype(np.int32)
-
-
 def cases(config: Config) -> list[Case]:
     if config.suite == "epoch":
-        variants = [("gatjax", "auto"), ("gatjax", "dense"), ("pyg", "dense")]
-        return [
-            Case(
-                library,
-                f"{dataset}, {features} features",
-                {"dataset": dataset, "features": features},
-            )
-            for dataset in config.datasets
-            for library, features in variants
-        ]
+        return epoch_cases(config)
     if config.suite == "seeds":
         return [
             Case(
@@ -97,14 +103,72 @@ def cases(config: Config) -> list[Case]:
             for count in config.counts
         ]
     return [
+        Case(library, name, {"graph": "power law", "phase": "gradient", **arguments})
+        for name, arguments in problems(config)
+        for library in config.libraries
+    ]
+
+
+def epoch_cases(config: Config) -> list[Case]:
+    variants = [
+        ("gatjax", "auto", "pyg"),
+        ("gatjax", "dense", "pyg"),
+        ("gatjax", "auto", "original"),
+        ("pyg", "dense", "pyg"),
+    ]
+    return [
         Case(
             library,
-            f"{mechanism}, {'forward and backward' if backward else 'forward'}",
-            {"mechanism": mechanism, "backward": backward},
+            f"{dataset}, {features} features, dropouts of {dropouts}",
+            {"dataset": dataset, "features": features, "dropouts": dropouts},
+        )
+        for dataset in config.datasets
+        for library, features, dropouts in variants
+        if library in config.libraries
+    ]
+
+
+def problems(config: Config) -> list[tuple[str, dict[str, Any]]]:
+    """Names and settings of the layers to measure."""
+    gat = config.mechanisms[0]
+    if config.suite == "layer":
+        return [
+            (f"{mechanism}, {phase}", {"mechanism": mechanism, "phase": phase})
+            for mechanism in config.mechanisms
+            for phase in config.phases
+        ]
+    if config.suite == "graphs":
+        return [
+            (f"{graph}, {mechanism}", {"mechanism": mechanism, "graph": graph})
+            for graph in config.graphs
+            for mechanism in config.mechanisms
+        ]
+    if config.suite == "options":
+        options = {
+            "neither": {},
+            "attention dropout": {"dropout": 0.6},
+            "edge features": {"edge_features": 16},
+            "both": {"dropout": 0.6, "edge_features": 16},
+        }
+        return [
+            (f"{mechanism}, {name}", {"mechanism": mechanism, **option})
+            for mechanism in config.mechanisms
+            for name, option in options.items()
+        ]
+    if config.suite == "scaling":
+        return [
+            (f"{gat}, {edges:,} edges", {"mechanism": gat, "edges": edges, "nodes": edges // 16})
+            for edges in config.scaling_edges
+        ]
+    widths = [(heads, config.features) for heads in (1, 2, 4, 8, 16)]
+    widths += [(config.heads, features) for features in (4, 8, 32)]
+    return [
+        (
+            f"{mechanism}, {heads} x {features}",
+            {"mechanism": mechanism, "heads": heads, "features": features},
         )
         for mechanism in config.mechanisms
-        for backward in (False, True)
-        for library in MODULES
+        for heads, features in widths
     ]
 
 
@@ -113,48 +177,71 @@ def work(config: Config, case: Case) -> dict[str, Any] | None:
     workload = prepare(config, case)
     if workload is None:
         return None
-    before = peak_memory()
+    resident = forget_peak()
     workload.run()
     seconds = []
     for _ in range(config.runs):
         started = time.perf_counter()
         workload.run()
         seconds.append((time.perf_counter() - started) / workload.times)
+    on_device = workload.peak_bytes() if config.device == "gpu" and workload.peak_bytes else None
+    peak = peak_memory()
     return {
         "seconds": seconds,
         "compile_seconds": workload.compile_seconds,
         "temporary_bytes": workload.temporary_bytes,
-        "peak_bytes": peak_memory(),
-        "peak_bytes_before": before,
+        "peak_bytes": on_device or peak,
+        "run_bytes": on_device or peak - resident,
     }
 
 
 def prepare(config: Config, case: Case) -> Any:
     """The workload of a case, or None where the library has nothing of the kind."""
     peer = importlib.import_module(f"peers.{case.library.split()[0]}_peer")
-    if config.suite != "layer":
+    if config.suite not in LAYER_SUITES:
         return getattr(peer, config.suite)(**case.arguments)
-    graph = *power_law_graph(config.nodes, config.edges), config.nodes
-    build = getattr(peer, "plain_layer" if case.library == "gatjax plain" else "layer")
-    return build(
-        case.arguments["mechanism"],
-        *graph,
-        config.heads,
-        config.features,
-        case.arguments["backward"],
-    )
+    settings = {"heads": config.heads, "features": config.features, "device": config.device}
+    settings |= case.arguments
+    sizes = settings.pop("nodes", config.nodes), settings.pop("edges", config.edges)
+    problem = Problem(edges=named(settings.pop("graph"), *sizes), **settings)
+    return (peer.plain_layer if case.library == "gatjax plain" else peer.layer)(problem)
+
+
+def forget_peak() -> int:
+    """Resident bytes now, from which the peak is counted anew where the system can do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except OSError:
+        return peak_memory()
 
 
 def peak_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        return _status("VmHWM")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def measure(config: Config, case: Case) -> dict[str, Any] | None:
     """In the main process: let a worker do it."""
     task = json.dumps([dataclasses.asdict(config), dataclasses.asdict(case)], default=str)
+    platforms = {"JAX_PLATFORMS": "cuda" if config.device == "gpu" else "cpu"}
     process = subprocess.run(
-        [sys.executable, __file__, "worker"], input=task, capture_output=True, text=True
+        [sys.executable, __file__, "worker"],
+        input=task,
+        capture_output=True,
+        text=True,
+        env=os.environ | platforms,
     )
+    if process.returncode < 0:
+        print(f"{case.library}, {case.name}: killed by signal {-process.returncode}, left out")
+        return None
     if process.returncode != 0:
         raise SystemExit(f"{case.library}, {case.name}:\n{process.stderr}")
     return json.loads(process.stdout.splitlines()[-1])
@@ -166,11 +253,14 @@ def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": seconds,
         "median_seconds": float(np.median(seconds)),
         "peak_bytes": max(measured["peak_bytes"] for measured in rounds),
+        "run_bytes": max(measured["run_bytes"] for measured in rounds),
     }
 
 
 def table(results: list[dict[str, Any]]) -> str:
     """Medians, and their ratio to the first gatjax measurement of the same thing."""
+    if all("mechanism" in result["arguments"] for result in results):
+        return layer_table(results)
     rows = []
     for result in results:
         same = [other for other in results if other["library"] == "gatjax" and alike(other, result)]
@@ -197,12 +287,65 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Same data set, whatever the layout of features or the number of seeds; same layer."""
+    """Same data set, whatever the layout of features, the dropouts or the number of seeds."""
+    return one["arguments"]["dataset"] == other["arguments"]["dataset"]
 
-    def subject(result: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in result["arguments"].items() if k not in ("features", "count")}
 
-    return subject(one) == subject(other)
+def layer_table(results: list[dict[str, Any]]) -> str:
+    """One row per problem: our time and memory, and those of the others as multiples of ours."""
+    libraries = [name for name in MODULES if any(one["library"] == name for one in results)]
+    others = [name for name in libraries if name != "gatjax"]
+    rows = []
+    for name in dict.fromkeys(result["name"] for result in results):
+        found = {result["library"]: result for result in results if result["name"] == name}
+        ours = found.get("gatjax")
+        if ours is None:
+            continue
+        times = [_ratio(found.get(other), ours, "median_seconds") for other in others]
+        memories = [_ratio(found.get(other), ours, "run_bytes") for other in others]
+        rows.append(
+            [
+                name,
+                f"{1e3 * ours['median_seconds']:.1f}",
+                *times,
+                f"{ours['run_bytes'] / 2**20:.0f}",
+                *memories,
+                f"{ours['compile_seconds']:.1f}",
+            ]
+        )
+    header = [
+        "layer",
+        "gatjax (ms)",
+        *(f"{name}: time" for name in others),
+        "gatjax (MiB)",
+        *(f"{name}: memory" for name in others),
+        "compile (s)",
+    ]
+    return markdown_table(header, rows)
+
+
+def _ratio(other: dict[str, Any] | None, ours: dict[str, Any], field: str) -> str:
+    return "-" if other is None or not ours[field] else f"{other[field] / ours[field]:.1f}x"
+
+
+def plot_scaling(results: list[dict[str, Any]], path: Path) -> None:
+    """Time and memory against the number of edges, one line per library."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    fields = {"median_seconds": ("time (s)", 1), "run_bytes": ("memory of a run (GiB)", 2**30)}
+    for axes, (field, (label, unit)) in zip(panels, fields.items(), strict=True):
+        for library in dict.fromkeys(result["library"] for result in results):
+            line = [one for one in results if one["library"] == library]
+            edges = [one["arguments"]["edges"] for one in line]
+            axes.plot(edges, [one[field] / unit for one in line], marker="o", label=library)
+        axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=label)
+        axes.grid(alpha=0.3)
+    panels[0].legend()
+    figure.suptitle("Forward and backward of one GAT layer")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def main(config: Config) -> None:
@@ -225,6 +368,8 @@ def main(config: Config) -> None:
         if measured
     ]
     print(f"\n{table(results)}")
+    if config.suite == "scaling":
+        plot_scaling(results, config.output / "scaling.png")
     result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
     print(f"\nDetails in {save_result(config.output / 'result.json', result)}")
 

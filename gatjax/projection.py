@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
-from jax.extend.random import threefry_2x32
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from gatjax.blocked import (
     BLOCK_NUMBERS,
@@ -35,8 +34,10 @@ def keep_mask(
 ) -> Float[Array, "..."]:
     """Dropout as a factor: 0 with probability `rate`, else 1 / (1 - rate).
 
-    One random word serves two entries, 16 bits each, so the rate is rounded to a multiple of 2⁻¹⁶; the
-    factor is the inverse of the rounded keep rate, hence 1 in the mean.
+    Entry n is kept where a hash of n and the key's two words, 32 random bits, falls below the keep rate:
+    mix(mix(n + mix(first)) ^ second), with mix a permutation of 32-bit words in which every bit of the input
+    flips every bit of the output with a chance of nearly one half. It costs an eighth of the threefry hash
+    that `jax.random` draws with, and XLA computes it where it is used, in place of storing it.
 
     Args:
       key: a JAX random key.
@@ -51,15 +52,19 @@ def keep_mask(
     >>> sorted(set(mask.ravel().tolist()))
     [0.0, 2.0]
     """
-    size = math.prod(shape)
-    # One hash gives two words here; jax.random.bits would use one of them.
-    words = threefry_2x32(
-        jax.random.key_data(key)[-2:], jnp.arange((size + 1) // 2, dtype=jnp.uint32)
-    )
-    draws = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
-    kept = max(round((1 - rate) * 2**16), 1)
-    # <=, since kept itself may be 2¹⁶, which no 16 bits hold.
-    return jnp.where(draws <= kept - 1, 2**16 / kept, 0).astype(dtype)
+    first, second = jax.random.key_data(key)[-2:]
+    entries = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    words = _mix(_mix(entries + _mix(first)) ^ second)
+    kept = max(round((1 - rate) * 2**32), 1)
+    # <=, since kept itself may be 2³², which no 32 bits hold.
+    return jnp.where(words <= np.uint32(kept - 1), 2**32 / kept, 0).astype(dtype)
+
+
+def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """Shifts and multipliers of Wellons's search for 32-bit hashes of low bias."""
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) -> Features:
@@ -182,6 +187,7 @@ def _add_rows(
 ) -> Array:
     """`out[to_e] += m_e data_e table[source_e]` over all entries e."""
     width = math.prod(table.shape[1:])
+    flat = table.reshape(len(table), width)
     dtype = jnp.promote_types(table.dtype, jnp.float32)
     out = jnp.zeros((num_out, width), dtype)
 
@@ -191,8 +197,8 @@ def _add_rows(
         x = mask_rows(x, counted).astype(dtype)[:, None] * _mask(
             key, rate, start, block_size, table
         )
-        rows = gather(table, jnp.where(counted, j, 0)).astype(dtype)
-        return scatter_add(out, jnp.where(counted, i, 0), x[:, :, None] * rows)
+        rows = gather(flat, jnp.where(counted, j, 0)).astype(dtype)
+        return scatter_add(out, jnp.where(counted, i, 0), _repeat(x, width) * rows)
 
     if 0 not in table.shape and num_out > 0:
         out = _walk_entries(len(data), width, step, out)
@@ -235,6 +241,15 @@ def _mask(key: Any, rate: float, start: Array, block_size: int, table: Array) ->
     if key is None:
         return jnp.ones((1, 1), jnp.float32)
     return keep_mask(jax.random.fold_in(key, start), rate, (block_size, table.shape[1]))
+
+
+def _repeat(x: Float[Array, "k H"], width: int) -> Float[Array, "k width"]:
+    """Each head's entry once for each of its features; a product with a 0/1 matrix, as in `sum_features`."""
+    num_heads = x.shape[1]
+    if num_heads == 1:
+        return x
+    heads = jnp.repeat(jnp.eye(num_heads, dtype=x.dtype), width // num_heads, axis=1)
+    return jnp.matmul(x, heads, precision=jax.lax.Precision.HIGHEST)
 
 
 def _inside(ids: Int[Array, "k"], size: int) -> Bool[Array, "k"]:

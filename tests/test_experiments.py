@@ -70,6 +70,7 @@ def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
     config = benchmark.Config(
         suite="layer",
         mechanisms=("gat",),
+        phases=("forward", "step"),
         nodes=53,
         edges=211,
         heads=2,
@@ -86,17 +87,25 @@ def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
         assert len(result["seconds"]) == 2
         assert result["median_seconds"] > 0
         assert result["peak_bytes"] > 2**20
-    assert "time / gatjax" in capsys.readouterr().out
+        assert result["peak_bytes"] > result["run_bytes"] >= 0
+    assert "gatjax plain: time" in capsys.readouterr().out
 
 
-def test_the_power_law_graph_is_sorted_and_has_hubs():
-    import benchmark
+@pytest.mark.parametrize("name", ["power law", "regular", "hub", "molecules"])
+def test_graphs_to_measure_on(name):
+    from graphs import named
 
-    senders, receivers = benchmark.power_law_graph(997, 20_011)
+    senders, receivers, num_nodes = named(name, 997, 20_011)
     assert (np.diff(receivers) >= 0).all()
-    degrees = np.bincount(receivers, minlength=997)
-    assert degrees.max() > 10 * np.median(degrees)
-    assert len(senders) == 20_011
+    assert 0 <= senders.min() and max(senders.max(), receivers.max()) < num_nodes
+    degrees = np.bincount(receivers, minlength=num_nodes)
+    if name == "molecules":
+        assert len(degrees) == 23_000 and (senders // 23 == receivers // 23).all()
+        assert (degrees > 0).all() and degrees.max() < 23
+    else:
+        assert len(senders) == 20_011
+        spread = {"power law": (10, 1000), "regular": (1, 1.1), "hub": (80, 120)}[name]
+        assert spread[0] <= degrees.max() / np.median(degrees) <= spread[1]
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_keep_mask_has_two_values_and_mean_one(rate):
     assert abs((mask == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / size)
 
 
-@pytest.mark.parametrize("rate", [0.0, 1e-9, 1e-6, 2**-18])
+@pytest.mark.parametrize("rate", [0.0, 1e-10, 2**-34])
 def test_a_rate_too_small_to_matter_keeps_everything(rate):
     np.testing.assert_array_equal(keep_mask(jax.random.key(0), rate, (5, 7)), 1.0)
 
@@ -60,11 +60,36 @@ def test_a_rate_close_to_one_stays_finite(rate):
     assert np.isfinite(mask).all() and 0 < (mask != 0).sum() < 300
 
 
-def test_entries_are_independent_also_where_they_share_a_word():
-    dropped = np.asarray(keep_mask(jax.random.key(5), 0.4, (50_021, 2)) == 0)
-    first, second = dropped.T
-    assert abs(np.corrcoef(first, second)[0, 1]) < 5 / np.sqrt(len(first))
-    assert abs(np.corrcoef(first[1:], second[:-1])[0, 1]) < 5 / np.sqrt(len(first))
+@pytest.mark.parametrize("distance", [1, 2, 3, 8, 64, 4096])
+def test_entries_are_independent_of_those_near_and_far(distance):
+    dropped = np.asarray(keep_mask(jax.random.key(5), 0.4, (100_003,)) == 0)
+    here, there = dropped[distance:], dropped[:-distance]
+    assert abs(np.corrcoef(here, there)[0, 1]) < 5 / np.sqrt(len(here))
+
+
+@pytest.mark.parametrize("other", [1, 2, 2**16, 2**31], ids=hex)
+@pytest.mark.parametrize("word", [0, 1])
+def test_masks_of_keys_that_differ_by_a_bit_are_independent(word, other):
+    """In either word of the key, alone and against the other mask moved by one entry."""
+    data = np.array([1234567, 7654321], np.uint32)
+    near = data.copy()
+    near[word] ^= np.uint32(other)
+    one, two = (
+        np.asarray(keep_mask(jax.random.wrap_key_data(jnp.asarray(key)), 0.4, (100_003,)) == 0)
+        for key in (data, near)
+    )
+    bound = 5 / np.sqrt(len(one))
+    assert abs(np.corrcoef(one, two)[0, 1]) < bound
+    assert abs(np.corrcoef(one[1:], two[:-1])[0, 1]) < bound
+
+
+def test_counts_of_kept_entries_spread_like_a_binomial():
+    """Of 1009 keys and 257 entries: neither too even nor too uneven."""
+    keys = jax.random.split(jax.random.key(11), 1009)
+    counts = np.asarray(jax.vmap(lambda key: keep_mask(key, 0.6, (257,)) > 0)(keys)).sum(1)
+    variance = 257 * 0.6 * 0.4
+    assert abs(counts.mean() - 257 * 0.4) < 5 * np.sqrt(variance / len(counts))
+    assert abs(counts.var() / variance - 1) < 5 * np.sqrt(2 / len(counts))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (3, 5, 7)])

@@ -1,22 +1,47 @@
 """One file per library, with the same functions in each; a worker process imports just one of them.
 
 ```
-layer(mechanism, senders, receivers, num_nodes, heads, features, backward) -> Workload
-epoch(dataset, features)                                                   -> Workload
+layer(problem)           -> Workload, or None where the library has nothing of the kind
+epoch(dataset, features) -> Workload          (PyTorch Geometric and gatjax)
 ```
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from graphs import Edges
+
+
+class Problem(NamedTuple):
+    """What one layer is to do.
+
+    "forward" gives the output, "gradient" also its derivatives by nodes and parameters, "step" is a step of
+    Adam on the mean square of the output.
+    """
+
+    mechanism: Literal["gat", "gatv2", "dot"]
+    edges: Edges
+    heads: int
+    features: int
+    phase: Literal["forward", "gradient", "step"]
+    edge_features: int | None = None
+    dropout: float = 0.0
+    device: Literal["cpu", "gpu"] = "cpu"
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.features
 
 
 class Workload(NamedTuple):
     """Something to time: `run()` does it `times` times, and returns when it is done.
 
-    `temporary_bytes` is the compiler's own account of scratch memory, where there is one.
+    `temporary_bytes` is the compiler's own account of scratch memory, where there is one; `peak_bytes()` is
+    the most that was in use on a device of its own.
     """
 
     run: Callable[[], Any]
     compile_seconds: float = 0.0
     temporary_bytes: int | None = None
     times: int = 1
+    peak_bytes: Callable[[], int] | None = None

@@ -1,4 +1,4 @@
-"""DGL: its layers, and the same GAT."""
+"""DGL: its layers. None of them takes edge features, and there is none for the dot product."""
 
 import warnings
 
@@ -9,38 +9,26 @@ import numpy as np
 import torch
 from dgl.nn import GATConv, GATv2Conv
 
-from peers import Workload
+from peers import Problem, Workload, on_torch
 
 LAYERS = {"gat": GATConv, "gatv2": GATv2Conv}
 
 
-def layer(
-    mechanism: str,
-    senders: np.ndarray,
-    receivers: np.ndarray,
-    num_nodes: int,
-    heads: int,
-    features: int,
-    backward: bool,
-) -> Workload | None:
-    """None for the dot product, which DGL has no layer for."""
-    if mechanism not in LAYERS:
+def layer(problem: Problem) -> Workload | None:
+    if problem.mechanism not in LAYERS or problem.edge_features is not None:
         return None
-    torch.manual_seed(0)
-    graph = dgl.graph(
-        (torch.from_numpy(senders.astype(np.int64)), torch.from_numpy(receivers.astype(np.int64))),
-        num_nodes=num_nodes,
+    nodes, _ = on_torch.inputs(problem)
+    ends = (
+        torch.from_numpy(ids.astype(np.int64))
+        for ids in (problem.edges.senders, problem.edges.receivers)
     )
+    graph = dgl.graph(tuple(ends), num_nodes=problem.edges.num_nodes).to(on_torch.device(problem))
     graph.create_formats_()
-    x = torch.randn(num_nodes, heads * features, requires_grad=backward)
-    module = LAYERS[mechanism](heads * features, features, heads, allow_zero_in_degree=True)
-
-    def run() -> None:
-        with torch.set_grad_enabled(backward):
-            out = module(graph, x)
-        if backward:
-            module.zero_grad()
-            x.grad = None
-            out.backward(torch.ones_like(out))
-
-    return Workload(run)
+    module = LAYERS[problem.mechanism](
+        problem.width,
+        problem.features,
+        problem.heads,
+        attn_drop=problem.dropout,
+        allow_zero_in_degree=True,
+    ).to(on_torch.device(problem))
+    return on_torch.workload(problem, module, lambda: module(graph, nodes), nodes)

@@ -1,70 +1,55 @@
 """gatjax: its layers, by the hot path it chooses and by the plain formula."""
 
 import time
-from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from gatjax import DotProductConv, GATConv, GATv2Conv, attention, build_graph
-from peers import Workload
+from peers import Problem, Workload, on_jax
 
 EPOCHS = 5
 SEED_EPOCHS = 50
 LAYERS = {"gat": GATConv, "gatv2": GATv2Conv, "dot": DotProductConv}
 
 
-def layer(
-    mechanism: str,
-    senders: np.ndarray,
-    receivers: np.ndarray,
-    num_nodes: int,
-    heads: int,
-    features: int,
-    backward: bool,
-) -> Workload:
-    width = heads * features
-    nodes = np.random.default_rng(0).normal(size=(num_nodes, width)).astype(np.float32)
-    graph = jax.device_put(build_graph(senders, receivers, nodes))
-    module = LAYERS[mechanism](width, width, num_heads=heads, rngs=nnx.Rngs(0))
+def layer(problem: Problem) -> Workload:
+    nodes, edges = on_jax.inputs(problem)
+    graph = build_graph(problem.edges.senders, problem.edges.receivers, nodes, edges=edges)
+    module = LAYERS[problem.mechanism](
+        problem.width,
+        problem.width,
+        num_heads=problem.heads,
+        edge_features=problem.edge_features,
+        dropout_rate=problem.dropout,
+        rngs=nnx.Rngs(0),
+    )
     graphdef, parameters, rest = nnx.split(module, nnx.Param, ...)
 
-    def forward(parameters, nodes, graph):
-        return nnx.merge(graphdef, parameters, rest)(graph._replace(nodes=nodes)).nodes
+    def forward(parameters, nodes, graph, key):
+        layer = nnx.merge(graphdef, parameters, rest, copy=True)
+        return layer(graph._replace(nodes=nodes), rngs=nnx.Rngs(dropout=key)).nodes
 
-    def both(parameters, nodes, graph):
-        out, pull_back = jax.vjp(lambda *inputs: forward(*inputs, graph), parameters, nodes)
-        return out, pull_back(jnp.ones_like(out))
-
-    return compiled(both if backward else forward, parameters, graph.nodes, graph)
+    return on_jax.workload(problem, forward, parameters, nodes, graph)
 
 
-def plain_layer(*arguments) -> Workload:
+def plain_layer(problem: Problem) -> Workload:
     """The same layer, made to hold all E·H·C numbers at once."""
     attention.DIRECT_NUMBERS = 2**62
-    return layer(*arguments)
+    return layer(problem)
 
 
-def compiled(function: Callable, *arguments) -> Workload:
-    started = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
-    seconds = time.perf_counter() - started
-    return Workload(
-        run=lambda: jax.block_until_ready(program(*arguments)),
-        compile_seconds=seconds,
-        temporary_bytes=program.memory_analysis().temp_size_in_bytes,
-    )
+def epoch(dataset: str, features: str, dropouts: str) -> Workload:
+    """An epoch of the paper's GAT, a training step and an evaluation; several in one dispatch.
 
-
-def epoch(dataset: str, features: str) -> Workload:
-    """An epoch of the paper's GAT, a training step and an evaluation; several in one dispatch."""
+    Dropouts are those of the original code, or those of PyTorch Geometric's layers.
+    """
     import citation
 
     from gatjax.training import advance, start
 
-    task = citation.Task(citation.Config(dataset=dataset, features=features))
+    fewer = {"input_masks": "shared", "projected_dropout": 0.0} if dropouts == "pyg" else {}
+    task = citation.Task(citation.Config(dataset=dataset, features=features, **fewer))
     training = citation.make_training(task)._replace(patience=10**6, epochs_per_dispatch=EPOCHS)
     graph, labels = jax.device_put(task.graph), jax.device_put(task.labels(0))
     box = [start(training, 0)]

@@ -5,40 +5,28 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
-from peers import Workload
-
-LAYERS = {
-    "gat": lambda width, heads, features: GATConv(width, features, heads, add_self_loops=False),
-    "gatv2": lambda width, heads, features: GATv2Conv(width, features, heads, add_self_loops=False),
-    "dot": lambda width, heads, features: TransformerConv(
-        width, features, heads, root_weight=False
-    ),
-}
+from peers import Problem, Workload, on_torch
 
 
-def layer(
-    mechanism: str,
-    senders: np.ndarray,
-    receivers: np.ndarray,
-    num_nodes: int,
-    heads: int,
-    features: int,
-    backward: bool,
-) -> Workload:
-    torch.manual_seed(0)
-    x = torch.randn(num_nodes, heads * features, requires_grad=backward)
-    edges = torch.from_numpy(np.stack([senders, receivers]).astype(np.int64))
-    module = LAYERS[mechanism](heads * features, heads, features)
-
-    def run() -> None:
-        with torch.set_grad_enabled(backward):
-            out = module(x, edges)
-        if backward:
-            module.zero_grad()
-            x.grad = None
-            out.backward(torch.ones_like(out))
-
-    return Workload(run)
+def layer(problem: Problem) -> Workload:
+    nodes, edges = on_torch.inputs(problem)
+    options = {
+        "heads": problem.heads,
+        "edge_dim": problem.edge_features,
+        "dropout": problem.dropout,
+    }
+    sizes = problem.width, problem.features
+    if problem.mechanism == "dot":
+        module = TransformerConv(*sizes, **options, root_weight=False)
+    else:
+        module = {"gat": GATConv, "gatv2": GATv2Conv}[problem.mechanism](
+            *sizes, **options, add_self_loops=False
+        )
+    place = on_torch.device(problem)
+    module = module.to(place)
+    ids = np.stack([problem.edges.senders, problem.edges.receivers]).astype(np.int64)
+    ids = torch.from_numpy(ids).to(place)
+    return on_torch.workload(problem, module, lambda: module(nodes, ids, edges), nodes)
 
 
 class GAT(torch.nn.Module):
@@ -54,7 +42,7 @@ class GAT(torch.nn.Module):
         return self.last(F.dropout(x, 0.6, self.training), edges)
 
 
-def epoch(dataset: str, features: str) -> Workload:
+def epoch(dataset: str, features: str, dropouts: str) -> Workload:
     """A training step and an evaluation on dense features."""
     from gatjax.data import load
 

@@ -1,0 +1,48 @@
+"""What the libraries in PyTorch have in common: inputs and phases."""
+
+from collections.abc import Callable
+
+import torch
+
+from peers import Problem, Workload
+
+
+def device(problem: Problem) -> torch.device:
+    return torch.device("cuda" if problem.device == "gpu" else "cpu")
+
+
+def inputs(problem: Problem) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Features of nodes and edges."""
+    torch.manual_seed(0)
+    place = device(problem)
+    wanted = problem.phase == "gradient"
+    nodes = torch.randn(problem.edges.num_nodes, problem.width, device=place, requires_grad=wanted)
+    if problem.edge_features is None:
+        return nodes, None
+    return nodes, torch.randn(len(problem.edges.senders), problem.edge_features, device=place)
+
+
+def workload(
+    problem: Problem,
+    module: torch.nn.Module,
+    forward: Callable[[], torch.Tensor],
+    nodes: torch.Tensor,
+) -> Workload:
+    """The phase asked for, of `forward() -> [N, ...]`."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    gpu = problem.device == "gpu"
+
+    def run() -> None:
+        optimizer.zero_grad()
+        nodes.grad = None
+        with torch.set_grad_enabled(problem.phase != "forward"):
+            out = forward()
+        if problem.phase == "gradient":
+            out.backward(torch.ones_like(out))
+        if problem.phase == "step":
+            out.square().mean().backward()
+            optimizer.step()
+        if gpu:
+            torch.cuda.synchronize()
+
+    return Workload(run, peak_bytes=torch.cuda.max_memory_allocated if gpu else None)
