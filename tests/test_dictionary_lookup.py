@@ -1,0 +1,223 @@
+"""DictionaryLookup: its data, its graph, its options, and the command with a small budget."""
+
+import itertools
+import json
+import math
+import re
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jraph import batch
+from tqdm import tqdm
+
+from gatjax import build_graph
+
+layers = pytest.mark.parametrize("layer", ["gat", "gatv2"])
+
+
+def pairs(lookups):
+    return {pair for values in lookups.tolist() for pair in enumerate(values)}
+
+
+@pytest.mark.parametrize("k", [3, 4, 5, 7])
+def test_small_dictionaries_are_all_permutations(k):
+    from lookup import make_lookups
+
+    train, test = make_lookups(k)
+    every = {tuple(row) for part in (train, test) for row in part.tolist()}
+    assert len(train) + len(test) == math.factorial(k)
+    assert every == set(itertools.permutations(range(k)))
+
+
+def test_larger_ones_are_drawn():
+    from lookup import make_lookups
+
+    train, test = make_lookups(8, lookups=997)
+    assert len(train) + len(test) == 997
+    assert (np.sort(np.concatenate([train, test]), axis=1) == np.arange(8)).all()
+    same, other = make_lookups(8, lookups=997), make_lookups(8, lookups=997, seed=12)
+    np.testing.assert_array_equal(same.train, train)
+    assert not np.array_equal(other.train[:100], train[:100])
+
+
+@pytest.mark.parametrize(("k", "allowed"), [(3, 8), (4, 15), (5, 23), (7, 47), (10, 97)])
+def test_every_test_lookup_has_an_unseen_pair(k, allowed):
+    """floor(0.8^(1/k) k²) by hand: 0.9283·9, 0.9457·16, 0.9564·25, 0.9686·49, 0.9779·100."""
+    from lookup import make_lookups
+
+    train, test = make_lookups(k, lookups=3001)
+    seen = pairs(train)
+    unseen = pairs(test) - seen
+    assert len(seen) == allowed
+    assert 0 < len(unseen) <= k * k - allowed
+    assert all(unseen & set(enumerate(values)) for values in test.tolist())
+    assert len(train) > 0 and len(test) > 0
+
+
+def lookup_graph(model, values):
+    """One lookup as the paper has it: 2k nodes, k queries and then k keys, and k² edges."""
+    k = len(values)
+    rows = [model.keys(jnp.array(i)) + model.values(jnp.array(k)) for i in range(k)]
+    rows += [model.keys(jnp.array(i)) + model.values(jnp.array(values[i])) for i in range(k)]
+    edges = [(k + j, i) for i in range(k) for j in range(k)]
+    if model.self_loops:
+        edges += [(i, i) for i in range(2 * k)]
+    return build_graph(*np.array(edges).T, nodes=jnp.maximum(jnp.stack(rows), 0))
+
+
+@layers
+def test_sharing_equal_keys_changes_no_answer(layer):
+    """The one graph of a batch gives what each lookup gives in a graph of its own."""
+    from lookup import Lookup
+
+    k, features = 5, 14
+    model = Lookup(k, layer, 2, features, rngs=nnx.Rngs(0))
+    values = np.array([[0, 1, 2, 3, 4], [4, 0, 3, 1, 2], [2, 1, 0, 4, 3]])
+    shared = model.graph(jnp.asarray(values))
+    loops = 3 * k if layer == "gat" else 0
+    assert len(shared.senders) == len(shared.receivers) == 3 * k * k + loops
+    assert (np.bincount(shared.receivers) == k + (layer == "gat")).all()
+
+    alone = [lookup_graph(model, row) for row in values]
+    nodes = model.layer(batch(alone)).nodes.reshape(3, 2 * k, features)[:, :k]
+    expected = nodes @ np.asarray(model.out.kernel[...])
+    np.testing.assert_allclose(model(jnp.asarray(values)), expected, rtol=1e-4, atol=1e-5)
+
+
+@layers
+def test_the_layers_are_those_of_the_paper(layer):
+    from lookup import Lookup
+
+    model = Lookup(4, layer, 2, 10, rngs=nnx.Rngs(0))
+    assert model.keys.embedding.shape == model.values.embedding.shape == (5, 10)
+    assert model.out.bias is None
+    assert model.self_loops == (model.layer.output.bias is not None) == (layer == "gat")
+    if layer == "gatv2":
+        assert model.layer.receiver_projection is None and model.layer.score_bias is None
+
+
+def test_dropout_in_evaluation_is_an_option():
+    from lookup import Task, accuracy, make_lookups, start
+
+    values = make_lookups(6).train[:200]
+    usual = Task(6, "gatv2", 1, features=8, batch_size=64)
+    slip = Task(6, "gatv2", 1, features=8, batch_size=64, dropout_rate=0.5, always_dropout=True)
+    state = start(usual, 0)
+    other = state._replace(key=jax.random.key(99))
+    assert accuracy(usual, state, values) == accuracy(usual, other, values)
+    assert accuracy(slip, state, values) != accuracy(slip, other, values)
+
+
+def test_accuracy_counts_every_query_once():
+    from lookup import Task, accuracy, make_lookups, start
+
+    values = make_lookups(5).train[:37]
+    task = Task(5, "gat", 1, features=8, batch_size=16)
+    state = start(task, 0)
+    logits = task.logits(state.parameters, jnp.asarray(values), None)
+    expected = np.mean(np.asarray(logits).argmax(-1) == values)
+    assert accuracy(task, state, values) == pytest.approx(expected)
+
+
+def test_the_budgets():
+    from dictionary_lookup import Config
+
+    quick, paper = Config(), Config(budget="paper", sizes=(5,))
+    assert not quick.always_dropout and quick.patience is None
+    assert Config(budget="paper").sizes == tuple(range(4, 21))
+    assert (paper.sizes, paper.batch_size, paper.patience) == ((5,), 1024, 20)
+    assert Config(always_dropout=True).dropout_rate == 0.5
+    with pytest.raises(SystemExit, match="heads is empty"):
+        Config(heads=())
+    with pytest.raises(SystemExit, match="steps = 5 must be at least evaluate_every = 100"):
+        Config(steps=5)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    import dictionary_lookup
+
+    folder = tmp_path_factory.mktemp("lookup")
+    config = dictionary_lookup.Config(
+        sizes=(4,),
+        heads=(1,),
+        learning_rates=(1e-2,),
+        steps=60,
+        evaluate_every=20,
+        features=16,
+        progress=False,
+        output=folder,
+    )
+    return folder, config, dictionary_lookup.main(config)
+
+
+def test_the_command_writes_table_json_and_plot(command):
+    import dictionary_lookup
+
+    folder, _, result = command
+    stored = json.loads((folder / "result.json").read_text())
+    assert {"command", "versions", "hardware", "commit", "config"} <= set(stored)
+    assert [(row["k"], row["layer"]) for row in stored["rows"]] == [(4, "gat"), (4, "gatv2")]
+    assert (folder / "accuracy.png").stat().st_size > 10_000
+    table = dictionary_lookup.table(result["rows"])
+    assert re.search(r"\| 4 +\| GAT +\| 1 +\|.*\| 85 +\| 45 +\|", table), table
+    for row in stored["rows"]:
+        (run,) = row["runs"]
+        assert run["history"][-1] == [
+            run[name] for name in ("step", "loss", "train_accuracy", "test_accuracy")
+        ]
+        losses = [loss for _, loss, *_ in run["history"]]
+        assert len(losses) == 1 or losses[-1] < losses[0]
+
+
+def test_a_row_that_is_told_to_stop_gives_nothing(command):
+    import dictionary_lookup
+    from lookup import make_lookups
+
+    _, config, _ = command
+    stop = threading.Event()
+    stop.set()
+    row = dictionary_lookup.Row(4, "gat", 1)
+    with tqdm(disable=True) as bar:
+        assert dictionary_lookup.train_row(config, row, make_lookups(4), stop, bar) is None
+
+
+def test_after_an_interruption_finished_rows_are_kept(monkeypatch, capsys):
+    import dictionary_lookup
+
+    def train_row(config, row, data, stop, bar):
+        if row.layer == "gat":
+            return row._asdict()
+        stop.wait(30)
+
+    def interrupted(futures, **_):
+        futures[0].result()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dictionary_lookup, "train_row", train_row)
+    monkeypatch.setattr(dictionary_lookup, "wait", interrupted)
+    config = dictionary_lookup.Config(sizes=(4,), heads=(1,), progress=False)
+    assert dictionary_lookup.run(config) == [{"k": 4, "layer": "gat", "heads": 1}]
+    assert "the rows that have finished are kept" in capsys.readouterr().out
+
+
+def test_the_table_shows_the_rate_that_fits_best():
+    import dictionary_lookup
+
+    runs = [
+        {
+            "learning_rate": rate,
+            "seed": seed,
+            "train_accuracy": train,
+            "test_accuracy": 0.5,
+            "step": 7,
+        }
+        for rate, accuracies in {0.3: (0.4, 0.6), 0.2: (0.7, 0.5), 0.1: (0.6, 0.6)}.items()
+        for seed, train in enumerate(accuracies)
+    ]
+    best = dictionary_lookup.best_rate({"runs": runs})
+    assert [(run["learning_rate"], run["seed"]) for run in best] == [(0.2, 0), (0.2, 1)]
