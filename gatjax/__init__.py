@@ -14,6 +14,7 @@ from gatjax.dense import dense_weights as dense_weights
 from gatjax.dense import general_dot as general_dot
 from gatjax.dense import self_attention as self_attention
 from gatjax.dense import tensor_dot as tensor_dot
+from gatjax.gaan import GaANConv as GaANConv
 from gatjax.graph import add_self_loops as add_self_loops
 from gatjax.graph import build_graph as build_graph
 from gatjax.graph import coalesce as coalesce
@@ -41,6 +42,7 @@ from gatjax.models import GCN as GCN
 from gatjax.models import MLP as MLP
 from gatjax.models import ConstGAT as ConstGAT
 from gatjax.models import DotProductGAT as DotProductGAT
+from gatjax.models import GaAN as GaAN
 from gatjax.models import GATv2 as GATv2
 from gatjax.models import Stack as Stack
 from gatjax.models import attention_pool as attention_pool
@@ -58,6 +60,8 @@ from gatjax.padding import pad as pad
 from gatjax.padding import pad_batches as pad_batches
 from gatjax.padding import unbatch as unbatch
 from gatjax.padding import unpad as unpad
+from gatjax.pooling import pool_neighbors as pool_neighbors
+from gatjax.relational import RelationalGATConv as RelationalGATConv
 from gatjax.saving import load_model as load_model
 from gatjax.saving import save_model as save_model
 from gatjax.scores import additive_score as additive_score

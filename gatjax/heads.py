@@ -5,6 +5,7 @@ its method `mechanism` says which score it uses and what that reads. `convolve` 
 rest, the same for all.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -183,15 +184,22 @@ class HeadProjection(nnx.Module):
         self.dtype = heads.dtype
 
     def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N H C"]:
-        features = rows.features if isinstance(rows, HeadDropout) else rows
-        in_features = self.kernel.shape[0]
-        if features.ndim != 2 or features.shape[1] != in_features:
-            raise ValueError(
-                f"expected features of shape [N, {in_features}], got {list(features.shape)}"
-            )
-        features, kernel = promote(self.dtype, features, self.kernel[...])
-        rows = rows._replace(features=features) if isinstance(rows, HeadDropout) else features
-        return project(rows, kernel)
+        return project_rows(rows, self.kernel[...], self.dtype)
+
+
+def project_rows(
+    rows: Features | HeadDropout, kernel: Float[Array, "F H C"], dtype: DTypeLike | None
+) -> Float[Array, "N H C"]:
+    """`project` in the given dtype, or the promoted one, after a check of the width."""
+    features = rows.features if isinstance(rows, HeadDropout) else rows
+    if features.ndim != 2 or features.shape[1] != len(kernel):
+        raise ValueError(
+            f"expected features of shape [N, {len(kernel)}], got {list(features.shape)}"
+        )
+    features, kernel = promote(dtype, features, kernel)
+    return project(
+        rows._replace(features=features) if isinstance(rows, HeadDropout) else features, kernel
+    )
 
 
 class HeadOutput(nnx.Module):
@@ -253,7 +261,9 @@ class Layer(Protocol):
     num_heads: int
     edge_features: int | None
     dropout: Dropout
-    output: HeadOutput
+
+    @property
+    def output(self) -> Callable[[Array, Features], Array]: ...
 
     def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism: ...
 

@@ -6,6 +6,7 @@ pair of nodes, for prediction on graphs and on edges.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import jax
@@ -17,11 +18,17 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
 from gatjax.attention import edge_attention
+from gatjax.gaan import NEGATIVE_SLOPE, GaANConv
 from gatjax.graph import num_nodes
-from gatjax.heads import DropoutRates, Mask
+from gatjax.heads import Dropout, DropoutRates, Mask
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv, NodeLinear
 from gatjax.scores import dot_product_score
 from gatjax.segment import segment_max, segment_mean, segment_sum
+
+_AFTER_LAYERS = DropoutRates(inputs=0.1)
+
+# What the linear layers of a model share with its message-passing layers.
+_LINEAR_OPTIONS = ("use_bias", "kernel_init", "dtype", "param_dtype", "rngs")
 
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
 
@@ -30,13 +37,16 @@ class Stack(nnx.Module):
     """Layers one after the other, with an activation and an optional normalisation between them.
 
     ```
-    h^(l+1) = activation(norm(layer_l(h^(l))))        the last layer alone, without either
+    h^(0)   = embed(h)                                         where there is one, else h
+    h^(l+1) = dropout(activation(norm(layer_l(h^(l)))))        the last layer alone, without any
     ```
 
     Args:
       layers: modules GraphsTuple -> GraphsTuple, as in `gatjax.layers`.
       norms: one module per gap between layers, or None; rows in, rows out.
       activation: a function defined at module level; a lambda per model would compile every model anew.
+      embed: a module like the layers, before them; nothing comes between it and the first.
+      dropout: of the features that leave a layer, by its rate of `inputs`, or None.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -52,6 +62,8 @@ class Stack(nnx.Module):
         *,
         norms: Sequence[Callable[[Array], Array]] | None = None,
         activation: Callable[[Array], Array] = jax.nn.elu,
+        embed: Any = None,
+        dropout: Dropout | None = None,
     ):
         if norms is not None and len(norms) != len(layers) - 1:
             raise ValueError(
@@ -60,6 +72,8 @@ class Stack(nnx.Module):
         self.layers = nnx.List(layers)
         self.norms = None if norms is None else nnx.List(norms)
         self.activation = activation
+        self.embed = embed
+        self.dropout = dropout
 
     def __call__(
         self,
@@ -70,21 +84,27 @@ class Stack(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         *hidden, last = self.layers
+        graph = graph if self.embed is None else self.embed(graph)
         for index, layer in enumerate(hidden):
             graph = layer(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
             graph = self._between(index, graph)
+            if self.dropout is not None:
+                keys = self.dropout.keys(deterministic, rngs)
+                graph = graph._replace(nodes=self.dropout.inputs(graph, keys))
         return last(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
 
     def attention(
         self, graph: GraphsTuple, *, edge_mask: Mask = None
     ) -> tuple[Float[Array, "E H"], ...]:
-        """The attention weights of every layer, aligned with the graph's edges.
+        """The attention weights of every layer that has them, aligned with the graph's edges.
 
         Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
         """
         weights = []
+        graph = graph if self.embed is None else self.embed(graph)
         for index, layer in enumerate(self.layers):
-            weights.append(layer.attention(graph, edge_mask=edge_mask))
+            if hasattr(layer, "attention"):
+                weights.append(layer.attention(graph, edge_mask=edge_mask))
             if index < len(self.layers) - 1:
                 graph = layer(graph, edge_mask=edge_mask, deterministic=True)
                 graph = self._between(index, graph, evaluate=True)
@@ -196,6 +216,64 @@ def DotProductGAT(in_features: int, out_features: int, *, rngs: nnx.Rngs, **opti
 def ConstGAT(in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Any) -> Stack:
     """As `GAT`, with attention held uniform: the paper's control; options as there, and those of `MeanConv`."""
     return _attention_model(MeanConv, in_features, out_features, rngs=rngs, **options)
+
+
+def GaAN(
+    in_features: int,
+    out_features: int,
+    *,
+    embed_features: int = 64,
+    hidden_features: int = 128,
+    num_layers: int = 2,
+    num_heads: int = 8,
+    dropout_rate: float | DropoutRates = _AFTER_LAYERS,
+    rngs: nnx.Rngs,
+    **layer_options: Any,
+) -> Stack:
+    """Gated attention network: an embedding, `GaANConv` layers with a LeakyReLU, a linear layer to the classes.
+
+    By default it is the network of the paper for PPI. The graph needs no self-loops.
+
+    Args:
+      in_features: width F of the nodes.
+      out_features: number of classes, or width of the output.
+      embed_features: width of the embedding, a linear layer.
+      hidden_features: width of every `GaANConv`.
+      num_layers: how many there are.
+      num_heads: H of each.
+      dropout_rate: of the attention weights, or `DropoutRates`; of these, `inputs` acts on what leaves each GaANConv,
+        after the activation. The paper's Reddit network has `DropoutRates(inputs=0.1, attention=0.5)`.
+      rngs: random keys.
+      **layer_options: those of `GaANConv`, such as `gate="code"` and `scale="linear"` for the authors' program.
+
+    >>> from gatjax.graph import build_graph
+    >>> model = GaAN(3, 5, rngs=nnx.Rngs(0))
+    >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
+    >>> model(graph).nodes.shape, [alpha.shape for alpha in model.attention(graph)]
+    ((3, 5), [(2, 8), (2, 8)])
+
+    Zhang et al., GaAN: Gated Attention Networks for Learning on Large and Spatiotemporal Graphs, UAI 2018.
+    """
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    dropout = Dropout(dropout_rate, rngs=rngs)
+    options = {"dropout_rate": dropout.rates._replace(inputs=0.0), **layer_options, "rngs": rngs}
+    widths = [embed_features] + [hidden_features] * num_layers
+    linear = {name: options[name] for name in _LINEAR_OPTIONS if name in options}
+    layers = [
+        GaANConv(before, after, num_heads=num_heads, **options)
+        for before, after in pairwise(widths)
+    ]
+    return Stack(
+        [*layers, NodeLinear(widths[-1], out_features, **linear)],
+        activation=_leaky_relu,
+        embed=NodeLinear(in_features, embed_features, **linear),
+        dropout=dropout,
+    )
+
+
+def _leaky_relu(x: Array) -> Array:
+    return jax.nn.leaky_relu(x, NEGATIVE_SLOPE)
 
 
 def GCN(

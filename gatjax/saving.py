@@ -15,7 +15,7 @@ from gatjax.heads import DropoutRates
 
 CONSTRUCTORS: dict[str, Callable[..., models.Stack]] = {
     name: getattr(models, name)
-    for name in ("GAT", "GATv2", "DotProductGAT", "ConstGAT", "GCN", "MLP")
+    for name in ("GAT", "GATv2", "DotProductGAT", "ConstGAT", "GaAN", "GCN", "MLP")
 }
 
 

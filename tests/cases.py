@@ -6,6 +6,7 @@ optional; it is written from the equations, in NumPy, and shares no code with th
 
 # A layer is whatever the table holds, so its parameters are unknown to the type checker.
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ import pytest
 from flax import nnx
 from jraph import GraphsTuple
 
+from gatjax.gaan import GaANConv
 from gatjax.graph import build_graph
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv
+from gatjax.relational import RelationalGATConv
 
 NODES, EDGES, IN, OUT, HEADS, EDGE_WIDTH = 11, 29, 5, 21, 3, 2
+RELATIONS = 4
 ISOLATED = NODES - 1
 
 
@@ -54,9 +58,11 @@ def attend(graph, shape, logit, value, keep, hard=False):
 
 
 def finish(layer, x, nodes):
-    """Heads to one row, residual, bias."""
+    """Heads to one row, residual, bias; or heads and node through one matrix."""
     output = layer.output
     y = np.concatenate(list(x.transpose(1, 0, 2)), axis=1)
+    if isinstance(layer, GaANConv):
+        return affine(output.dense, np.concatenate([y, nodes], axis=1))
     if output.combine == "mean":
         y = sum(x[:, h] for h in range(x.shape[1])) / x.shape[1]
     if output.residual:
@@ -66,6 +72,11 @@ def finish(layer, x, nodes):
 
 def array(module):
     return np.asarray(getattr(module, "kernel", module)[...])
+
+
+def affine(dense, x):
+    y = x @ array(dense)
+    return y if dense.bias is None else y + np.asarray(dense.bias[...])
 
 
 def leaky_relu(x, slope):
@@ -155,6 +166,77 @@ def gcn(layer, graph, keep=NOTHING_DROPPED):
     return finish(layer, x, graph.nodes), alpha
 
 
+def gaan(layer, graph, keep=NOTHING_DROPPED):
+    nodes = graph.nodes * keep.inputs
+    query, key, value = (
+        np.einsum("nf,fhc->nhc", nodes, array(part))
+        for part in (layer.query, layer.key, layer.value)
+    )
+    if layer.query_bias is not None:
+        query, value = query + array(layer.query_bias), value + array(layer.value_bias)
+    value = leaky_relu(value, 0.1) * keep.projected
+    width = query.shape[2]
+    scale = {1: "none", 1 / width: "linear", width**-0.5: "sqrt"}[layer.scale]
+
+    def logit(i, j, k, h):
+        total = (
+            query[i, h] @ key[j, h] / {"none": 1, "sqrt": np.sqrt(width), "linear": width}[scale]
+        )
+        if layer.edge_features is not None:
+            hidden = leaky_relu(affine(layer.edge_hidden, graph.edges[k]), 0.1)
+            total = total + affine(layer.edge_score, hidden)[h]
+        return total
+
+    x, alpha = attend(graph, value.shape[1:], logit, lambda j, k, h: value[j, h], keep)
+    if layer.gate is not None:
+        x = x * gaan_gate(layer.gate, graph, nodes)[:, :, None]
+    return finish(layer, x, graph.nodes), alpha
+
+
+def gaan_gate(gate, graph, nodes):
+    """Of each node, from the largest projected and the mean raw features of its neighbours."""
+    gates = []
+    for i in range(len(nodes)):
+        rows = [nodes[j] for j, k in zip(graph.senders, graph.receivers, strict=True) if k == i]
+        projected = [row @ array(gate.pool) for row in rows]
+        most = np.max(projected, axis=0) if rows else np.zeros(gate.pool.kernel.shape[1])
+        mean = np.mean(rows, axis=0) if rows else np.zeros_like(nodes[i])
+        if gate.out is None:
+            z = affine(gate.context, np.concatenate([most, mean, nodes[i]]))
+        else:
+            hidden = affine(gate.context, np.concatenate([most, mean]))
+            z = affine(gate.out, leaky_relu(hidden, 0.1))
+        gates.append(1 / (1 + np.exp(-z)))
+    return np.array(gates)
+
+
+def relational(layer, graph, keep=NOTHING_DROPPED):
+    """One relation after the other; `within` normalises before they are summed, `across` after."""
+    kernel, nodes = array(layer), graph.nodes * keep.inputs
+    if layer.coefficients is not None:
+        kernel = np.einsum("fbhc,br->frhc", kernel, array(layer.coefficients))
+    _, num_relations, num_heads, features = kernel.shape
+    z = [np.einsum("nf,fhc->nhc", nodes, kernel[:, r]) for r in range(num_relations)]
+    first, second = array(layer.receiver_vector), array(layer.sender_vector)
+    dropped = np.stack(z, axis=1).reshape(-1, num_heads, features) * keep.projected
+    dropped = dropped.reshape(len(nodes), num_relations, num_heads, features)
+    kept = np.broadcast_to(keep.attention, (len(graph.senders), num_heads))
+    x, alpha = np.zeros((len(nodes), num_heads, features)), np.zeros(kept.shape)
+    edges = list(enumerate(zip(graph.senders, graph.receivers, graph.edges, strict=True)))
+    for h in range(num_heads):
+        scores = {}
+        for k, (j, i, r) in edges:
+            pair = first[r, h] @ z[r][i, h] + second[r, h] @ z[r][j, h]
+            scores[k] = np.exp(leaky_relu(pair, layer.negative_slope))
+        for k, (j, i, r) in edges:
+            rivals = [n for n, (_, other, _) in edges if other == i]
+            if layer.softmax == "within":
+                rivals = [n for n in rivals if graph.edges[n] == r]
+            alpha[k, h] = scores[k] / sum(scores[n] for n in rivals)
+            x[i, h] += alpha[k, h] * kept[k, h] * dropped[j, r, h]
+    return finish(layer, x, graph.nodes), alpha
+
+
 class Case(NamedTuple):
     """A layer and its settings; widths, keys and dropout are given when it is built.
 
@@ -177,6 +259,8 @@ class Case(NamedTuple):
 _heads = {"num_heads": HEADS}
 _edges = {**_heads, "edge_features": EDGE_WIDTH}
 _mean = {"combine": "mean"}
+_gaan = {**_heads, "key_features": 5, "value_features": 7, "gate_features": 13}
+_relations = {**_heads, "num_relations": RELATIONS}
 
 CASES = [
     Case("GATConv", GATConv, {**_heads, "use_score_bias": True}, gat),
@@ -187,6 +271,18 @@ CASES = [
     Case("GATv2Conv-edges", GATv2Conv, {**_edges, **_mean, "residual": True}, gatv2),
     Case("DotProductConv", DotProductConv, _heads, dot_product),
     Case("DotProductConv-edges", DotProductConv, {**_edges, **_mean}, dot_product),
+    Case("GaANConv", GaANConv, _gaan, gaan),
+    Case("GaANConv-none", GaANConv, {**_gaan, "gate": "none", "use_bias": False}, gaan),
+    Case("GaANConv-code", GaANConv, {**_gaan, "gate": "code", "scale": "linear"}, gaan),
+    Case("GaANConv-edges", GaANConv, {**_gaan, "edge_features": EDGE_WIDTH, "scale": "sqrt"}, gaan),
+    Case("RelationalGATConv", RelationalGATConv, _relations, relational),
+    Case(
+        "RelationalGATConv-within",
+        RelationalGATConv,
+        {**_relations, **_mean, "softmax": "within", "num_bases": 2, "residual": True},
+        relational,
+        sums_to_one=False,
+    ),
     Case("MeanConv", MeanConv, {**_heads, "residual": True}, mean, linear=True),
     Case("GCNConv", GCNConv, {}, gcn, sums_to_one=False, linear=True),
 ]
@@ -194,6 +290,10 @@ ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
 FULLEST = list({case.layer: case for case in CASES}.values())
 SOFT = [case for case in CASES if not case.hard]
 WITH_EDGES = [case for case in CASES if "edge_features" in case.options]
+
+
+def takes(case: Case, option: str) -> bool:
+    return option in inspect.signature(case.layer.__init__).parameters
 
 
 def rows(cases: list[Case]):
@@ -212,7 +312,11 @@ def quick_compilation():
 
 
 def build(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):
-    """The layer, with its zero-initialised parameters drawn at random, so that a lost bias shows."""
+    """The layer, with its zero-initialised parameters drawn at random, so that a lost bias shows.
+
+    A layer that always adds the input has no option `residual`, and does not get it.
+    """
+    options = {name: value for name, value in options.items() if takes(case, name)}
     layer = case.layer(
         in_features, out_features, **{**case.options, **options}, rngs=nnx.Rngs(seed)
     )
@@ -232,13 +336,34 @@ def graph_for(
     receivers = rng.integers(0, max(nodes - 1, 1), edges).astype(np.int32)
     if edges >= EDGES:
         senders[:4], receivers[:4] = (nodes - 1, 2, 2, 3), (1, 0, 0, 3)
+    x = rng.normal(size=(nodes, IN)).astype(dtype)
+    return build_graph(senders, receivers, x, edges=edges_for(case, rng, edges, dtype))
+
+
+def edges_for(case: Case, rng: np.random.Generator, edges: int, dtype):
+    """Features, relations or nothing, whichever the layer reads."""
+    if takes(case, "num_relations"):
+        return rng.integers(0, RELATIONS, edges).astype(np.int32)
     width = case.options.get("edge_features")
-    return build_graph(
-        senders,
-        receivers,
-        rng.normal(size=(nodes, IN)).astype(dtype),
-        edges=None if width is None else rng.normal(size=(edges, width)).astype(dtype),
-    )
+    return None if width is None else rng.normal(size=(edges, width)).astype(dtype)
+
+
+def smooth_edges(graph: GraphsTuple):
+    """The edge features that have a gradient: none where they are relations."""
+    inexact = graph.edges is not None and jnp.issubdtype(graph.edges.dtype, jnp.inexact)
+    return graph.edges if inexact else None
+
+
+def values_shape(layer, graph: GraphsTuple) -> tuple[int, int, int]:
+    """Shape of what is summed, and dropped out before."""
+    relations = layer.num_relations if isinstance(layer, RelationalGATConv) else 1
+    return len(graph.nodes) * relations, layer.num_heads, head_features(layer)
+
+
+def head_features(layer) -> int:
+    if isinstance(layer, GaANConv):
+        return layer.value.kernel.shape[2]
+    return OUT if layer.output.combine == "mean" else OUT // layer.num_heads
 
 
 class Result(NamedTuple):
@@ -254,14 +379,14 @@ def differentiate(graphdef, params, rest, graph, edge_mask, cotangent, key=None)
 
     def loss(params, nodes, edges):
         layer = nnx.merge(graphdef, params, rest, copy=True)
-        whole = graph._replace(nodes=nodes, edges=edges)
+        whole = graph._replace(nodes=nodes, edges=graph.edges if edges is None else edges)
         rngs = None if key is None else nnx.Rngs(dropout=key)
         out = layer(whole, edge_mask=edge_mask, deterministic=key is None, rngs=rngs).nodes
         alpha = layer.attention(whole, edge_mask=edge_mask)
         return (out * cotangent).sum(), (out, alpha)
 
     gradient = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
-    (d_params, d_nodes, d_edges), (out, alpha) = gradient(params, graph.nodes, graph.edges)
+    (d_params, d_nodes, d_edges), (out, alpha) = gradient(params, graph.nodes, smooth_edges(graph))
     return Result(out, alpha, d_params, d_nodes, d_edges)
 
 

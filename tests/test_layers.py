@@ -32,9 +32,13 @@ from cases import (
     fullest_of_each,
     gat,
     graph_for,
+    head_features,
     one_of_each,
     quick_compilation,
     rows,
+    smooth_edges,
+    takes,
+    values_shape,
     weights_of,
 )
 from flax import nnx
@@ -152,7 +156,7 @@ def test_edge_order_does_not_matter(case):
     layer, graph = build(case), graph_for(case)
     order = np.random.default_rng(6).permutation(EDGES)
     actual, expected = evaluate(layer, reorder(graph, order)), evaluate(layer, graph)
-    d_edges = None if graph.edges is None else expected.d_edges[order]
+    d_edges = None if expected.d_edges is None else expected.d_edges[order]
     attention = expected.attention[order]
     if case.hard:
         between = sum_by_ends(reorder(graph, order), actual.attention)
@@ -176,7 +180,7 @@ def padded(case, node_padding=0.0, edge_padding=0.0):
     graph, masks = pad(graph_for(case), Budget(nodes=2 * NODES, edges=2 * EDGES, graphs=2))
     graph.nodes[NODES:] = node_padding
     if graph.edges is not None:
-        graph.edges[EDGES:] = edge_padding
+        graph.edges[EDGES:] = edge_padding if smooth_edges(graph) is not None else -1
     weights = np.zeros((2 * NODES, OUT), np.float32)
     weights[:NODES] = weights_of(graph_for(case))
     return graph, masks.edge, weights
@@ -477,11 +481,12 @@ def test_gradients_are_finite_differences(case, x64):
     layer = build(case, param_dtype=jnp.float64)
     graph = graph_for(case, dtype=np.float64)
     graphdef, params = nnx.split(layer)
-    point = params, graph.nodes, graph.edges
+    point = params, graph.nodes, smooth_edges(graph)
 
     def at(point):
         params, nodes, edges = point
         layer = nnx.merge(graphdef, params)
+        edges = graph.edges if edges is None else edges
         return evaluate(layer, graph._replace(nodes=nodes, edges=edges))
 
     def value(point):
@@ -504,8 +509,8 @@ def test_gradients_are_finite_differences(case, x64):
 @all_layers
 def test_a_node_that_no_edge_enters_gets_bias_and_residual(case):
     layer, graph = build(case), graph_for(case)
-    features = OUT if case.options.get("combine") == "mean" else OUT // layer.num_heads
-    nothing = finish(layer, np.zeros((NODES, layer.num_heads, features)), graph.nodes)
+    shape = NODES, layer.num_heads, head_features(layer)
+    nothing = finish(layer, np.zeros(shape), graph.nodes)
     assert_close(evaluate(layer, graph).nodes[ISOLATED], nothing[ISOLATED])
     result = evaluate(layer, graph, np.zeros(EDGES, bool))
     assert_close(result.nodes, nothing)
@@ -706,7 +711,7 @@ def test_dropout_keeps_the_mean(case):
     assert (np.abs(draws.mean(axis=0) - plain(graph).nodes) <= 5 * error + 1e-5).all()
 
 
-@one_of_each
+@rows([case for case in ONE_EACH if takes(case, "residual")])
 def test_sparse_dropout_acts_on_the_entries_stored(case):
     layer = build(case, dropout_rate=DropoutRates(inputs=0.5), residual=False)
     graph = graph_for(case)
@@ -743,8 +748,7 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
     keys = layer.dropout.keys(False, nnx.Rngs(dropout=5))
     keys = [key for key in keys if key is not None]
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
-    features = OUT if case.options.get("combine") == "mean" else OUT // layer.num_heads
-    shapes = (NODES, IN), (NODES, layer.num_heads, features), (EDGES, layer.num_heads)
+    shapes = (NODES, IN), values_shape(layer, graph), (EDGES, layer.num_heads)
     masks = Keep(
         *(
             np.asarray(keep_mask(key, rate, shape, jnp.float64))
@@ -756,7 +760,7 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
     assert_close(run(graph), nodes, 1e-12)
 
 
-@rows([case for case in CASES if case.options.get("num_heads", 1) > 1])
+@rows([case for case in CASES if case.options.get("num_heads", 1) > 1 and takes(case, "residual")])
 def test_heads_drop_inputs_together_or_each_its_own(case):
     """Seen on heads with the same parameters, which differ by nothing but their dropout."""
     options = case.options | {"combine": "concat", "residual": False}
@@ -780,7 +784,7 @@ def test_heads_drop_inputs_together_or_each_its_own(case):
 
 
 @pytest.mark.parametrize("in_features", [IN, OUT], ids=["projected", "identity"])
-@one_of_each
+@rows([case for case in ONE_EACH if takes(case, "residual")])
 def test_residual_adds_the_input(case, in_features):
     options = {**case.options, "residual": True}
     layer = build(case._replace(options=options), in_features=in_features)
@@ -1108,9 +1112,9 @@ def rejects(error, message):
     return pytest.raises(error, match=re.escape(message))
 
 
-@rows([case for case in ONE_EACH if "num_heads" in case.options])
+@rows([case for case in ONE_EACH if takes(case, "combine")])
 def test_bad_heads_are_refused(case, unchecked):
-    make = partial(case.layer, IN, rngs=nnx.Rngs(0))
+    make = partial(case.layer, IN, **case.options, rngs=nnx.Rngs(0))
     with rejects(ValueError, "num_heads must be at least 1, got 0"):
         make(OUT, num_heads=0)
     with rejects(ValueError, "out_features=21 cannot be split over num_heads=2"):
@@ -1134,7 +1138,7 @@ def both_methods(layer):
     return layer, layer.attention
 
 
-@one_of_each
+@rows([case for case in ONE_EACH if not takes(case, "num_relations")])
 def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):
     layer = build(case)
     graph = graph_for(case)._replace(edges=np.ones((EDGES, EDGE_WIDTH), np.float32))
