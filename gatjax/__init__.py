@@ -8,6 +8,11 @@ from gatjax.attention import edge_attention as edge_attention
 from gatjax.attention import graph_attention as graph_attention
 from gatjax.attention import neighbor_mean as neighbor_mean
 from gatjax.attention import weighted_sum as weighted_sum
+from gatjax.attention_block import Attended as Attended
+from gatjax.attention_block import AttentionBlock as AttentionBlock
+from gatjax.attention_block import AttentionEdgeStep as AttentionEdgeStep
+from gatjax.attention_block import AttentionPooling as AttentionPooling
+from gatjax.attention_block import attend_edges as attend_edges
 from gatjax.dense import attention_layer as attention_layer
 from gatjax.dense import dense_score as dense_score
 from gatjax.dense import dense_weights as dense_weights
@@ -25,6 +30,13 @@ from gatjax.graph import num_nodes as num_nodes
 from gatjax.graph import remove_self_loops as remove_self_loops
 from gatjax.graph import sort_edges as sort_edges
 from gatjax.graph import to_undirected as to_undirected
+from gatjax.graph_network import EncodeProcessDecode as EncodeProcessDecode
+from gatjax.graph_network import GraphIndependent as GraphIndependent
+from gatjax.graph_network import GraphNetwork as GraphNetwork
+from gatjax.graph_network import RowMLP as RowMLP
+from gatjax.graph_network import update_edges as update_edges
+from gatjax.graph_network import update_globals as update_globals
+from gatjax.graph_network import update_nodes as update_nodes
 from gatjax.heads import DropoutRates as DropoutRates
 from gatjax.interop import from_csv as from_csv
 from gatjax.interop import from_networkx as from_networkx

@@ -90,7 +90,7 @@ def attention_logits(
     nodes, edges = num_nodes(graph), num_edges(graph)
     _check_lengths(nodes, receiver_rows=receiver_rows, sender_rows=sender_rows)
     _check_lengths(edges, edge_rows=edge_rows)
-    ends = _ends_of(graph)
+    ends = ends_of(graph)
     r, s = gather(receiver_rows, ends.receivers), gather(sender_rows, ends.senders)
     return score(weights, r, s, edge_rows)
 
@@ -124,7 +124,7 @@ def attention_weights(
     """
     check_graph(graph)
     _check_lengths(num_edges(graph), logits=logits, edge_mask=edge_mask)
-    ends = _ends_of(graph, edge_mask)
+    ends = ends_of(graph, edge_mask)
     return _normalizer(normalize)(
         jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
     )
@@ -165,7 +165,7 @@ def weighted_sum(
     check_graph(graph)
     _check_lengths(num_edges(graph), alpha=alpha, edge_values=edge_values)
     _check_lengths(num_nodes(graph), values=values)
-    ends = _ends_of(graph)
+    ends = ends_of(graph)
     if values is None and edge_values is None:
         raise ValueError(
             "weighted_sum needs values [N, H, C] of the senders, or edge_values [E, H, C]"
@@ -203,7 +203,7 @@ def neighbor_mean(
     check_graph(graph)
     _check_lengths(num_edges(graph), edge_mask=edge_mask)
     _check_lengths(num_nodes(graph), values=values)
-    ends = _ends_of(graph, edge_mask)
+    ends = ends_of(graph, edge_mask)
     return segment_mean(
         gather(values, ends.senders), ends.receivers, num_nodes(graph), mask=ends.counted
     )
@@ -372,11 +372,13 @@ def counted_edges(
     """
     check_graph(graph)
     _check_lengths(num_edges(graph), edge_mask=edge_mask)
-    return _ends_of(graph, edge_mask).counted
+    return ends_of(graph, edge_mask).counted
 
 
-def _ends_of(graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None) -> Ends:
+def ends_of(graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None) -> Ends:
+    """Ids that `gather` may use, and which edges count; an edge that does not reads where one that does ends."""
     nodes = num_nodes(graph)
+    _check_lengths(num_edges(graph), edge_mask=edge_mask)
     senders = _edge_ids("senders", jnp.asarray(graph.senders))
     receivers = _edge_ids("receivers", jnp.asarray(graph.receivers))
     return _ends(senders, receivers, nodes, nodes, edge_mask)

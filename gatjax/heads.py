@@ -153,6 +153,11 @@ class Heads(NamedTuple):
     def vector(self) -> nnx.Param:
         return nnx.Param(self._per_head((self.features, 1))[:, :, 0])
 
+    def contraction(self, out_features: int) -> nnx.Param:
+        flat = (self.num_heads * self.features, out_features)
+        kernel = self.kernel_init(self.rngs.params(), flat, self.param_dtype)
+        return nnx.Param(kernel.reshape(self.num_heads, self.features, out_features))
+
     def zeros(self, *shape: int) -> nnx.Param:
         return nnx.Param(jnp.zeros(shape, self.param_dtype))
 
@@ -209,7 +214,8 @@ class HeadOutput(nnx.Module):
     h'_i = combine_h(x_ih) + W_res h_i + b
     ```
 
-    W_res is the identity, without parameters, where the widths agree.
+    W_res is the identity, without parameters, where the widths agree. With `combine="learned"` the heads meet
+    in a contraction over (head, feature), `Σ_hc x_ihc w_hcl`.
     """
 
     def __init__(
@@ -218,11 +224,12 @@ class HeadOutput(nnx.Module):
         out_features: int,
         heads: Heads,
         *,
-        combine: Combine,
+        combine: Combine | Literal["learned"],
         residual: bool,
         use_bias: bool,
     ):
         self.combine = combine
+        self.contraction = heads.contraction(out_features) if combine == "learned" else None
         self.residual = residual
         one_head = heads._replace(num_heads=1, features=out_features)
         widens = residual and in_features != out_features
@@ -230,7 +237,8 @@ class HeadOutput(nnx.Module):
         self.bias = heads.zeros(out_features) if use_bias else None
 
     def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:
-        out = combine_heads(x, self.combine)
+        learned = self.contraction
+        out = combine_heads(x, self.combine if learned is None else learned[...].astype(x.dtype))
         if self.residual:
             skipped = nodes if self.projection is None else self.projection(nodes)[:, 0, :]
             out += jnp.asarray(

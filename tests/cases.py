@@ -17,6 +17,7 @@ import pytest
 from flax import nnx
 from jraph import GraphsTuple
 
+from gatjax.attention_block import AttentionBlock
 from gatjax.gaan import GaANConv
 from gatjax.graph import build_graph
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv
@@ -24,6 +25,7 @@ from gatjax.relational import RelationalGATConv
 
 NODES, EDGES, IN, OUT, HEADS, EDGE_WIDTH = 11, 29, 5, 21, 3, 2
 RELATIONS = 4
+GLOBAL_WIDTH = 2
 ISOLATED = NODES - 1
 
 
@@ -145,6 +147,36 @@ def dot_product(layer, graph, keep=NOTHING_DROPPED):
     return finish(layer, x, graph.nodes), alpha
 
 
+def attention_block(layer, graph, keep=NOTHING_DROPPED):
+    """Matrices on concatenated rows: [receiver ‖ u] asks, [sender ‖ edge] answers, u in the value too."""
+    step, nodes = layer.step, graph.nodes * keep.inputs
+    u = np.zeros(0) if step.global_features is None else graph.globals[0]
+    stacked = lambda *parts: np.concatenate([array(part) for part in parts if part is not None])
+    on_query = stacked(step.query, step.global_query)
+    on_key = stacked(step.key, step.edge_key)
+    on_value = stacked(step.value, step.global_value)
+    _, num_heads, features = on_query.shape
+    bias = np.zeros((num_heads, features)) if step.query_bias is None else array(step.query_bias)
+    kept = np.broadcast_to(keep.projected, (len(nodes), num_heads, features))
+    edges = np.zeros((len(graph.senders), 0)) if graph.edges is None else graph.edges
+
+    def logit(i, j, k, h):
+        query = np.concatenate([nodes[i], u]) @ on_query[:, h] + bias[h]
+        key = np.concatenate([nodes[j], edges[k]]) @ on_key[:, h]
+        return query @ key * (features**-0.5 if step.scale is None else step.scale)
+
+    def value(j, k, h):
+        of_edge = 0 if step.edge_value is None else edges[k] @ array(step.edge_value)[:, h]
+        return kept[j, h] * (np.concatenate([nodes[j], u]) @ on_value[:, h]) + of_edge
+
+    x, alpha = attend(graph, (num_heads, features), logit, value, keep)
+    contracted = np.zeros((len(nodes), 1, array(layer.output.contraction).shape[2]))
+    for h in range(num_heads):
+        for c in range(features):
+            contracted[:, 0] += np.outer(x[:, h, c], array(layer.output.contraction)[h, c])
+    return finish(layer, contracted, graph.nodes), alpha
+
+
 def mean(layer, graph, keep=NOTHING_DROPPED):
     z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
     dropped = z * keep.projected
@@ -261,6 +293,7 @@ _edges = {**_heads, "edge_features": EDGE_WIDTH}
 _mean = {"combine": "mean"}
 _gaan = {**_heads, "key_features": 5, "value_features": 7, "gate_features": 13}
 _relations = {**_heads, "num_relations": RELATIONS}
+_globals = {"global_features": GLOBAL_WIDTH, "residual": True}
 
 CASES = [
     Case("GATConv", GATConv, {**_heads, "use_score_bias": True}, gat),
@@ -283,6 +316,8 @@ CASES = [
         relational,
         sums_to_one=False,
     ),
+    Case("AttentionBlock", AttentionBlock, {}, attention_block),
+    Case("AttentionBlock-full", AttentionBlock, {**_edges, **_globals}, attention_block),
     Case("MeanConv", MeanConv, {**_heads, "residual": True}, mean, linear=True),
     Case("GCNConv", GCNConv, {}, gcn, sums_to_one=False, linear=True),
 ]
@@ -337,7 +372,14 @@ def graph_for(
     if edges >= EDGES:
         senders[:4], receivers[:4] = (nodes - 1, 2, 2, 3), (1, 0, 0, 3)
     x = rng.normal(size=(nodes, IN)).astype(dtype)
-    return build_graph(senders, receivers, x, edges=edges_for(case, rng, edges, dtype))
+    of_graph = case.options.get("global_features")
+    return build_graph(
+        senders,
+        receivers,
+        x,
+        edges=edges_for(case, rng, edges, dtype),
+        globals=None if of_graph is None else rng.normal(size=(1, of_graph)).astype(dtype),
+    )
 
 
 def edges_for(case: Case, rng: np.random.Generator, edges: int, dtype):

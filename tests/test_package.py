@@ -30,6 +30,8 @@ ORDER = [
     "pooling",
     "projection",
     "heads",
+    "attention_block",
+    "graph_network",
     "layers",
     "gaan",
     "relational",
