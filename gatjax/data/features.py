@@ -11,7 +11,7 @@ from scipy import sparse
 
 Matrix = np.ndarray | sparse.csr_array
 
-SPARSE_BELOW = 0.05
+SPARSE_BELOW = 0.15
 LAYOUTS = ("auto", "dense", "sparse")
 
 

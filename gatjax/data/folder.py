@@ -58,7 +58,7 @@ def load_folder(
         validation: validation nodes drawn.
         test: test nodes drawn.
         normalize_features: scale each row of the features to sum to one.
-        features: "dense", "sparse" (a `BCOO`), or "auto": sparse below a density of 0.05.
+        features: "dense", "sparse" (a `BCOO`), or "auto": sparse below a density of 0.15.
 
     Returns:
         The data set, called like its folder.

@@ -69,7 +69,7 @@ def load(
             draws 20 per class / 30 per class / the rest.
         seed: of the random splits; the public split has none.
         normalize_features: scale each row of the features to sum to one.
-        features: "dense", "sparse" (a `BCOO`), or "auto": sparse below a density of 0.05.
+        features: "dense", "sparse" (a `BCOO`), or "auto": sparse below a density of 0.15.
 
     Returns:
         The data set, in host memory as far as it is dense.
