@@ -84,7 +84,31 @@ def benchmark_tables() -> str:
     )
 
 
-BLOCKS = {"citation": citation_table, "studies": study_tables, "benchmarks": benchmark_tables}
+def lookup_tables() -> str:
+    import dictionary_lookup
+
+    return "\n\n".join(
+        f"`{result['command']}`\n\n{dictionary_lookup.table(result['rows'])}"
+        for result in read("dictionary-lookup*.json")
+    )
+
+
+def graph_network_tables() -> str:
+    import graph_network
+
+    return "\n\n".join(
+        f"`{result['command']}`\n\n{graph_network.table(result)}"
+        for result in read("graph-network*.json")
+    )
+
+
+BLOCKS = {
+    "citation": citation_table,
+    "studies": study_tables,
+    "lookup": lookup_tables,
+    "graph network": graph_network_tables,
+    "benchmarks": benchmark_tables,
+}
 
 
 def fill(text: str) -> str:

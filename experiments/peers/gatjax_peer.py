@@ -3,6 +3,7 @@
 import time
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from gatjax import DotProductConv, GATConv, GATv2Conv, attention, build_graph
@@ -37,6 +38,18 @@ def plain_layer(problem: Problem) -> Workload:
     """The same layer, made to hold all E·H·C numbers at once."""
     attention.DIRECT_NUMBERS = 2**62
     return layer(problem)
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second, read and written, of a plain copy of 256 MiB."""
+    source = jnp.ones(2**26, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        copy(source).block_until_ready()
+        seconds.append(time.perf_counter() - started)
+    return 2 * source.nbytes / min(seconds)
 
 
 def epoch(dataset: str, features: str, dropouts: str) -> Workload:
