@@ -146,8 +146,8 @@ def test_normalize_rows_refuses_what_is_no_matrix_of_numbers(features):
         normalize_rows(features)
 
 
-@pytest.mark.parametrize(("ones", "is_sparse"), [(4, True), (5, False)])
-def test_auto_is_sparse_below_a_density_of_one_twentieth(ones, is_sparse):
+@pytest.mark.parametrize(("ones", "is_sparse"), [(14, True), (15, False)])
+def test_auto_is_sparse_below_a_density_of_fifteen_percent(ones, is_sparse):
     features = np.zeros(100, np.float32)
     features[:ones] = 1
     none = np.empty(0, np.int64)
