@@ -332,7 +332,19 @@ def takes(case: Case, option: str) -> bool:
 
 
 def rows(cases: list[Case]):
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    """A parametrised test; of several rows of one layer only the first is for the fast suite."""
+    first = {case.layer: case.name for case in reversed(cases)}
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(
+                case,
+                id=case.name,
+                marks=() if first[case.layer] == case.name else pytest.mark.slow,
+            )
+            for case in cases
+        ],
+    )
 
 
 all_layers, one_of_each, fullest_of_each = rows(CASES), rows(ONE_EACH), rows(FULLEST)

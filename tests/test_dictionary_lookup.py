@@ -155,6 +155,7 @@ def command(tmp_path_factory):
     return folder, config, dictionary_lookup.main(config)
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_json_and_plot(command):
     import dictionary_lookup
 
@@ -174,6 +175,7 @@ def test_the_command_writes_table_json_and_plot(command):
         assert len(losses) == 1 or losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_row_that_is_told_to_stop_gives_nothing(command):
     import dictionary_lookup
     from lookup import make_lookups
