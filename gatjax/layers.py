@@ -21,6 +21,7 @@ Hard attention holds E·H·C numbers, where the softmax may go in blocks.
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
@@ -51,7 +52,7 @@ from gatjax.heads import (
     node_features,
     sender_value,
 )
-from gatjax.projection import project
+from gatjax.projection import Features, project, promote
 from gatjax.scores import additive_score, dot_product_score, dynamic_score, sum_features
 from gatjax.segment import segment_sum
 
@@ -145,7 +146,7 @@ class GATConv(nnx.Module):
         edge_term = None
         if self.edge_projection is not None and self.edge_vector is not None:
             edges = mask_rows(edge_features(graph), counted_edges(graph, edge_mask))
-            edge_term = _terms(self.edge_projection(edges), self.edge_vector)
+            edge_term = _edge_terms(edges, self.edge_projection, self.edge_vector)
         senders = {"term": _terms(z, self.sender_vector), "value": self.dropout.projected(z, keys)}
         score = partial(_additive, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, None, receiver_term, senders, edge_term)
@@ -166,6 +167,15 @@ class GATConv(nnx.Module):
 
 def _terms(z: Float[Array, "rows H C"], vector: nnx.Param) -> Float[Array, "rows H"]:
     return sum_features(z * vector[...].astype(z.dtype)[None, :, :])
+
+
+def _edge_terms(
+    edges: Features, projection: HeadProjection, vector: nnx.Param
+) -> Float[Array, "E H"]:
+    """a_e · W_e e_ij as one product with the vectors W_eᵀ a_e [F, H]: W_e e_ij [E, H, C] is never held."""
+    edges, kernel, vector = promote(projection.dtype, edges, projection.kernel[...], vector[...])
+    folded = jnp.einsum("fhc,hc->fh", kernel, vector, precision=jax.lax.Precision.HIGHEST)
+    return project(edges, folded)
 
 
 def _additive(weights, r, s, e, *, negative_slope):

@@ -783,6 +783,28 @@ def test_heads_drop_inputs_together_or_each_its_own(case):
     assert changed_rows(first, second)
 
 
+@pytest.mark.parametrize("layer", [GATConv, GATv2Conv, DotProductConv])
+def test_edge_features_need_no_row_of_values_per_edge(layer):
+    """Forward and backward hold less than one array [E, H, C]."""
+    nodes, edges, heads, features = 53, 40_009, 4, 32
+    rng = np.random.default_rng(0)
+    senders, receivers = rng.integers(0, nodes, (2, edges))
+    graph = build_graph(
+        senders,
+        receivers,
+        rng.normal(size=(nodes, IN)).astype(np.float32),
+        edges=rng.normal(size=(edges, EDGE_WIDTH)).astype(np.float32),
+    )
+    model = layer(IN, heads * features, num_heads=heads, edge_features=EDGE_WIDTH, rngs=nnx.Rngs(0))
+    graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(parameters, graph):
+        return (nnx.merge(graphdef, parameters, rest, copy=True)(graph).nodes ** 2).sum()
+
+    program = jax.jit(jax.grad(loss)).lower(parameters, graph).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * edges * heads * features
+
+
 @pytest.mark.parametrize("in_features", [IN, OUT], ids=["projected", "identity"])
 @rows([case for case in ONE_EACH if takes(case, "residual")])
 def test_residual_adds_the_input(case, in_features):
