@@ -24,8 +24,8 @@ def power_law(num_nodes: int, num_edges: int) -> Edges:
     weight = np.arange(1, num_nodes + 1) ** -0.6
     chance = weight / weight.sum()
     names = random.permutation(num_nodes)
-    ends = (names[random.choice(num_nodes, num_edges, p=chance)] for _ in range(2))
-    return sorted_edges(*ends, num_nodes)
+    senders, receivers = (names[random.choice(num_nodes, num_edges, p=chance)] for _ in range(2))
+    return sorted_edges(senders, receivers, num_nodes)
 
 
 def regular(num_nodes: int, num_edges: int) -> Edges:
