@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from jraph import GraphsTuple
 
 from gatjax.attention import (
@@ -33,7 +33,7 @@ from gatjax.attention import (
     gather,
 )
 from gatjax.blocked import mask_rows
-from gatjax.graph import num_nodes
+from gatjax.graph import num_nodes, owners
 from gatjax.heads import (
     Dropout,
     DropoutRates,
@@ -92,16 +92,6 @@ def attend_edges(
     weights = attention_weights(graph, edges.logits, edge_mask)
     values = mask_rows(edges.values, counted_edges(graph, edge_mask))
     return weights[..., None].astype(values.dtype) * values
-
-
-def owners(counts: Int[ArrayLike, "G"], total: int) -> Int[Array, "rows"]:
-    """The graph that each node or edge of a batch belongs to.
-
-    >>> owners(jnp.array([2, 1]), 3).tolist()
-    [0, 0, 1]
-    """
-    counts = jnp.asarray(counts)
-    return jnp.repeat(jnp.arange(len(counts)), counts, total_repeat_length=total)
 
 
 class AttentionEdgeStep(nnx.Module):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Int32, PyTree
+from jaxtyping import Array, Int, Int32, PyTree
 from jraph import GraphsTuple
 from numpy.typing import ArrayLike
 
@@ -95,6 +95,16 @@ def num_edges(graph: GraphsTuple) -> int:
     2
     """
     return leaves(graph.senders)[0].shape[0]
+
+
+def owners(counts: ArrayLike, total: int) -> Int[Array, "rows"]:
+    """The graph that each node or edge of a batch belongs to.
+
+    >>> owners(jnp.array([2, 1]), 3).tolist()
+    [0, 0, 1]
+    """
+    counts = jnp.asarray(counts)
+    return jnp.repeat(jnp.arange(len(counts)), counts, total_repeat_length=total)
 
 
 def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:

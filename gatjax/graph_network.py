@@ -25,9 +25,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention import attention_weights, counted_edges, ends_of, gather
-from gatjax.attention_block import Attended, AttentionPooling, attend_edges, owners
+from gatjax.attention_block import Attended, AttentionPooling, attend_edges
 from gatjax.blocked import fill_rows, mask_rows
-from gatjax.graph import num_edges, num_nodes, require_dense
+from gatjax.graph import num_edges, num_nodes, owners, require_dense
 from gatjax.heads import Mask
 from gatjax.segment import segment_max, segment_mean, segment_sum
 from gatjax.validation import check_graph

@@ -19,7 +19,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention import edge_attention
 from gatjax.gaan import NEGATIVE_SLOPE, GaANConv
-from gatjax.graph import num_nodes
+from gatjax.graph import num_nodes, owners
 from gatjax.heads import Dropout, DropoutRates, Mask
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv, NodeLinear
 from gatjax.scores import dot_product_score
@@ -371,7 +371,9 @@ def pool_nodes(
         raise ValueError(f"how must be one of {list(_POOLS)}, got {how!r}")
     mask = None if node_mask is None else jnp.asarray(node_mask)
     num_graphs = len(graph.n_node)
-    return _POOLS[how](jnp.asarray(graph.nodes), _graph_of_node(graph), num_graphs, mask=mask)
+    return _POOLS[how](
+        jnp.asarray(graph.nodes), owners(graph.n_node, num_nodes(graph)), num_graphs, mask=mask
+    )
 
 
 def attention_pool(
@@ -411,7 +413,7 @@ def attention_pool(
             f"query must be [F] = [{width}] or [G, F] = [{num_graphs}, {width}], got {list(query.shape)}"
         )
     queries, rows = jnp.broadcast_to(query, (num_graphs, width))[:, None, :], nodes[:, None, :]
-    ids = jnp.arange(len(nodes)), _graph_of_node(graph), num_graphs
+    ids = jnp.arange(len(nodes)), owners(graph.n_node, num_nodes(graph)), num_graphs
     pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=node_mask)
     return pooled[:, 0, :]
 
@@ -422,13 +424,6 @@ def _query_row(scale, r, s, e):
 
 def _row(scale, r, s, e):
     return s
-
-
-def _graph_of_node(graph: GraphsTuple) -> Int[Array, "N"]:
-    total = num_nodes(graph)
-    return jnp.repeat(
-        jnp.arange(len(graph.n_node)), jnp.asarray(graph.n_node), total_repeat_length=total
-    )
 
 
 def score_pairs(
