@@ -31,7 +31,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.blocked import BLOCK_NUMBERS, Ends, Rows, blocked_attention, fill_rows, mask_rows
+from gatjax.blocked import (
+    Ends,
+    Rows,
+    blocked_attention,
+    choose_block_size,
+    fill_rows,
+    mask_rows,
+)
 from gatjax.blocked import gather as gather_narrow
 from gatjax.graph import num_edges, num_nodes
 from gatjax.segment import (
@@ -45,9 +52,6 @@ from gatjax.validation import check_graph
 
 RowFunction = Callable[[Any, Any, Any, Any], Array]
 Normalizer = Callable[..., Array]
-
-# Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner.
-DIRECT_NUMBERS = 2**16
 
 NORMALIZERS: dict[str, Normalizer] = {
     "softmax": segment_softmax,
@@ -439,24 +443,14 @@ def _block_size(
 ) -> int | None:
     """The number of edges per block, or None for the direct formula."""
     _normalizer(normalize)
-    if isinstance(block_size, str) and block_size != "auto":
+    chosen = choose_block_size(block_size, values.shape[0], math.prod(values.shape[1:]))
+    if normalize == "softmax":
+        return chosen
+    if block_size not in (None, "auto"):
         raise ValueError(
-            f'block_size must be "auto", None or a positive integer, got {block_size!r}'
+            f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
         )
-    if normalize != "softmax":
-        if block_size not in (None, "auto"):
-            raise ValueError(
-                f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
-            )
-        return None
-    if block_size == "auto":
-        width = math.prod(values.shape[1:])
-        return None if values.size <= DIRECT_NUMBERS else max(BLOCK_NUMBERS // width, 256)
-    if block_size is not None and not isinstance(block_size, int | np.integer):
-        raise ValueError(f'block_size must be "auto", None or a positive integer, got {block_size}')
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be positive, got {block_size}")
-    return block_size
+    return None
 
 
 def _value_type(

@@ -32,11 +32,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 # A block of edges holds about this many values k·H·C: 1 MiB in float32, to stay in cache.
 BLOCK_NUMBERS = 2**18
+
+# Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner.
+DIRECT_NUMBERS = 2**16
 
 
 class Ends(NamedTuple):
@@ -217,6 +221,24 @@ def _backward(mechanism, block_size, residuals, gradient):
         (d_rows, d_multiplier),
         (rows, multiplier),
     )
+
+
+def rows_per_block(width: int, fewest: int = 256) -> int:
+    """How many rows of this many numbers one block holds."""
+    return max(BLOCK_NUMBERS // max(width, 1), fewest)
+
+
+def choose_block_size(block_size: int | str | None, num_edges: int, width: int) -> int | None:
+    """The number of edges per block, or None for the direct formula; "auto" decides by the rows' number and width."""
+    if block_size == "auto":
+        return None if num_edges * width <= DIRECT_NUMBERS else rows_per_block(width)
+    if block_size is not None and not isinstance(block_size, int | np.integer):
+        raise ValueError(
+            f'block_size must be "auto", None or a positive integer, got {block_size!r}'
+        )
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be positive, got {block_size}")
+    return block_size
 
 
 def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTree:

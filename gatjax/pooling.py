@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention import DIRECT_NUMBERS, counted_edges, neighbor_mean
+from gatjax.attention import counted_edges, neighbor_mean
 from gatjax.attention import gather as gather_wide
-from gatjax.blocked import BLOCK_NUMBERS, gather, read, scatter_add, walk
+from gatjax.blocked import choose_block_size, gather, read, scatter_add, walk
 from gatjax.graph import num_edges, num_nodes
 from gatjax.segment import segment_max
 
@@ -60,15 +60,7 @@ def pool_neighbors(
     largest, mean = jnp.asarray(largest), jnp.asarray(mean)
     counted = counted_edges(graph, edge_mask)
     nodes, edges, width = num_nodes(graph), num_edges(graph), largest.shape[1] + mean.shape[1]
-    if block_size == "auto":
-        small = edges * width <= DIRECT_NUMBERS
-        block_size = None if small else max(BLOCK_NUMBERS // width, 256)
-    if not isinstance(block_size, int) and block_size is not None:
-        raise ValueError(
-            f'block_size must be "auto", None or a positive integer, got {block_size!r}'
-        )
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be positive, got {block_size}")
+    block_size = choose_block_size(block_size, edges, width)
     read_end = lambda ids: jnp.where(counted, jnp.asarray(ids).astype(jnp.int32), 0)
     senders, receivers = read_end(graph.senders), read_end(graph.receivers)
     if block_size is None or 0 in (nodes, edges, width):

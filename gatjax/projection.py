@@ -17,10 +17,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from gatjax.blocked import (
-    BLOCK_NUMBERS,
     gather,
     mask_rows,
     read,
+    rows_per_block,
     scatter_add,
     walk,
     write,
@@ -135,7 +135,7 @@ def _project_dropped(
         mask = keep_mask(jax.random.fold_in(key, index), rate, kernel.shape[1::-1], row.dtype)
         return jnp.einsum("hf,fhc->hc", mask * row[None, :], kernel)
 
-    rows = max(BLOCK_NUMBERS // math.prod(kernel.shape[:2]), 1)
+    rows = rows_per_block(math.prod(kernel.shape[:2]), fewest=1)
     indices = jnp.arange(features.shape[0])
     return jax.lax.map(project_row, (jnp.asarray(features), indices), batch_size=rows)
 
@@ -227,7 +227,7 @@ def _walk_entries(num_entries: int, width: int, step: Callable, carry: Array) ->
     """Blocks depend on nothing but these sizes, so that every walk over the entries draws the same masks."""
     if num_entries == 0:
         return carry
-    block_size = min(max(BLOCK_NUMBERS // width, 256), num_entries)
+    block_size = min(rows_per_block(width), num_entries)
     return walk(
         num_entries,
         block_size,

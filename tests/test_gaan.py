@@ -27,6 +27,7 @@ from cases import (
 )
 from flax import nnx
 
+import gatjax.blocked
 import gatjax.pooling
 from gatjax.gaan import GaANConv
 from gatjax.graph import build_graph
@@ -175,7 +176,7 @@ def test_a_layer_is_the_same_with_pools_in_blocks(case, monkeypatch):
     taken = []
     pool = gatjax.pooling._pool
     record = lambda size, *arguments: taken.append(size) or pool(size, *arguments)
-    monkeypatch.setattr(gatjax.pooling, "DIRECT_NUMBERS", 0)
+    monkeypatch.setattr(gatjax.blocked, "DIRECT_NUMBERS", 0)
     monkeypatch.setattr(gatjax.pooling, "_pool", record)
     jax.tree.map(partial(close, tolerance=1e-4), run(), direct)
     assert taken == [EDGES]

@@ -14,6 +14,7 @@ from graph_strategies import relabel, reorder
 from jax.experimental.sparse import BCOO
 
 import gatjax.attention
+import gatjax.blocked
 from gatjax.attention_block import (
     Attended,
     AttentionBlock,
@@ -443,8 +444,8 @@ def test_the_block_never_asks_for_the_updated_edges(monkeypatch):
     """It goes through the blocks of `edge_attention`, which hold no array [E, H, C]."""
     taken, original = [], gatjax.attention.blocked_attention
     record = lambda *arguments: taken.append(arguments[-1]) or original(*arguments)
-    monkeypatch.setattr(gatjax.attention, "DIRECT_NUMBERS", 0)
-    monkeypatch.setattr(gatjax.attention, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(gatjax.blocked, "DIRECT_NUMBERS", 0)
+    monkeypatch.setattr(gatjax.blocked, "BLOCK_NUMBERS", 1)
     monkeypatch.setattr(gatjax.attention, "blocked_attention", record)
     graph = graph_for(WIDE, nodes=101, edges=523)
     block = build(WIDE)

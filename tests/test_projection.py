@@ -7,7 +7,7 @@ import pytest
 from cases import quick_compilation
 from jax.experimental.sparse import BCOO
 
-import gatjax.projection
+import gatjax.blocked
 from gatjax.projection import HeadDropout, drop_entries, keep_mask, project, promote
 
 pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
@@ -195,7 +195,7 @@ def test_dense_and_sparse_gradients_agree():
 @pytest.fixture
 def small_blocks(monkeypatch):
     """256 entries of a sparse matrix at a time."""
-    monkeypatch.setattr(gatjax.projection, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(gatjax.blocked, "BLOCK_NUMBERS", 1)
 
 
 def crowded(dtype=np.float32):

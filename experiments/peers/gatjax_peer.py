@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gatjax import DotProductConv, GATConv, GATv2Conv, attention, build_graph
+from gatjax import DotProductConv, GATConv, GATv2Conv, blocked, build_graph
 from peers import Problem, Workload, on_jax
 
 EPOCHS = 5
@@ -36,7 +36,7 @@ def layer(problem: Problem) -> Workload:
 
 def plain_layer(problem: Problem) -> Workload:
     """The same layer, made to hold all E·H·C numbers at once."""
-    attention.DIRECT_NUMBERS = 2**62
+    blocked.DIRECT_NUMBERS = 2**62
     return layer(problem)
 
 
