@@ -133,6 +133,8 @@ class Config:
     """Epochs at most."""
     epochs_per_dispatch: int = 25
     """Epochs per call of the compiled program; no influence on results."""
+    seeds_per_device: int | None = None
+    """Seeds that a device trains side by side. None: 1 on a CPU, which gains nothing from more; else all of them."""
     features: Literal["auto", "dense", "sparse"] = "auto"
     """Node features as a dense or a sparse matrix, by their density or by force."""
     normalize_features: bool | None = None
@@ -153,6 +155,7 @@ class Config:
             "learning_rate": 0.01 if pubmed else 0.005,
             "l2": 1e-3 if pubmed else 5e-4,
             "normalize_features": self.split != "shchur",
+            "seeds_per_device": 1 if jax.default_backend() == "cpu" else self.seeds,
             "output": Path("runs") / f"{self.dataset}-{self.model}-{self.split}",
         }
         for name, value in by_default.items():
@@ -291,7 +294,13 @@ def run(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
     finished: dict[int, Trained] = {}
     runs = train(
-        training, seeds, task.graph, task.labels, checkpoints=checkpoints, progress=config.progress
+        training,
+        seeds,
+        task.graph,
+        task.labels,
+        seeds_per_device=config.seeds_per_device or 1,
+        checkpoints=checkpoints,
+        progress=config.progress,
     )
     try:
         for trained in runs:

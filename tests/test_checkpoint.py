@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -113,8 +114,9 @@ def test_a_manifest_of_something_else_is_refused(saved):
 # Training
 
 
-def outcomes(training, checkpoints, seeds=(0, 1, 2)):
-    found = train(training, seeds, ROWS, split_of, checkpoints=checkpoints, progress=False)
+def outcomes(training, checkpoints, seeds=(0, 1, 2), **options):
+    options |= {"checkpoints": checkpoints, "progress": False}
+    found = train(training, seeds, ROWS, split_of, **options)
     return {trained.seed: jax.tree.map(np.asarray, trained) for trained in found}
 
 
@@ -147,6 +149,18 @@ def test_a_resumed_training_ends_as_if_never_interrupted(tmp_path, saves):
     resumed = outcomes(logistic(), Checkpoints(tmp_path, {}))
     for seed, trained in uninterrupted.items():
         jax.tree.map(np.testing.assert_array_equal, trained, resumed[seed])
+
+
+def test_seeds_side_by_side_resume_too(tmp_path):
+    uninterrupted = outcomes(logistic(), None, range(5))
+    dying = DyingCheckpoints(tmp_path, {})
+    dying.saves_left = 12
+    with pytest.raises(Killed):
+        outcomes(logistic(), dying, range(5), seeds_per_device=2)
+    resumed = outcomes(logistic(), Checkpoints(tmp_path, {}), range(5), seeds_per_device=2)
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    for seed, trained in uninterrupted.items():
+        jax.tree.map(close, trained, resumed[seed])
 
 
 def test_a_finished_seed_is_not_trained_again(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import gatjax.training
 from gatjax.training import (
     RULES,
     Labels,
@@ -155,6 +156,71 @@ def test_all_devices_take_part_and_give_the_same_numbers():
     one, two = outcomes([0, 1, 2], devices=jax.devices()[:1]), outcomes([0, 1, 2])
     for seed in one:
         np.testing.assert_array_equal(one[seed].parameters, two[seed].parameters)
+
+
+@pytest.mark.parametrize("seeds_per_device", [2, 3, 100])
+def test_seeds_side_by_side_end_as_they_do_alone(seeds_per_device):
+    """Each stops by itself and makes room for the next: seven seeds, in places for four or six, or all at once."""
+    alone = outcomes(range(7))
+    together = outcomes(range(7), seeds_per_device=seeds_per_device)
+    assert sorted(together) == list(range(7))
+    for seed, one in alone.items():
+        other = together[seed]
+        assert (other.epochs, other.best_epoch) == (one.epochs, one.best_epoch)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+            (one.parameters, one.history),
+            (other.parameters, other.history),
+        )
+
+
+def test_a_program_of_many_seeds_shrinks_when_half_have_stopped():
+    """Seed s trains for 7 (s + 1) epochs, one dispatch after the other: eight places, then four, two, one."""
+    sizes = []
+
+    def validate(step, data, last_epoch):
+        stop = (step >= last_epoch).astype(jnp.float32)
+        return Metrics(stop, -stop)
+
+    def rule(best, now):
+        going = now.loss < 0.5
+        return going, going
+
+    training = Training(
+        initialise=lambda key: jnp.float32(0),
+        loss=lambda step, key, data, labels: -step,
+        validate=validate,
+        optimizer=optax.sgd(1.0),
+        rule=rule,
+        patience=1,
+        epochs_per_dispatch=7,
+    )
+    original = gatjax.training.advance_together
+
+    def record(training, states, data, labels):
+        sizes.append(len(states.epoch))
+        return original(training, states, data, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gatjax.training, "advance_together", record)
+        found = train(
+            training,
+            range(8),
+            None,
+            lambda seed: jnp.float32(7 * (seed + 1)),
+            devices=jax.devices()[:1],
+            seeds_per_device=8,
+            progress=False,
+        )
+        assert {trained.seed: trained.epochs for trained in found} == {
+            seed: 7 * (seed + 1) for seed in range(8)
+        }
+    assert sizes == [8, 8, 8, 8, 4, 4, 2, 1]
+
+
+def test_no_seed_per_device():
+    with pytest.raises(ValueError, match="seeds_per_device must be at least 1, got 0"):
+        outcomes([0], seeds_per_device=0)
 
 
 def test_a_history_is_that_of_the_steps_written_out():
