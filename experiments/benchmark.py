@@ -5,13 +5,15 @@
     python experiments/benchmark.py --suite options      # edge features and attention dropout
     python experiments/benchmark.py --suite scaling      # time and memory against the number of edges, a plot
     python experiments/benchmark.py --suite widths       # time against heads and features
+    python experiments/benchmark.py --suite blocks       # time against the size of a block
+    python experiments/benchmark.py --suite scatter      # how this XLA adds rows, in units of a copy
     python experiments/benchmark.py --suite epoch        # an epoch of the paper's GAT
     python experiments/benchmark.py --suite seeds        # many seeds of it at once
 
 Every measurement runs in a process of its own, one after the other, libraries in turn, so that peak memory
 is each one's own and drift hits all alike. Libraries that are not installed are left out, and the table
 says so; `experiments/README.md` tells how to install them. With `--device gpu` the same runs on an
-accelerator.
+accelerator, and with `--deterministic` besides, XLA adds in a fixed order there.
 """
 
 import dataclasses
@@ -41,14 +43,19 @@ MODULES = {
     "jraph": "jraph",
     "jraphx": "jraphx",
 }
-LAYER_SUITES = ("layer", "graphs", "options", "scaling", "widths")
+LAYER_SUITES = ("layer", "graphs", "options", "scaling", "widths", "blocks")
+
+# So many times a copy, and rows are added one after the other, or by compare-and-swap.
+SLOW_SCATTER = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Measure, print a table, write a JSON."""
 
-    suite: Literal["layer", "graphs", "options", "scaling", "widths", "epoch", "seeds"] = "layer"
+    suite: Literal[
+        "layer", "graphs", "options", "scaling", "widths", "blocks", "scatter", "epoch", "seeds"
+    ] = "layer"
     """What to measure; see the top of the file."""
     libraries: tuple[str, ...] = tuple(MODULES)
     """Libraries to compare."""
@@ -70,6 +77,8 @@ class Config:
     """Numbers of edges of the suite "scaling"; the mean degree is 16."""
     most_edges_of_others: int = 3_000_000
     """Larger graphs are for gatjax alone: the others would need tens of gigabytes."""
+    block_numbers: tuple[int, ...] = tuple(2**power for power in range(14, 25, 2))
+    """Sizes of the suite "blocks": numbers E·H·C in one."""
     datasets: tuple[str, ...] = ("cora", "pubmed")
     """Citation graphs of the epochs and seeds."""
     counts: tuple[int, ...] = (1, 2, 20)
@@ -80,6 +89,8 @@ class Config:
     """Processes per measurement; libraries take turns."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where to measure."""
+    deterministic: bool = False
+    """Let XLA add in a fixed order on a GPU: the same bits in every run."""
     output: Path = Path("runs/benchmark")
     """Folder for result.json."""
 
@@ -104,11 +115,38 @@ def cases(config: Config) -> list[Case]:
             for dataset in config.datasets
             for count in config.counts
         ]
+    if config.suite == "scatter":
+        return [
+            Case("gatjax", name, {"width": config.heads * config.features, **arguments})
+            for name, arguments in scatters(config)
+        ]
     return [
         Case(library, name, {"graph": "power law", "phase": "gradient", **arguments})
         for name, arguments in problems(config)
         for library in config.libraries
-        if library == "gatjax" or arguments.get("edges", 0) <= config.most_edges_of_others
+        if library == "gatjax" or _can_take(config, arguments)
+    ]
+
+
+def _can_take(config: Config, arguments: dict[str, Any]) -> bool:
+    """Whether libraries beside gatjax have such a thing, and can do it in the memory of one machine."""
+    return (
+        "block_numbers" not in arguments
+        and arguments.get("edges", 0) <= config.most_edges_of_others
+    )
+
+
+def scatters(config: Config) -> list[tuple[str, dict[str, Any]]]:
+    """Rows added into few and into many, in order and not, in both widths of a number."""
+    rows = min(config.edges, 2**20)
+    return [
+        (
+            f"{dtype}, into {targets:,} rows, {order}",
+            {"rows": rows, "targets": targets, "order": order, "dtype": dtype},
+        )
+        for dtype in ("float32", "bfloat16")
+        for targets in (8, config.nodes)
+        for order in ("sorted", "in any order")
     ]
 
 
@@ -163,6 +201,15 @@ def problems(config: Config) -> list[tuple[str, dict[str, Any]]]:
             (f"{gat}, {edges:,} edges", {"mechanism": gat, "edges": edges, "nodes": edges // 16})
             for edges in config.scaling_edges
         ]
+    if config.suite == "blocks":
+        return [
+            (
+                f"{mechanism}, blocks of {numbers:,}",
+                {"mechanism": mechanism, "block_numbers": numbers},
+            )
+            for mechanism in config.mechanisms
+            for numbers in config.block_numbers
+        ]
     widths = [(heads, config.features) for heads in (1, 2, 4, 8, 16)]
     widths += [(config.heads, features) for features in (4, 8, 32)]
     return [
@@ -188,7 +235,6 @@ def work(config: Config, case: Case) -> dict[str, Any] | None:
         workload.run()
         seconds.append((time.perf_counter() - started) / workload.times)
     peak = peak_memory()
-    floor = floor_seconds(config, case) if case.library == "gatjax" else None
     on_device = workload.peak_bytes() if config.device == "gpu" and workload.peak_bytes else None
     return {
         "seconds": seconds,
@@ -196,7 +242,7 @@ def work(config: Config, case: Case) -> dict[str, Any] | None:
         "temporary_bytes": workload.temporary_bytes,
         "peak_bytes": on_device or peak,
         "run_bytes": on_device or peak - resident,
-        "floor_seconds": floor,
+        "floor_seconds": floor_seconds(workload),
     }
 
 
@@ -216,22 +262,11 @@ def problem_of(config: Config, case: Case) -> Problem:
     return Problem(edges=named(settings.pop("graph"), *sizes), **settings)
 
 
-def floor_seconds(config: Config, case: Case) -> float | None:
-    """The time in which memory can move what a layer must, at the speed of a plain copy on this device.
-
-    Forward: features in, projections and output out, and for every edge both ids and the sender's rows (two with
-    dot products, key and value). The gradient moves each of these once more in, and once more out.
-    """
-    if config.suite not in LAYER_SUITES:
+def floor_seconds(workload: Any) -> float | None:
+    """The time in which this device's memory can move what the work must, at the speed of a plain copy."""
+    if workload.least_bytes is None:
         return None
-    problem = problem_of(config, case)
-    rows = 2 if problem.mechanism == "dot" else 1
-    num_edges = len(problem.edges.senders)
-    numbers = problem.width * ((2 + rows) * problem.edges.num_nodes + rows * num_edges)
-    numbers += num_edges * (2 + (problem.edge_features or 0))
-    passes = 1 if problem.phase == "forward" else 3
-    peer = importlib.import_module("peers.gatjax_peer")
-    return 4 * passes * numbers / peer.copy_bandwidth()
+    return workload.least_bytes / importlib.import_module("peers.gatjax_peer").copy_bandwidth()
 
 
 def forget_peak() -> int:
@@ -258,13 +293,16 @@ def _status(field: str) -> int:
 def measure(config: Config, case: Case) -> dict[str, Any] | None:
     """In the main process: let a worker do it."""
     task = json.dumps([dataclasses.asdict(config), dataclasses.asdict(case)], default=str)
-    platforms = {"JAX_PLATFORMS": "cuda" if config.device == "gpu" else "cpu"}
+    settings = {"JAX_PLATFORMS": "cuda" if config.device == "gpu" else "cpu"}
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        settings["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
     process = subprocess.run(
         [sys.executable, __file__, "worker"],
         input=task,
         capture_output=True,
         text=True,
-        env=os.environ | platforms,
+        env=os.environ | settings,
     )
     if process.returncode < 0:
         print(f"{case.library}, {case.name}: killed by signal {-process.returncode}, left out")
@@ -288,6 +326,8 @@ def table(results: list[dict[str, Any]]) -> str:
     """Medians, and their ratio to the first gatjax measurement of the same thing."""
     if all("mechanism" in result["arguments"] for result in results):
         return layer_table(results)
+    if all("targets" in result["arguments"] for result in results):
+        return scatter_table(results)
     rows = []
     for result in results:
         same = [other for other in results if other["library"] == "gatjax" and alike(other, result)]
@@ -311,6 +351,35 @@ def table(results: list[dict[str, Any]]) -> str:
         "compile (s)",
     ]
     return markdown_table(header, rows)
+
+
+def scatter_table(results: list[dict[str, Any]]) -> str:
+    """Time per number added, and in units of the copy that moves as many bytes."""
+    rows = []
+    for result in results:
+        numbers = result["arguments"]["rows"] * result["arguments"]["width"]
+        per_number = 1e9 * result["median_seconds"] / numbers
+        rows.append(
+            [
+                result["name"],
+                f"{1e3 * result['median_seconds']:.1f}",
+                f"{per_number:.3f}",
+                f"{result['median_seconds'] / result['floor_seconds']:.1f}x",
+            ]
+        )
+    return markdown_table(["rows added", "median (ms)", "ns per number", "over a copy"], rows)
+
+
+def scatter_advice(results: list[dict[str, Any]]) -> str | None:
+    """What to do where adding rows is out of all proportion to copying them."""
+    slow = [one for one in results if one["median_seconds"] > SLOW_SCATTER * one["floor_seconds"]]
+    if not slow:
+        return None
+    names = "; ".join(one["name"] for one in slow)
+    return (
+        f"This XLA adds slowly here ({names}). On an NVIDIA GPU with jaxlib 0.10.2 to 0.11.0, float32 sums are a\n"
+        "loop of compare-and-swap; set XLA_FLAGS as experiments/README.md says, or change the version of jaxlib."
+    )
 
 
 def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -397,6 +466,8 @@ def main(config: Config) -> None:
         if measured
     ]
     print(f"\n{table(results)}")
+    if config.suite == "scatter" and (advice := scatter_advice(results)):
+        print(f"\n{advice}")
     if config.suite == "scaling":
         plot_scaling(results, config.output / "scaling.png")
     result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}

@@ -36,10 +36,13 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-# A block of edges holds about this many values k·H·C: 1 MiB in float32, to stay in cache.
+# A block of edges holds about this many values k·H·C: on a CPU 1 MiB in float32, to stay in cache; elsewhere 128 MiB,
+# to keep all cores busy.
 BLOCK_NUMBERS = 2**18
+ACCELERATOR_BLOCK_NUMBERS = 2**25
 
-# Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner.
+# Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner; an accelerator, where one
+# block is that large, has no use for a single block.
 DIRECT_NUMBERS = 2**16
 
 
@@ -224,14 +227,20 @@ def _backward(mechanism, block_size, residuals, gradient):
 
 
 def rows_per_block(width: int, fewest: int = 256) -> int:
-    """How many rows of this many numbers one block holds."""
-    return max(BLOCK_NUMBERS // max(width, 1), fewest)
+    """How many rows of this many numbers one block holds, on the default device."""
+    numbers = BLOCK_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
+    return max(numbers // max(width, 1), fewest)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def choose_block_size(block_size: int | str | None, num_edges: int, width: int) -> int | None:
     """The number of edges per block, or None for the direct formula; "auto" decides by the rows' number and width."""
     if block_size == "auto":
-        return None if num_edges * width <= DIRECT_NUMBERS else rows_per_block(width)
+        few = DIRECT_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
+        return None if num_edges * width <= few else rows_per_block(width)
     if block_size is not None and not isinstance(block_size, int | np.integer):
         raise ValueError(
             f'block_size must be "auto", None or a positive integer, got {block_size!r}'

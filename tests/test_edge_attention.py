@@ -16,6 +16,7 @@ from jax.test_util import check_grads
 from reference import EXTREME_LOGITS
 
 from gatjax.attention import attention_logits, attention_weights, edge_attention, weighted_sum
+from gatjax.blocked import choose_block_size
 from gatjax.graph import build_graph
 from gatjax.scores import additive_score, dot_product_score, dynamic_score, sum_features
 
@@ -853,6 +854,14 @@ def test_auto_takes_the_direct_formula_on_small_graphs_and_blocks_on_large_ones(
         run = lambda x, ids: edge_attention(score, value, None, x, x, None, ids, ids, N)
         program = jax.make_jaxpr(run)(rows, jax.ShapeDtypeStruct((num_edges,), jnp.int32))
         assert ("custom_vjp" in str(program)) is blocked
+
+
+def test_blocks_are_larger_on_an_accelerator(monkeypatch):
+    sizes = [(10**6, 8), (10**7, 16), (10**7, 2**20)]
+    assert [choose_block_size("auto", *size) for size in sizes] == [2**15, 2**14, 256]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [choose_block_size("auto", *size) for size in sizes] == [None, 2**21, 256]
+    assert choose_block_size(7, 10**7, 16) == 7
 
 
 @both_paths

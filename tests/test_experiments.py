@@ -91,6 +91,43 @@ def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
     assert "gatjax plain: time" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_benchmark_tries_sizes_of_blocks(tmp_path, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="blocks",
+        mechanisms=("gat",),
+        block_numbers=(2**10, 2**20),
+        nodes=997,
+        edges=20_011,
+        runs=1,
+        deterministic=True,
+        output=tmp_path,
+    )
+    benchmark.main(config)
+    small, large = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert small["temporary_bytes"] < large["temporary_bytes"], "each in blocks of its own size"
+    assert "gat, blocks of 1,024" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_benchmark_tells_how_rows_are_added(tmp_path, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="scatter", nodes=997, edges=20_011, heads=2, features=3, runs=1, output=tmp_path
+    )
+    benchmark.main(config)
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert len(results) == 8 and all(one["floor_seconds"] > 0 for one in results)
+    assert "ns per number" in capsys.readouterr().out
+    slow = [one | {"median_seconds": 51 * one["floor_seconds"]} for one in results[:1]]
+    fast = [one | {"median_seconds": 49 * one["floor_seconds"]} for one in results[1:]]
+    assert results[0]["name"] in (benchmark.scatter_advice(slow + fast) or "")
+    assert benchmark.scatter_advice(fast) is None
+
+
 @pytest.mark.parametrize("name", ["power law", "regular", "hub", "molecules"])
 def test_graphs_to_measure_on(name):
     from graphs import named

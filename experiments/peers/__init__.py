@@ -13,7 +13,7 @@ from graphs import Edges
 
 
 class Problem(NamedTuple):
-    """What one layer is to do.
+    """What one layer is to do; gatjax in blocks of `block_numbers` numbers, where they are given.
 
     "forward" gives the output, "gradient" also its derivatives by nodes and parameters, "step" is a step of
     Adam on the mean square of the output.
@@ -27,17 +27,31 @@ class Problem(NamedTuple):
     edge_features: int | None = None
     dropout: float = 0.0
     device: Literal["cpu", "gpu"] = "cpu"
+    block_numbers: int | None = None
 
     @property
     def width(self) -> int:
         return self.heads * self.features
+
+    @property
+    def least_bytes(self) -> int:
+        """What any program must move.
+
+        Forward: features in, projections and output out, and for every edge both ids and the sender's rows (two
+        with dot products, key and value). The gradient moves each of these once more in, and once more out.
+        """
+        rows = 2 if self.mechanism == "dot" else 1
+        num_edges = len(self.edges.senders)
+        numbers = self.width * ((2 + rows) * self.edges.num_nodes + rows * num_edges)
+        numbers += num_edges * (2 + (self.edge_features or 0))
+        return 4 * numbers * (1 if self.phase == "forward" else 3)
 
 
 class Workload(NamedTuple):
     """Something to time: `run()` does it `times` times, and returns when it is done.
 
     `temporary_bytes` is the compiler's own account of scratch memory, where there is one; `peak_bytes()` is
-    the most that was in use on a device of its own.
+    the most that was in use on a device of its own; `least_bytes` is what any program must move for one of them.
     """
 
     run: Callable[[], Any]
@@ -45,3 +59,4 @@ class Workload(NamedTuple):
     temporary_bytes: int | None = None
     times: int = 1
     peak_bytes: Callable[[], int] | None = None
+    least_bytes: int | None = None

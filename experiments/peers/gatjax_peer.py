@@ -4,6 +4,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from gatjax import DotProductConv, GATConv, GATv2Conv, blocked, build_graph
@@ -15,6 +16,8 @@ LAYERS = {"gat": GATConv, "gatv2": GATv2Conv, "dot": DotProductConv}
 
 
 def layer(problem: Problem) -> Workload:
+    if problem.block_numbers is not None:
+        blocked.BLOCK_NUMBERS = blocked.ACCELERATOR_BLOCK_NUMBERS = problem.block_numbers
     nodes, edges = on_jax.inputs(problem)
     graph = build_graph(problem.edges.senders, problem.edges.receivers, nodes, edges=edges)
     module = LAYERS[problem.mechanism](
@@ -31,13 +34,26 @@ def layer(problem: Problem) -> Workload:
         layer = nnx.merge(graphdef, parameters, rest, copy=True)
         return layer(graph._replace(nodes=nodes), rngs=nnx.Rngs(dropout=key)).nodes
 
-    return on_jax.workload(problem, forward, parameters, nodes, graph)
+    workload = on_jax.workload(problem, forward, parameters, nodes, graph)
+    return workload._replace(least_bytes=problem.least_bytes)
 
 
 def plain_layer(problem: Problem) -> Workload:
     """The same layer, made to hold all E·H·C numbers at once."""
-    blocked.DIRECT_NUMBERS = 2**62
+    blocked.DIRECT_NUMBERS = blocked.ACCELERATOR_BLOCK_NUMBERS = 2**62
     return layer(problem)
+
+
+def scatter(rows: int, width: int, targets: int, order: str, dtype: str) -> Workload:
+    """Rows [rows, width] added into a table [targets, width]."""
+    random = np.random.default_rng(0)
+    ids = random.integers(targets, size=rows).astype(np.int32)
+    ids = np.sort(ids) if order == "sorted" else ids
+    added = jnp.ones((rows, width), dtype)
+    into = jnp.zeros((targets, width), dtype)
+    add = lambda into, ids, added: into.at[ids].add(added, mode="promise_in_bounds")
+    least = added.nbytes + ids.nbytes + 2 * into.nbytes
+    return on_jax.compiled(add, into, ids, added)._replace(least_bytes=least)
 
 
 def copy_bandwidth() -> float:
@@ -83,10 +99,12 @@ def seeds(dataset: str, count: int) -> Workload:
 
     from gatjax.training import train
 
-    task = citation.Task(citation.Config(dataset=dataset))
+    config = citation.Config(dataset=dataset, seeds=count)
+    task = citation.Task(config)
     training = citation.make_training(task)._replace(patience=10**6, max_epochs=SEED_EPOCHS)
+    together = {"seeds_per_device": config.seeds_per_device or 1, "progress": False}
 
     def run() -> None:
-        list(train(training, range(count), task.graph, task.labels, progress=False))
+        list(train(training, range(count), task.graph, task.labels, **together))
 
     return Workload(run, times=SEED_EPOCHS)
