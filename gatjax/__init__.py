@@ -19,6 +19,8 @@ from gatjax.dense import dense_weights as dense_weights
 from gatjax.dense import general_dot as general_dot
 from gatjax.dense import self_attention as self_attention
 from gatjax.dense import tensor_dot as tensor_dot
+from gatjax.dropout import DropoutMask as DropoutMask
+from gatjax.dropout import keep_mask as keep_mask
 from gatjax.gaan import GaANConv as GaANConv
 from gatjax.graph import add_self_loops as add_self_loops
 from gatjax.graph import build_graph as build_graph
@@ -78,6 +80,7 @@ from gatjax.saving import load_model as load_model
 from gatjax.saving import save_model as save_model
 from gatjax.scores import additive_score as additive_score
 from gatjax.scores import combine_heads as combine_heads
+from gatjax.scores import dot_features as dot_features
 from gatjax.scores import dot_product_score as dot_product_score
 from gatjax.scores import dynamic_score as dynamic_score
 from gatjax.scores import sum_features as sum_features

@@ -38,8 +38,10 @@ from gatjax.blocked import (
     choose_block_size,
     fill_rows,
     mask_rows,
+    round_up,
 )
 from gatjax.blocked import gather as gather_narrow
+from gatjax.dropout import DropoutMask
 from gatjax.graph import num_edges, num_nodes
 from gatjax.segment import (
     segment_hardmax,
@@ -225,7 +227,7 @@ def edge_attention(
     num_receivers: int,
     *,
     edge_mask: Bool[ArrayLike, "E"] | None = None,
-    multiplier: Float[ArrayLike, "E H"] | None = None,
+    multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
     normalize: str | Normalizer = "softmax",
     block_size: int | str | None = "auto",
 ) -> Float[Array, "N H C"]:
@@ -251,7 +253,7 @@ def edge_attention(
       receivers: row of `receiver_rows` at the end of each edge, `[E]`.
       num_receivers: number N of receivers, static.
       edge_mask: edges that take part, `[E]`; all by default.
-      multiplier: factor m after the softmax, `[E, H]`: edge weights, or a dropout mask divided by its keep rate.
+      multiplier: factor m after the softmax: edge weights `[E, H]`, or a `DropoutMask`, drawn where it is used.
       normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
       block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs and
         differentiable in every mode and order. An integer k walks the edges in blocks of k in little memory and has a
@@ -274,7 +276,8 @@ def edge_attention(
     [[[2.0]]]
     """
     rows = jax.tree.map(jnp.asarray, Rows(weights, receiver_rows, sender_rows, edge_rows))
-    factor = None if multiplier is None else jnp.asarray(multiplier)
+    if not (multiplier is None or isinstance(multiplier, DropoutMask)):
+        multiplier = jnp.asarray(multiplier)
     senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
     if edge_mask is not None and not jnp.issubdtype(jnp.result_type(edge_mask), bool):
         raise TypeError(
@@ -285,19 +288,22 @@ def edge_attention(
     _check_lengths(num_receivers, receiver_rows=rows.receivers)
     _check_lengths(num_senders, sender_rows=rows.senders)
     ends = _ends(senders, receivers, num_senders, num_receivers, edge_mask)
-    values = _value_type(score, value, rows, factor, len(ends.senders))
+    values = _value_type(score, value, rows, multiplier, len(ends.senders))
     block_size = _block_size(block_size, normalize, values)
     if values.size == 0 or num_receivers == 0 or num_senders == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
+    if isinstance(multiplier, DropoutMask):
+        num_rows = len(ends.senders) if block_size is None else round_up(len(ends.senders))
+        multiplier = multiplier.rows(0, num_rows, values.shape[1])
     if block_size is not None:
-        return blocked_attention(score, value, rows, factor, ends, num_receivers, block_size)
+        return blocked_attention(score, value, rows, multiplier, ends, num_receivers, block_size)
     edges = Rows(
         rows.weights,
         gather(rows.receivers, ends.receivers),
         gather(rows.senders, ends.senders),
         fill_rows(rows.edges, ends.counted, rows.edges, ends.safe),
     )
-    factor = mask_rows(factor, ends.counted)
+    factor = mask_rows(multiplier, ends.counted)
     alpha = _normalizer(normalize)(score(*edges), ends.receivers, num_receivers, mask=ends.counted)
     alpha = alpha if factor is None else alpha * factor.astype(alpha.dtype)
     messages = alpha[:, :, None].astype(values.dtype) * value(*edges)
@@ -314,7 +320,7 @@ def graph_attention(
     edge_rows: PyTree = None,
     *,
     edge_mask: Bool[ArrayLike, "E"] | None = None,
-    multiplier: Float[ArrayLike, "E H"] | None = None,
+    multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
     normalize: str | Normalizer = "softmax",
     block_size: int | str | None = "auto",
 ) -> Float[Array, "N H C"]:
@@ -454,7 +460,7 @@ def _block_size(
 
 
 def _value_type(
-    score: RowFunction, value: RowFunction, rows: Rows, multiplier: Array | None, num_edges: int
+    score: RowFunction, value: RowFunction, rows: Rows, multiplier: Any, num_edges: int
 ) -> jax.ShapeDtypeStruct:
     """Shape [E, H, C] and dtype of the values, from the functions themselves."""
 
@@ -476,7 +482,7 @@ def _value_type(
             f"for {num_edges} edges score must return [E, H] and value [E, H, C] with the same H, "
             f"got {list(logits.shape)} and {list(values.shape)}"
         )
-    if multiplier is not None and multiplier.shape != logits.shape:
+    if isinstance(multiplier, Array) and multiplier.shape != logits.shape:
         raise ValueError(
             f"multiplier must be [E, H] = {list(logits.shape)}, got {list(multiplier.shape)}"
         )

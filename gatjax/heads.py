@@ -24,12 +24,11 @@ from gatjax.attention import (
     attention_weights,
     graph_attention,
 )
-from gatjax.graph import num_edges
+from gatjax.dropout import DropoutMask
 from gatjax.projection import (
     Features,
     HeadDropout,
     drop_entries,
-    keep_mask,
     project,
     promote,
 )
@@ -99,13 +98,11 @@ class Dropout(nnx.Module):
     def projected(self, z: Float[Array, "N H C"], keys: Keys) -> Float[Array, "N H C"]:
         return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected))
 
-    def attention_keep(self, keys: Keys, shape: tuple[int, int]) -> Float[Array, "E H"] | None:
-        """The factor on the attention weights, drawn once per edge and head."""
-        return (
-            None
-            if keys.attention is None
-            else keep_mask(keys.attention, self.rates.attention, shape)
-        )
+    def attention(self, keys: Keys) -> DropoutMask | None:
+        """The factor on the attention weights, one per edge and head."""
+        if keys.attention is None:
+            return None
+        return DropoutMask(keys.attention, self.rates.attention)
 
 
 def node_features(graph: GraphsTuple) -> Features:
@@ -285,13 +282,12 @@ def convolve(
 ) -> GraphsTuple:
     check_edge_features(layer, graph)
     keys = layer.dropout.keys(deterministic, rngs)
-    keep = layer.dropout.attention_keep(keys, (num_edges(graph), layer.num_heads))
     *mechanism, gate = layer.mechanism(graph, edge_mask, keys)
     x = graph_attention(
         graph,
         *mechanism,
         edge_mask=edge_mask,
-        multiplier=keep,
+        multiplier=layer.dropout.attention(keys),
         normalize=getattr(layer, "normalize", "softmax"),
     )
     x = x if gate is None else x * gate[:, :, None]

@@ -21,7 +21,6 @@ Hard attention holds E·H·C numbers, where the softmax may go in blocks.
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
@@ -53,7 +52,7 @@ from gatjax.heads import (
     sender_value,
 )
 from gatjax.projection import Features, project, promote
-from gatjax.scores import additive_score, dot_product_score, dynamic_score, sum_features
+from gatjax.scores import additive_score, dot_features, dot_product_score, dynamic_score
 from gatjax.segment import segment_sum
 
 
@@ -140,14 +139,15 @@ class GATConv(nnx.Module):
 
     def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
-        receiver_term = _terms(z, self.receiver_vector)
+        vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
+        receiver_term, sender_term = jnp.moveaxis(dot_features(z, vectors.astype(z.dtype)), 1, 0)
         if self.score_bias is not None:
             receiver_term += self.score_bias[...].astype(z.dtype)[None, :]
         edge_term = None
         if self.edge_projection is not None and self.edge_vector is not None:
             edges = mask_rows(edge_features(graph), counted_edges(graph, edge_mask))
             edge_term = _edge_terms(edges, self.edge_projection, self.edge_vector)
-        senders = {"term": _terms(z, self.sender_vector), "value": self.dropout.projected(z, keys)}
+        senders = {"term": sender_term, "value": self.dropout.projected(z, keys)}
         score = partial(_additive, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, None, receiver_term, senders, edge_term)
 
@@ -165,17 +165,12 @@ class GATConv(nnx.Module):
         return attention_of(self, graph, edge_mask)
 
 
-def _terms(z: Float[Array, "rows H C"], vector: nnx.Param) -> Float[Array, "rows H"]:
-    return sum_features(z * vector[...].astype(z.dtype)[None, :, :])
-
-
 def _edge_terms(
     edges: Features, projection: HeadProjection, vector: nnx.Param
 ) -> Float[Array, "E H"]:
     """a_e · W_e e_ij as one product with the vectors W_eᵀ a_e [F, H]: W_e e_ij [E, H, C] is never held."""
     edges, kernel, vector = promote(projection.dtype, edges, projection.kernel[...], vector[...])
-    folded = jnp.einsum("fhc,hc->fh", kernel, vector, precision=jax.lax.Precision.HIGHEST)
-    return project(edges, folded)
+    return project(edges, dot_features(kernel, jnp.asarray(vector)))
 
 
 def _additive(weights, r, s, e, *, negative_slope):

@@ -1,4 +1,4 @@
-"""Per-head projections of node features, dense or sparse, and dropout masks.
+"""Per-head projections of node features, dense or sparse, and their dropout.
 
 Sparse features are a `BCOO` [N, F]: a bag of words stays sparse until the first projection has made it
 dense and narrow. Dropout then acts on the stored entries: the zeros it would drop are zeros anyway.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gatjax.blocked import (
     gather,
@@ -25,46 +25,9 @@ from gatjax.blocked import (
     walk,
     write,
 )
+from gatjax.dropout import keep_mask
 
 Features = BCOO | Array | np.ndarray
-
-
-def keep_mask(
-    key: Key[Array, ""], rate: float, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
-) -> Float[Array, "..."]:
-    """Dropout as a factor: 0 with probability `rate`, else 1 / (1 - rate).
-
-    Entry n is kept where a hash of n and the key's two words, 32 random bits, falls below the keep rate:
-    mix(mix(n + mix(first)) ^ second), with mix a permutation of 32-bit words in which every bit of the input
-    flips every bit of the output with a chance of nearly one half. It costs an eighth of the threefry hash
-    that `jax.random` draws with, and XLA computes it where it is used, in place of storing it.
-
-    Args:
-      key: a JAX random key.
-      rate: probability of 0, in [0, 1).
-      shape: shape of the mask.
-      dtype: dtype of the mask.
-
-    Returns:
-      An array of the given shape.
-
-    >>> mask = keep_mask(jax.random.key(0), 0.5, (2, 3))
-    >>> sorted(set(mask.ravel().tolist()))
-    [0.0, 2.0]
-    """
-    first, second = jax.random.key_data(key)[-2:]
-    entries = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
-    words = _mix(_mix(entries + _mix(first)) ^ second)
-    kept = max(round((1 - rate) * 2**32), 1)
-    # <=, since kept itself may be 2³², which no 32 bits hold.
-    return jnp.where(words <= np.uint32(kept - 1), 2**32 / kept, 0).astype(dtype)
-
-
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """Shifts and multipliers of Wellons's search for 32-bit hashes of low bias."""
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
 
 
 def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) -> Features:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jraph import GraphsTuple
 
 from gatjax.attention import counted_edges, edge_attention, gather
-from gatjax.graph import num_edges, num_nodes
+from gatjax.graph import num_nodes
 from gatjax.heads import (
     Combine,
     Dropout,
@@ -149,7 +149,7 @@ class RelationalGATConv(nnx.Module):
             pairs.groups,
             pairs.num_groups,
             edge_mask=pairs.counted,
-            multiplier=self.dropout.attention_keep(keys, (num_edges(graph), self.num_heads)),
+            multiplier=self.dropout.attention(keys),
         )
         x = x.reshape(num_nodes(graph), pairs.num_groups // max(num_nodes(graph), 1), *x.shape[1:])
         return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))

@@ -17,6 +17,7 @@ from reference import EXTREME_LOGITS
 
 from gatjax.attention import attention_logits, attention_weights, edge_attention, weighted_sum
 from gatjax.blocked import choose_block_size
+from gatjax.dropout import DropoutMask
 from gatjax.graph import build_graph
 from gatjax.scores import additive_score, dot_product_score, dynamic_score, sum_features
 
@@ -287,6 +288,39 @@ def test_block_sizes(block_size, x64):
     arrays, ends = random_arrays("custom"), random_ends()
     actual = value_and_gradients("custom", arrays, ends, block_size)
     assert_close(actual, value_and_gradients("custom", arrays, ends, None), 1e-10)
+
+
+@pytest.mark.parametrize("features", [2, 16, 32])
+def test_blocked_equals_plain_whether_or_not_features_fill_vectors(features, x64):
+    """The gradient sums over features in two ways."""
+    rng = np.random.default_rng(features)
+    rows = [jnp.asarray(rng.normal(size=(size, H, features))) for size in (N, M)]
+    ends = random_ends()
+    score = lambda w, r, s, e: dot_product_score(r, s)
+    value = lambda w, r, s, e: s
+
+    def attend(block_size):
+        run = lambda r, s: edge_attention(
+            score, value, None, r, s, None, *ends[:2], N, block_size=block_size
+        )
+        return pull_back(lambda rows: run(*rows), rows)
+
+    assert_close(attend(BLOCK), attend(None), 1e-10)
+
+
+@both_paths
+def test_a_dropout_mask_is_the_multiplier_that_it_draws(block_size, x64):
+    """Values and gradients."""
+    arrays, ends = random_arrays("GATv2"), random_ends()
+    mask = DropoutMask(jax.random.key(0), 0.4)
+
+    def run(multiplier, block_size):
+        attend_with = lambda part: attend(
+            "GATv2", part._replace(multiplier=multiplier), ends, block_size
+        )
+        return pull_back(attend_with, arrays._replace(multiplier=None))
+
+    assert_close(run(mask, block_size), run(mask.rows(0, E, H), None), 1e-10)
 
 
 @both_paths

@@ -47,11 +47,11 @@ from jax.experimental.sparse import BCOO
 
 import gatjax.attention
 import gatjax.blocked
+from gatjax.dropout import keep_mask
 from gatjax.graph import add_self_loops, build_graph, fully_connected
 from gatjax.heads import DropoutRates
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv
 from gatjax.padding import Budget, batch, pad
-from gatjax.projection import keep_mask
 
 pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 ALL_THREE = DropoutRates(inputs=0.3, projected=0.4, attention=0.5)

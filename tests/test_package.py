@@ -25,6 +25,7 @@ ORDER = [
     "scores",
     "dense",
     "multihead",
+    "dropout",
     "blocked",
     "attention",
     "pooling",
