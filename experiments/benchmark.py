@@ -5,6 +5,7 @@
     python experiments/benchmark.py --suite options      # edge features and attention dropout
     python experiments/benchmark.py --suite scaling      # time and memory against the number of edges, a plot
     python experiments/benchmark.py --suite widths       # time against heads and features
+    python experiments/benchmark.py --suite first        # the paper's first layer, on the data's own features
     python experiments/benchmark.py --suite blocks       # time against the size of a block
     python experiments/benchmark.py --suite scatter      # how this XLA adds rows, in units of a copy
     python experiments/benchmark.py --suite epoch        # an epoch of the paper's GAT
@@ -30,7 +31,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from graphs import named
+from graphs import features_of, named
 from peers import Problem
 from report import describe_run, markdown_table, save_result
 from tqdm import tqdm
@@ -43,7 +44,7 @@ MODULES = {
     "jraph": "jraph",
     "jraphx": "jraphx",
 }
-LAYER_SUITES = ("layer", "graphs", "options", "scaling", "widths", "blocks")
+LAYER_SUITES = ("layer", "graphs", "options", "scaling", "widths", "first", "blocks")
 
 # So many times a copy, and rows are added one after the other, or by compare-and-swap.
 SLOW_SCATTER = 50
@@ -54,7 +55,16 @@ class Config:
     """Measure, print a table, write a JSON."""
 
     suite: Literal[
-        "layer", "graphs", "options", "scaling", "widths", "blocks", "scatter", "epoch", "seeds"
+        "layer",
+        "graphs",
+        "options",
+        "scaling",
+        "widths",
+        "first",
+        "blocks",
+        "scatter",
+        "epoch",
+        "seeds",
     ] = "layer"
     """What to measure; see the top of the file."""
     libraries: tuple[str, ...] = tuple(MODULES)
@@ -80,7 +90,7 @@ class Config:
     block_numbers: tuple[int, ...] = tuple(2**power for power in range(14, 25, 2))
     """Sizes of the suite "blocks": numbers E·H·C in one."""
     datasets: tuple[str, ...] = ("cora", "pubmed")
-    """Citation graphs of the epochs and seeds."""
+    """Citation graphs of the epochs, seeds and first layers."""
     counts: tuple[int, ...] = (1, 2, 20)
     """Numbers of seeds at once."""
     runs: int = 5
@@ -201,6 +211,16 @@ def problems(config: Config) -> list[tuple[str, dict[str, Any]]]:
             (f"{gat}, {edges:,} edges", {"mechanism": gat, "edges": edges, "nodes": edges // 16})
             for edges in config.scaling_edges
         ]
+    if config.suite == "first":
+        return [
+            (
+                f"{dataset}, {layout} features, {mechanism}",
+                {"mechanism": mechanism, "graph": dataset, "layout": layout, "features": 8},
+            )
+            for dataset in config.datasets
+            for mechanism in config.mechanisms
+            for layout in ("dense", "sparse")
+        ]
     if config.suite == "blocks":
         return [
             (
@@ -259,7 +279,12 @@ def problem_of(config: Config, case: Case) -> Problem:
     settings = {"heads": config.heads, "features": config.features, "device": config.device}
     settings |= case.arguments
     sizes = settings.pop("nodes", config.nodes), settings.pop("edges", config.edges)
-    return Problem(edges=named(settings.pop("graph"), *sizes), **settings)
+    name, layout = settings.pop("graph"), settings.pop("layout", None)
+    if layout is not None:
+        # The others take dense features only.
+        layout = layout if case.library.startswith("gatjax") else "dense"
+        settings["inputs"] = features_of(name, layout)
+    return Problem(edges=named(name, *sizes), **settings)
 
 
 def floor_seconds(workload: Any) -> float | None:

@@ -1,6 +1,6 @@
 """Graphs to measure on: edges sorted by receiver, nothing else."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,14 @@ def citation(name: str) -> Edges:
     return sorted_edges(
         np.asarray(graph.senders), np.asarray(graph.receivers), int(graph.n_node.sum())
     )
+
+
+def features_of(name: str, layout: str) -> Any:
+    """The features of a citation graph, dense or sparse."""
+    from gatjax.data import load
+
+    nodes = load(name, features=layout).graph.nodes
+    return nodes if layout == "sparse" else np.asarray(nodes)
 
 
 def named(name: str, num_nodes: int, num_edges: int) -> Edges:

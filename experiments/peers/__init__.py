@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from graphs import Edges
+from jax.experimental.sparse import BCOO
 
 
 class Problem(NamedTuple):
     """What one layer is to do; gatjax in blocks of `block_numbers` numbers, where they are given.
 
-    "forward" gives the output, "gradient" also its derivatives by nodes and parameters, "step" is a step of
-    Adam on the mean square of the output.
+    Nodes have random features, as wide as the layer, or the given `inputs`, sparse for gatjax alone. "forward" gives
+    the output, "gradient" also its derivatives by parameters and random features, "step" is a step of Adam on the
+    mean square of the output.
     """
 
     mechanism: Literal["gat", "gatv2", "dot"]
@@ -28,10 +30,15 @@ class Problem(NamedTuple):
     dropout: float = 0.0
     device: Literal["cpu", "gpu"] = "cpu"
     block_numbers: int | None = None
+    inputs: Any = None
 
     @property
     def width(self) -> int:
         return self.heads * self.features
+
+    @property
+    def in_features(self) -> int:
+        return self.width if self.inputs is None else self.inputs.shape[1]
 
     @property
     def least_bytes(self) -> int:
@@ -42,7 +49,10 @@ class Problem(NamedTuple):
         """
         rows = 2 if self.mechanism == "dot" else 1
         num_edges = len(self.edges.senders)
-        numbers = self.width * ((2 + rows) * self.edges.num_nodes + rows * num_edges)
+        numbers = self.in_features * self.edges.num_nodes
+        if isinstance(self.inputs, BCOO):
+            numbers = 3 * self.inputs.nse
+        numbers += self.width * ((1 + rows) * self.edges.num_nodes + rows * num_edges)
         numbers += num_edges * (2 + (self.edge_features or 0))
         return 4 * numbers * (1 if self.phase == "forward" else 3)
 

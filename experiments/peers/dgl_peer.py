@@ -25,7 +25,7 @@ def layer(problem: Problem) -> Workload | None:
     graph = dgl.graph(tuple(ends), num_nodes=problem.edges.num_nodes).to(on_torch.device(problem))
     graph.create_formats_()
     module = LAYERS[problem.mechanism](
-        problem.width,
+        problem.in_features,
         problem.features,
         problem.heads,
         attn_drop=problem.dropout,

@@ -21,7 +21,7 @@ def layer(problem: Problem) -> Workload:
     nodes, edges = on_jax.inputs(problem)
     graph = build_graph(problem.edges.senders, problem.edges.receivers, nodes, edges=edges)
     module = LAYERS[problem.mechanism](
-        problem.width,
+        problem.in_features,
         problem.width,
         num_heads=problem.heads,
         edge_features=problem.edge_features,

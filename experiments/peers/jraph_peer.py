@@ -18,7 +18,7 @@ def layer(problem: Problem) -> Workload | None:
     random = nnx.Rngs(0)
     glorot = nnx.initializers.glorot_uniform()
     parameters = {
-        "kernel": glorot(random.params(), (problem.width, problem.width)),
+        "kernel": glorot(random.params(), (problem.in_features, problem.width)),
         "vector": glorot(random.params(), (2, *shape)),
     }
 

@@ -13,7 +13,7 @@ def layer(problem: Problem) -> Workload | None:
         return None
     nodes, edges = on_jax.inputs(problem)
     options = {"heads": problem.heads, "edge_dim": problem.edge_features, "rngs": nnx.Rngs(0)}
-    sizes = problem.width, problem.features
+    sizes = problem.in_features, problem.features
     if problem.mechanism == "dot":
         module = TransformerConv(*sizes, **options, root_weight=False)
     else:

@@ -12,10 +12,12 @@ import optax
 from peers import Problem, Workload
 
 
-def inputs(problem: Problem) -> tuple[np.ndarray, np.ndarray | None]:
+def inputs(problem: Problem) -> tuple[Any, np.ndarray | None]:
     """Features of nodes and edges."""
     random = np.random.default_rng(0)
-    nodes = random.normal(size=(problem.edges.num_nodes, problem.width)).astype(np.float32)
+    nodes = problem.inputs
+    if nodes is None:
+        nodes = random.normal(size=(problem.edges.num_nodes, problem.width)).astype(np.float32)
     if problem.edge_features is None:
         return nodes, None
     size = len(problem.edges.senders), problem.edge_features
@@ -32,7 +34,9 @@ def workload(
     if problem.phase == "gradient":
 
         def gradient(parameters, nodes, fixed, key):
-            out, pull_back = jax.vjp(lambda *x: forward(*x, fixed, key), parameters, nodes)
+            by = (parameters, nodes) if problem.inputs is None else (parameters,)
+            run = lambda parameters, nodes=nodes: forward(parameters, nodes, fixed, key)
+            out, pull_back = jax.vjp(run, *by)
             return out, pull_back(jnp.ones_like(out))
 
         return compiled(gradient, parameters, nodes, fixed, key)

@@ -15,8 +15,12 @@ def inputs(problem: Problem) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Features of nodes and edges."""
     torch.manual_seed(0)
     place = device(problem)
-    wanted = problem.phase == "gradient"
-    nodes = torch.randn(problem.edges.num_nodes, problem.width, device=place, requires_grad=wanted)
+    if problem.inputs is None:
+        wanted = problem.phase == "gradient"
+        size = problem.edges.num_nodes, problem.width
+        nodes = torch.randn(*size, device=place, requires_grad=wanted)
+    else:
+        nodes = torch.from_numpy(problem.inputs).to(place)
     if problem.edge_features is None:
         return nodes, None
     return nodes, torch.randn(len(problem.edges.senders), problem.edge_features, device=place)

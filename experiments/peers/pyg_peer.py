@@ -15,7 +15,7 @@ def layer(problem: Problem) -> Workload:
         "edge_dim": problem.edge_features,
         "dropout": problem.dropout,
     }
-    sizes = problem.width, problem.features
+    sizes = problem.in_features, problem.features
     if problem.mechanism == "dot":
         module = TransformerConv(*sizes, **options, root_weight=False)
     else:
