@@ -1,11 +1,13 @@
-"""Write the README's tables from the files in `experiments/results`, so that the two cannot disagree.
+"""Write the tables of both READMEs from the files in `experiments/results`, so that they cannot disagree.
 
-python experiments/tables.py             # rewrite README.md
-python experiments/tables.py --check     # fail if README.md is not what the results say
+python experiments/tables.py             # rewrite README.md and experiments/README.md
+python experiments/tables.py --check     # fail if they are not what the results say
 """
 
 import dataclasses
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,15 @@ import tyro
 from report import markdown_table, mean_and_sd
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Tables of the README."""
+    """Tables of the READMEs."""
 
     check: bool = False
-    """Compare only, and fail where README.md differs."""
+    """Compare only, and fail where one differs."""
 
 
 def read(pattern: str) -> list[dict[str, Any]]:
@@ -77,12 +78,11 @@ def study_tables() -> str:
     return "\n\n".join(tables)
 
 
-def benchmark_tables() -> str:
+def benchmark_tables(pattern: str) -> str:
     import benchmark
 
     return "\n\n".join(
-        f"`{result['command']}`\n\n{benchmark.table(result['results'])}"
-        for result in read("benchmark-*.json")
+        f"`{result['command']}`\n\n{benchmark.table(result['results'])}" for result in read(pattern)
     )
 
 
@@ -104,21 +104,24 @@ def graph_network_tables() -> str:
     )
 
 
-BLOCKS = {
-    "citation": citation_table,
-    "studies": study_tables,
-    "lookup": lookup_tables,
-    "graph network": graph_network_tables,
-    "benchmarks": benchmark_tables,
+PAGES = {
+    HERE.parent / "README.md": {
+        "citation": citation_table,
+        "studies": study_tables,
+        "lookup": lookup_tables,
+        "graph network": graph_network_tables,
+        "benchmark": partial(benchmark_tables, "benchmark-layer.json"),
+    },
+    HERE / "README.md": {"benchmarks": partial(benchmark_tables, "benchmark-*.json")},
 }
 
 
-def fill(text: str) -> str:
+def fill(text: str, blocks: dict[str, Callable[[], str]]) -> str:
     """Replace what stands between `<!-- name -->` and `<!-- end name -->` by the table of that name."""
-    for name, build in BLOCKS.items():
+    for name, build in blocks.items():
         start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
         if start not in text or end not in text:
-            raise SystemExit(f"README.md lacks the marks {start} and {end}")
+            raise SystemExit(f"the marks {start} and {end} are missing")
         before, rest = text.split(start, 1)
         after = rest.split(end, 1)[1]
         text = f"{before}{start}\n{build()}\n{end}{after}"
@@ -126,15 +129,16 @@ def fill(text: str) -> str:
 
 
 def main(config: Config) -> None:
-    """Fill README.md, or check it."""
-    text = README.read_text(encoding="utf-8")
-    filled = fill(text)
-    if config.check and filled != text:
-        raise SystemExit(
-            "README.md differs from experiments/results: run python experiments/tables.py"
-        )
-    if not config.check:
-        README.write_text(filled, encoding="utf-8")
+    """Fill the READMEs, or check them."""
+    for page, blocks in PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        filled = fill(text, blocks)
+        if config.check and filled != text:
+            raise SystemExit(
+                f"{page} differs from experiments/results: run python experiments/tables.py"
+            )
+        if not config.check:
+            page.write_text(filled, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,11 +29,16 @@ def test_mean_and_sample_deviation_by_hand():
     assert mean_and_sd([0.5]) == "50.0"
 
 
-def test_the_readme_says_what_the_results_say():
+def test_the_readmes_say_what_the_results_say():
     import tables
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert tables.fill(text) == text, "run python experiments/tables.py"
+    assert {page.resolve() for page in tables.PAGES} == {
+        ROOT / "README.md",
+        ROOT / "experiments" / "README.md",
+    }
+    for page, blocks in tables.PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        assert tables.fill(text, blocks) == text, "run python experiments/tables.py"
 
 
 def test_every_result_records_what_made_it():
@@ -109,6 +114,27 @@ def test_the_benchmark_tries_sizes_of_blocks(tmp_path, capsys):
     small, large = json.loads((tmp_path / "result.json").read_text())["results"]
     assert small["temporary_bytes"] < large["temporary_bytes"], "each in blocks of its own size"
     assert "gat, blocks of 1,024" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_benchmark_takes_sparse_features(tmp_path):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="first",
+        mechanisms=("gat",),
+        datasets=("citeseer",),
+        libraries=("gatjax", "jraph"),
+        runs=1,
+        output=tmp_path,
+    )
+    benchmark.main(config)
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    ours = {one["arguments"]["layout"]: one for one in results if one["library"] == "gatjax"}
+    assert ours["sparse"]["floor_seconds"] < ours["dense"]["floor_seconds"] / 3
+    assert [one["name"] for one in results if one["library"] == "jraph"] == [
+        f"citeseer, {layout} features, gat" for layout in ("dense", "sparse")
+    ]
 
 
 @pytest.mark.slow
