@@ -318,23 +318,39 @@ def _status(field: str) -> int:
 def measure(config: Config, case: Case) -> dict[str, Any] | None:
     """In the main process: let a worker do it."""
     task = json.dumps([dataclasses.asdict(config), dataclasses.asdict(case)], default=str)
-    settings = {"JAX_PLATFORMS": "cuda" if config.device == "gpu" else "cpu"}
-    if config.deterministic:
-        flags = os.environ.get("XLA_FLAGS", "")
-        settings["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
-    process = subprocess.run(
-        [sys.executable, __file__, "worker"],
-        input=task,
-        capture_output=True,
-        text=True,
-        env=os.environ | settings,
-    )
+    process = run_python(config, [__file__, "worker"], task)
     if process.returncode < 0:
         print(f"{case.library}, {case.name}: killed by signal {-process.returncode}, left out")
         return None
     if process.returncode != 0:
         raise SystemExit(f"{case.library}, {case.name}:\n{process.stderr}")
     return json.loads(process.stdout.splitlines()[-1])
+
+
+def run_python(
+    config: Config, arguments: list[str], text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Another Python, on the device and with the options asked for."""
+    settings = {"JAX_PLATFORMS": "cuda" if config.device == "gpu" else "cpu"}
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        settings["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
+    return subprocess.run(
+        [sys.executable, *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=os.environ | settings,
+    )
+
+
+def check_device(config: Config) -> None:
+    """Say so at once where there is no such device."""
+    if run_python(config, ["-c", "import jax; jax.devices()"]).returncode:
+        raise SystemExit(
+            f"JAX finds no {config.device} here. On a machine with an NVIDIA GPU: "
+            "pip install -e '.[experiments,cuda]'; anywhere else leave out --device."
+        )
 
 
 def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -472,6 +488,7 @@ def plot_scaling(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(config: Config) -> None:
+    check_device(config)
     todo = [case for case in cases(config) if importlib.util.find_spec(MODULES[case.library])]
     absent = {case.library for case in cases(config)} - {case.library for case in todo}
     if absent:

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -114,6 +115,15 @@ def test_the_benchmark_tries_sizes_of_blocks(tmp_path, capsys):
     small, large = json.loads((tmp_path / "result.json").read_text())["results"]
     assert small["temporary_bytes"] < large["temporary_bytes"], "each in blocks of its own size"
     assert "gat, blocks of 1,024" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="needs a machine without a GPU")
+def test_the_benchmark_says_that_there_is_no_gpu(tmp_path):
+    import benchmark
+
+    with pytest.raises(SystemExit, match="JAX finds no gpu here.*leave out --device"):
+        benchmark.main(benchmark.Config(device="gpu", output=tmp_path))
+    assert not (tmp_path / "result.json").exists()
 
 
 @pytest.mark.slow
