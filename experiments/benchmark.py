@@ -344,11 +344,11 @@ def run_python(
     )
 
 
-def check_device(config: Config) -> None:
-    """Say so at once where there is no such device."""
+def check_gpu(config: Config) -> None:
+    """Say so at once where there is none."""
     if run_python(config, ["-c", "import jax; jax.devices()"]).returncode:
         raise SystemExit(
-            f"JAX finds no {config.device} here. On a machine with an NVIDIA GPU: "
+            "JAX finds no gpu here. On a machine with an NVIDIA GPU: "
             "pip install -e '.[experiments,cuda]'; anywhere else leave out --device."
         )
 
@@ -488,7 +488,8 @@ def plot_scaling(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(config: Config) -> None:
-    check_device(config)
+    if config.device == "gpu":
+        check_gpu(config)
     todo = [case for case in cases(config) if importlib.util.find_spec(MODULES[case.library])]
     absent = {case.library for case in cases(config)} - {case.library for case in todo}
     if absent:
