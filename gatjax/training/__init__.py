@@ -1,4 +1,16 @@
-"""Training."""
+"""Training: losses, early stopping, and many seeds at full speed. It knows no model and sees no test label.
+
+`train` takes three pure functions and arrays:
+
+```
+initialise(key)                       -> parameters
+loss(parameters, key, data, labels)   -> scalar                    of one training step, dropout on
+validate(parameters, data, labels)    -> Metrics(loss, accuracy)   dropout off
+```
+
+and runs one training per seed. `data` is what all seeds share, such as the graph; `labels` are those of one seed, for
+training and validation. A seed's whole state is one pytree, `TrainState`.
+"""
 
 from gatjax.training.checkpoint import CheckpointError as CheckpointError
 from gatjax.training.checkpoint import Checkpoints as Checkpoints
