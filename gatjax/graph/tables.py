@@ -74,10 +74,10 @@ def read_table(
     >>> table.columns["receiver"], table.columns["length"], table.place(1)
     (array([1, 1]), array([2.5, 0.5]), 'edges.csv line 3')
     """
-    file, columns = Path(path), dict(columns or {})
+    file, required = Path(path), dict(columns or {})
     with _opened(file) as lines:
-        header = _header(file, next(lines, []), columns, others)
-        kinds = [columns.get(name, others) for name in header]
+        header = _header(file, next(lines, []), required, others)
+        kinds = [required.get(name, others) for name in header]
         values = _parse_fast(file, kinds)
         if values is None:
             values = _parse(file, header, kinds, lines)
