@@ -19,12 +19,6 @@ is right at least 20 points more often than the sum. The reason is degree: an ed
 a node of a larger graph has more neighbours. Where it has not (`--degree 3`) the sum is about as good as attention.
 """
 
-import os
-
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={os.cpu_count()}"]
-)
-
 import dataclasses
 import functools
 import time
@@ -37,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import tyro
+from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from matplotlib.axes import Axes
@@ -378,6 +373,7 @@ def margins(result: dict[str, Any]) -> dict[str, float]:
 
 def main(config: Config) -> dict[str, Any]:
     """Run, and say how far attention leads."""
+    use_every_core()
     result = run(config)
     print(f"\nnext hop is right, in percent (mean ± sd of {config.seeds} seeds)\n")
     print(f"{table(result)}\n")
