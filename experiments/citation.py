@@ -39,9 +39,18 @@ from gatjax import (
     plots,
     save_model,
 )
-from gatjax.checkpoint import CheckpointError, Checkpoints
 from gatjax.data import Dataset, load
-from gatjax.training import RULES, Labels, Metrics, Trained, Training, softmax_cross_entropy, train
+from gatjax.training import (
+    RULES,
+    CheckpointError,
+    Checkpoints,
+    Labels,
+    Metrics,
+    Trained,
+    Training,
+    softmax_cross_entropy,
+    train,
+)
 
 MODELS = {
     "gat": GAT,

@@ -13,9 +13,9 @@ import numpy as np
 from jraph import GraphsTuple
 from numpy.typing import ArrayLike
 
-from gatjax.graph import num_nodes
-from gatjax.training import History
-from gatjax.validation import host_ids
+from gatjax.graph.check import host_ids
+from gatjax.graph.sizes import num_nodes
+from gatjax.training.loop import History
 
 try:
     import matplotlib.pyplot as plt
@@ -86,7 +86,7 @@ def attention_graph(
         ValueError: `alpha`, `node_labels` or `node_colors` of another length than the graph's, or
             `center`, `hops` or a colour out of range.
 
-    >>> from gatjax.graph import build_graph
+    >>> from gatjax.graph.build import build_graph
     >>> graph = build_graph([0, 1], [2, 2], num_nodes=3)
     >>> ax = attention_graph(graph, np.array([0.8, 0.2]), node_labels=["Ann", "Bob", "Cat"])
     >>> plt.close(ax.figure)
@@ -139,7 +139,7 @@ def attention_heads(
     Raises:
         ValueError: `alpha` or `node_labels` of another length than the graph's; a receiver without edges.
 
-    >>> from gatjax.graph import build_graph
+    >>> from gatjax.graph.build import build_graph
     >>> graph = build_graph([0, 1], [2, 2], num_nodes=3)
     >>> ax = attention_heads(graph, np.array([[0.8, 0.5], [0.2, 0.5]]), receiver=2)
     >>> plt.close(ax.figure)

@@ -17,11 +17,17 @@ import pytest
 from flax import nnx
 from jraph import GraphsTuple
 
-from gatjax.attention_block import AttentionBlock
-from gatjax.gaan import GaANConv
 from gatjax.graph import build_graph
-from gatjax.layers import DotProductConv, GATConv, GATv2Conv, GCNConv, MeanConv
-from gatjax.relational import RelationalGATConv
+from gatjax.layers import (
+    AttentionBlock,
+    DotProductConv,
+    GaANConv,
+    GATConv,
+    GATv2Conv,
+    GCNConv,
+    MeanConv,
+    RelationalGATConv,
+)
 
 NODES, EDGES, IN, OUT, HEADS, EDGE_WIDTH = 11, 29, 5, 21, 3, 2
 RELATIONS = 4

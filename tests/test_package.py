@@ -1,6 +1,7 @@
 """The package as a whole: what a wheel holds, which file may import which, what the root exports."""
 
 import ast
+import graphlib
 import inspect
 import os
 import subprocess
@@ -15,68 +16,63 @@ import gatjax
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gatjax"
 
-# Each file may import those above it.
-ORDER = [
-    "segment",
-    "validation",
-    "graph",
-    "padding",
-    "interop",
-    "scores",
-    "dense",
-    "multihead",
-    "dropout",
-    "blocked",
-    "attention",
-    "pooling",
-    "projection",
-    "heads",
-    "attention_block",
-    "graph_network",
-    "layers",
-    "gaan",
-    "relational",
-    "models",
-    "data",
-    "checkpoint",
-    "saving",
-    "training",
-    "plots",
-]
+# Each room may import those above it, and nobody the root.
+ROOMS = ["ops", "graph", "attention", "layers", "training", "models", "data", "plots"]
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imported(path):
-    """The modules of the package that a file imports."""
+    """The modules of the package that a file imports, at its top or inside its functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("gatjax"))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gatjax"):
-            if node.module == "gatjax":
-                yield from (f"gatjax.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in FILES else node.module for name in names)
 
 
-def part(module):
+IMPORTS = {name: set(imported(path)) for name, path in FILES.items() if name != "gatjax"}
+
+
+def room(module):
     return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_file_imports_only_what_stands_above_it(name):
-    path = PACKAGE / name
-    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    allowed = {*ORDER[: ORDER.index(name)], *([name] if path.is_dir() else [])}
-    for file in files:
-        assert {part(module) for module in imported(file)} <= allowed, file.name
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_those_above_it(name):
+    for module in filter(lambda module: room(module) == name, IMPORTS):
+        allowed = {*ROOMS[: ROOMS.index(name)], name}
+        assert {room(other) for other in IMPORTS[module]} <= allowed, module
 
 
-def test_every_file_has_its_place():
-    found = {
-        path.stem
-        for path in PACKAGE.iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    assert found - {"__init__"} == set(ORDER)
+def test_every_file_stands_in_a_room():
+    assert {room(module) for module in IMPORTS} == set(ROOMS)
+
+
+def test_no_import_cycle():
+    graphlib.TopologicalSorter(IMPORTS).prepare()
+
+
+def test_the_root_exports_what_the_rooms_do():
+    """Every public name of a room of functions and layers; training, data and plots are used by their names."""
+    for name in ("ops", "graph", "attention", "layers", "models"):
+        for public in public_names(getattr(gatjax, name)):
+            assert public in vars(gatjax), f"{name}.{public}"
+
+
+def public_names(module):
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    ]
 
 
 def test_only_plots_imports_matplotlib():
@@ -85,10 +81,7 @@ def test_only_plots_imports_matplotlib():
 
 
 def test_every_export_is_documented():
-    names = [name for name in vars(gatjax) if not name.startswith("_")]
-    public = {
-        name: getattr(gatjax, name) for name in names if not inspect.ismodule(getattr(gatjax, name))
-    }
+    public = {name: getattr(gatjax, name) for name in public_names(gatjax)}
     assert {"GATConv", "edge_attention", "build_graph", "GAT", "load_model"} <= set(public)
     undocumented = [name for name, value in public.items() if not inspect.getdoc(value)]
     assert not undocumented

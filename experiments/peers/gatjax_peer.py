@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gatjax import DotProductConv, GATConv, GATv2Conv, blocked, build_graph
+from gatjax import DotProductConv, GATConv, GATv2Conv, build_graph
+from gatjax.ops import blocks
 from peers import Problem, Workload, on_jax
 
 EPOCHS = 5
@@ -17,7 +18,7 @@ LAYERS = {"gat": GATConv, "gatv2": GATv2Conv, "dot": DotProductConv}
 
 def layer(problem: Problem) -> Workload:
     if problem.block_numbers is not None:
-        blocked.BLOCK_NUMBERS = blocked.ACCELERATOR_BLOCK_NUMBERS = problem.block_numbers
+        blocks.BLOCK_NUMBERS = blocks.ACCELERATOR_BLOCK_NUMBERS = problem.block_numbers
     nodes, edges = on_jax.inputs(problem)
     graph = build_graph(problem.edges.senders, problem.edges.receivers, nodes, edges=edges)
     module = LAYERS[problem.mechanism](
@@ -40,7 +41,7 @@ def layer(problem: Problem) -> Workload:
 
 def plain_layer(problem: Problem) -> Workload:
     """The same layer, made to hold all E·H·C numbers at once."""
-    blocked.DIRECT_NUMBERS = blocked.ACCELERATOR_BLOCK_NUMBERS = 2**62
+    blocks.DIRECT_NUMBERS = blocks.ACCELERATOR_BLOCK_NUMBERS = 2**62
     return layer(problem)
 
 

@@ -12,8 +12,9 @@ from scipy.sparse import csgraph
 
 from gatjax.data.features import Matrix, as_matrix, as_nodes, density
 from gatjax.data.splits import Splits, check_splits
-from gatjax.graph import build_graph, coalesce, remove_self_loops, to_undirected
-from gatjax.validation import host_ids
+from gatjax.graph.build import build_graph
+from gatjax.graph.check import host_ids
+from gatjax.graph.edit import coalesce, remove_self_loops, to_undirected
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

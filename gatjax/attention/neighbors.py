@@ -1,0 +1,188 @@
+"""Mean and maximum of what the neighbours send: no attention, the controls of every claim about it.
+
+Like `gatjax.attention.blocked`, `pool_neighbors` takes the edges k at a time and never holds an array with a row per
+edge. With m the largest entries and g their gradient, the backward pass counts, then shares, the ties:
+
+```
+∂L/∂a_j = Σ_{j -> i} [a_j = m_i] g_i / #{k -> i : a_k = m_i}
+```
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jraph import GraphsTuple
+
+from gatjax.graph.check import _check_lengths, check_graph, counted_edges, ends_of
+from gatjax.graph.sizes import num_edges, num_nodes
+from gatjax.ops.blocks import choose_block_size, gather, gather_wide, read, scatter_add, walk
+from gatjax.ops.segment import segment_max, segment_mean
+
+
+def neighbor_mean(
+    graph: GraphsTuple,
+    values: Float[ArrayLike, "N *rest"],
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+) -> Float[Array, "N *rest"]:
+    """Mean of the senders' values: attention with equal weights, the control of every claim about attention.
+
+    ```
+    h'_i = 1/|N(i)| Σ_{j -> i} v_j
+    ```
+
+    Args:
+      graph: gives the edges.
+      values: `[N, ...]`.
+      edge_mask: edges that take part, `[E]`; all by default.
+
+    Returns:
+      `[N, ...]`; 0 for a node without incoming edges.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.array([[1.0], [3.0], [0.0]]))
+    >>> neighbor_mean(graph, jnp.asarray(graph.nodes)).tolist()
+    [[0.0], [0.0], [2.0]]
+    """
+    check_graph(graph)
+    _check_lengths(num_edges(graph), edge_mask=edge_mask)
+    _check_lengths(num_nodes(graph), values=values)
+    ends = ends_of(graph, edge_mask)
+    return segment_mean(
+        gather_wide(values, ends.senders), ends.receivers, num_nodes(graph), mask=ends.counted
+    )
+
+
+# XLA's CPU backend copies rows of these widths one number at a time, and wider ones more than twice as fast.
+COLUMNS = 80
+
+
+AWKWARD_COLUMNS = range(33, COLUMNS)
+
+
+def pool_neighbors(
+    graph: GraphsTuple,
+    largest: Float[ArrayLike, "N M"],
+    mean: Float[ArrayLike, "N K"],
+    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    *,
+    block_size: int | str | None = "auto",
+) -> tuple[Float[Array, "N M"], Float[Array, "N K"]]:
+    """Largest and mean features among the senders of each node's incoming edges.
+
+    ```
+    m_i = max_{j -> i} a_j            n_i = 1/|N(i)| Σ_{j -> i} b_j
+    ```
+
+    Args:
+      graph: gives the edges.
+      largest: the features a, `[N, M]`; neighbours with the same largest entry share its gradient.
+      mean: the features b, `[N, K]`.
+      edge_mask: edges that take part, `[E]`; all by default.
+      block_size: as in `edge_attention`: None is differentiable in every mode and order but holds E·(M + K) numbers,
+        an integer k walks the edges in blocks of k with a reverse-mode gradient, "auto" chooses from the sizes.
+
+    Returns:
+      m `[N, M]` and n `[N, K]`; both 0 for a node without incoming edges.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.array([[-1.0], [-3.0], [0.0]]))
+    >>> [x.tolist() for x in pool_neighbors(graph, graph.nodes, graph.nodes)]
+    [[[0.0], [0.0], [-1.0]], [[0.0], [0.0], [-2.0]]]
+    """
+    largest, mean = jnp.asarray(largest), jnp.asarray(mean)
+    counted = counted_edges(graph, edge_mask)
+    nodes, edges, width = num_nodes(graph), num_edges(graph), largest.shape[1] + mean.shape[1]
+    block_size = choose_block_size(block_size, edges, width)
+    read_end = lambda ids: jnp.where(counted, jnp.asarray(ids).astype(jnp.int32), 0)
+    senders, receivers = read_end(graph.senders), read_end(graph.receivers)
+    if block_size is None or 0 in (nodes, edges, width):
+        rows = gather_wide(largest, senders)
+        return segment_max(rows, receivers, nodes, mask=counted), neighbor_mean(
+            graph, mean, edge_mask
+        )
+    spare = jnp.asarray(nodes, jnp.int32)
+    ids = _Ids(senders, jnp.where(counted, receivers, spare))
+    return _pool(min(block_size, edges), largest, mean, ids)
+
+
+class _Ids(NamedTuple):
+    """Both ends of every edge; one that does not count ends in the spare row N of every table [N + 1, ...]."""
+
+    senders: Int[Array, "E"]
+    receivers: Int[Array, "E"]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pool(block_size: int, largest: Array, mean: Array, ids: _Ids) -> tuple[Array, Array]:
+    return _forward(block_size, largest, mean, ids)[0]
+
+
+def _forward(block_size, largest, mean, ids):
+    (nodes, width), dtype = largest.shape, jnp.promote_types(mean.dtype, jnp.float32)
+    table = _widen(jnp.concatenate([largest, mean], axis=1))
+
+    def step(start, fresh, carry):
+        top, total = carry
+        senders, receivers = read(ids, start, block_size)
+        rows = gather(table, senders)
+        return (
+            top.at[receivers].max(rows[:, :width], mode="promise_in_bounds"),
+            scatter_add(total, jnp.where(fresh, receivers, nodes), rows[:, width:]),
+        )
+
+    top = jnp.full((nodes + 1, width), -jnp.inf, table.dtype)
+    total = jnp.zeros((nodes + 1, table.shape[1] - width), dtype)
+    top, total = walk(len(ids.senders), block_size, step, (top, total))
+    count = jnp.zeros(nodes + 1, dtype).at[ids.receivers].add(1, mode="promise_in_bounds")
+    count = count[:nodes, None]
+    top = jnp.where(count > 0, top[:nodes], 0).astype(largest.dtype)
+    average = (total[:nodes, : mean.shape[1]] / jnp.maximum(count, 1)).astype(mean.dtype)
+    return (top, average), (largest, top, count, ids)
+
+
+def _backward(block_size, residuals, gradients):
+    largest, top, count, ids = residuals
+    g_top, g_mean = (g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in gradients)
+    nodes, num_edges = len(largest), len(ids.senders)
+    sent, received = _widen(largest), _spare(top)
+
+    def is_largest(start, fresh):
+        senders, receivers = read(ids, start, block_size)
+        hit = gather(sent, senders)[:, : largest.shape[1]] == gather(received, receivers)
+        return senders, receivers, fresh & (receivers < nodes), hit
+
+    def count_ties(start, fresh, ties):
+        _, receivers, new, hit = is_largest(start, fresh)
+        return scatter_add(ties, jnp.where(new, receivers, nodes), hit)
+
+    ties = walk(num_edges, block_size, count_ties, _spare(jnp.zeros_like(g_top)))
+    share = _spare(g_top / jnp.maximum(ties[:nodes], 1))
+    mean_share = _spare(g_mean / jnp.maximum(count, 1))
+
+    def share_out(start, fresh, carry):
+        senders, receivers, new, hit = is_largest(start, fresh)
+        of_max, of_mean = gather((share, mean_share), receivers)
+        shares = jnp.where(hit, of_max, 0), of_mean
+        return scatter_add(carry, jnp.where(new, senders, nodes), shares)
+
+    zeros = jax.tree.map(jnp.zeros_like, (share, mean_share))
+    summed = walk(num_edges, block_size, share_out, zeros)
+    d_largest, d_mean = (s[:nodes].astype(g.dtype) for s, g in zip(summed, gradients, strict=True))
+    return d_largest, d_mean, None
+
+
+_pool.defvjp(_forward, _backward)
+
+
+def _widen(table: Array) -> Array:
+    """The table, its rows padded where they have an awkward width."""
+    missing = COLUMNS - table.shape[1] if table.shape[1] in AWKWARD_COLUMNS else 0
+    return jnp.pad(table, [(0, 0), (0, missing)])
+
+
+def _spare(table: Array) -> Array:
+    """The table and one more row, of zeros."""
+    return jnp.pad(table, [(0, 1), (0, 0)])

@@ -1,0 +1,127 @@
+"""From nodes to one row per graph, and to one number per pair of nodes."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jraph import GraphsTuple
+
+from gatjax.attention.attend import edge_attention
+from gatjax.attention.scores import dot_product_score
+from gatjax.graph.sizes import num_nodes, owners
+from gatjax.ops.segment import segment_max, segment_mean, segment_sum
+
+_POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
+
+
+def pool_nodes(
+    graph: GraphsTuple,
+    how: Literal["mean", "sum", "max"] = "mean",
+    *,
+    node_mask: Bool[ArrayLike, "N"] | None = None,
+) -> Float[Array, "G *rest"]:
+    """One row per graph of a batch.
+
+    ```
+    y_g = mean, sum or max of h_i over the nodes i of graph g
+    ```
+
+    Args:
+      graph: a batch of G graphs.
+      how: "mean", "sum" or "max".
+      node_mask: nodes that count, `[N]`; all by default.
+
+    Returns:
+      `[G, ...]`; 0 for a graph without nodes.
+
+    Raises:
+      ValueError: unknown `how`.
+
+    >>> from gatjax.graph import build_graph
+    >>> pool_nodes(build_graph([], [], jnp.array([[1.0], [3.0]]))).tolist()
+    [[2.0]]
+    """
+    if how not in _POOLS:
+        raise ValueError(f"how must be one of {list(_POOLS)}, got {how!r}")
+    mask = None if node_mask is None else jnp.asarray(node_mask)
+    num_graphs = len(graph.n_node)
+    return _POOLS[how](
+        jnp.asarray(graph.nodes), owners(graph.n_node, num_nodes(graph)), num_graphs, mask=mask
+    )
+
+
+def attention_pool(
+    graph: GraphsTuple,
+    query: Float[ArrayLike, "*G F"],
+    *,
+    node_mask: Bool[ArrayLike, "N"] | None = None,
+    scale: float | Array | None = None,
+) -> Float[Array, "G F"]:
+    """One row per graph of a batch: the nodes, weighted by how well each answers a query.
+
+    ```
+    y_g = Σ_{i in g} softmax_{i in g}(scale · q_g · h_i) h_i
+    ```
+
+    Args:
+      graph: a batch of G graphs, nodes h `[N, F]`.
+      query: q, `[F]` for all graphs, such as a parameter, or `[G, F]`, such as their globals.
+      node_mask: nodes that count, `[N]`; all by default.
+      scale: factor of the logits; `1/sqrt(F)` by default.
+
+    Returns:
+      `[G, F]`; 0 for a graph without nodes.
+
+    Raises:
+      ValueError: a query of another width, or not one per graph.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([], [], jnp.array([[1.0], [3.0]]))
+    >>> attention_pool(graph, jnp.array([0.0])).tolist()
+    [[2.0]]
+    """
+    nodes, query = jnp.asarray(graph.nodes), jnp.asarray(query)
+    num_graphs, width = len(graph.n_node), nodes.shape[-1]
+    if query.shape not in ((width,), (num_graphs, width)):
+        raise ValueError(
+            f"query must be [F] = [{width}] or [G, F] = [{num_graphs}, {width}], got {list(query.shape)}"
+        )
+    queries, rows = jnp.broadcast_to(query, (num_graphs, width))[:, None, :], nodes[:, None, :]
+    ids = jnp.arange(len(nodes)), owners(graph.n_node, num_nodes(graph)), num_graphs
+    pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=node_mask)
+    return pooled[:, 0, :]
+
+
+def _query_row(scale, r, s, e):
+    return dot_product_score(r, s, scale=scale)
+
+
+def _row(scale, r, s, e):
+    return s
+
+
+def score_pairs(
+    nodes: Float[ArrayLike, "N C"], senders: Int[ArrayLike, "P"], receivers: Int[ArrayLike, "P"]
+) -> Float[Array, "P"]:
+    """One logit per pair of nodes, the dot product of their embeddings: does an edge join them?
+
+    ```
+    y_ij = h_i · h_j
+    ```
+
+    >>> score_pairs(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0]), jnp.array([1])).tolist()
+    [11.0]
+    """
+    nodes = jnp.asarray(nodes)
+    for name, ids in {"senders": senders, "receivers": receivers}.items():
+        if (
+            not isinstance(ids, Tracer)
+            and np.size(ids)
+            and not 0 <= np.min(ids) <= np.max(ids) < len(nodes)
+        ):
+            raise ValueError(
+                f"{name} must lie in [0, {len(nodes)}), got {np.min(ids)} to {np.max(ids)}"
+            )
+    return (nodes[senders] * nodes[receivers]).sum(-1)

@@ -1,0 +1,125 @@
+"""Graphs from edge lists, and their degrees.
+
+An edge runs sender -> receiver. Shapes: N nodes, E edges, G graphs. Everything runs on the host, on concrete values,
+before `jax.jit`.
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Int32, PyTree
+from jraph import GraphsTuple
+from numpy.typing import ArrayLike
+
+from gatjax.graph.check import INT32_MAX, Ids, host_ids, integers
+from gatjax.graph.check import validate as validate
+from gatjax.graph.sizes import leaves
+
+
+def build_graph(
+    senders: ArrayLike,
+    receivers: ArrayLike,
+    nodes: PyTree = None,
+    *,
+    edges: PyTree = None,
+    globals: PyTree = None,
+    num_nodes: int | None = None,
+) -> GraphsTuple:
+    """One graph from its edge list, validated.
+
+    Args:
+        senders: [E] integers, the node that each edge leaves.
+        receivers: [E] integers, the node that each edge enters.
+        nodes: node features [N, ...], a `BCOO` [N, F], or a tree of arrays with N rows.
+        edges: edge features [E, ...] or a tree of them.
+        globals: graph features [1, ...] or a tree of them.
+        num_nodes: N; needed only where `nodes` is None.
+
+    Returns:
+        A `GraphsTuple` with `n_node = [N]` and `n_edge = [E]`. Arrays keep their dtype; nested
+        lists of numbers become arrays of JAX's default dtype.
+
+    Raises:
+        TypeError, ValueError: what `validate` refuses, or an N that is unknown or contradicted.
+
+    >>> graph = build_graph([0, 1, 1], [1, 0, 2], nodes=[[0.5], [1.5], [2.5]])
+    >>> graph.n_node.tolist(), graph.n_edge.tolist()
+    ([3], [3])
+    """
+    senders, receivers = integers("senders", senders), integers("receivers", receivers)
+    nodes = _arrays("nodes", nodes)
+    n_node = np.array([_node_count(nodes, num_nodes)], np.int32)
+    ids = Ids(senders, receivers, n_node, np.array([len(senders)], np.int32))
+    edges, globals = _arrays("edges", edges), _arrays("globals", globals)
+    return validate(GraphsTuple(nodes=nodes, edges=edges, globals=globals, **ids._asdict()))
+
+
+def fully_connected(
+    num_nodes: int, *, self_loops: bool = True, nodes: PyTree = None
+) -> GraphsTuple:
+    """Every ordered pair of nodes as an edge, in the order of `sort_edges`.
+
+    Args:
+        num_nodes: N.
+        self_loops: whether a node is also connected to itself: E = N² with, N² - N without.
+        nodes: node features, N rows.
+
+    Raises:
+        ValueError: E is over int32, or `nodes` has another number of rows.
+
+    >>> fully_connected(3, self_loops=False).senders.tolist()
+    [1, 2, 0, 2, 0, 1]
+    """
+    total = _node_count(None, num_nodes)
+    if total**2 > INT32_MAX:
+        raise ValueError(f"num_nodes = {total} gives {total**2} edges, over int32: use fewer nodes")
+    receivers, senders = np.indices((total, total), np.int32).reshape(2, -1)
+    kept = np.flatnonzero(self_loops | (senders != receivers))
+    return build_graph(senders[kept], receivers[kept], nodes, num_nodes=total)
+
+
+def in_degree(graph: GraphsTuple) -> Int32[np.ndarray, "N"]:
+    """The number of edges that enter each node, self-loops and duplicates counted.
+
+    >>> in_degree(build_graph([0, 2, 2], [2, 2, 1], num_nodes=3)).tolist()
+    [0, 1, 2]
+    """
+    _, receivers, n_node, _ = host_ids(graph)
+    return np.bincount(receivers, minlength=int(n_node.sum())).astype(np.int32)
+
+
+def isolated_nodes(graph: GraphsTuple) -> Int32[np.ndarray, "I"]:
+    """The nodes that no edge enters, self-loops aside; ids ascending.
+
+    A node that only sends is isolated in this sense: it has no neighbour to attend to.
+
+    >>> isolated_nodes(build_graph([0, 2], [1, 2], num_nodes=3)).tolist()
+    [0, 2]
+    """
+    senders, receivers, n_node, _ = host_ids(graph)
+    heard = np.bincount(receivers[senders != receivers], minlength=int(n_node.sum()))
+    return np.flatnonzero(heard == 0).astype(np.int32)
+
+
+def _arrays(name: str, features: PyTree) -> PyTree:
+    """Nested lists of numbers as one array of JAX's default dtype; anything else as it is."""
+    numbers = all(np.isscalar(leaf) for leaf in leaves(features))
+    if not isinstance(features, list | tuple) or not numbers:
+        return features
+    try:
+        array = np.asarray(features)
+    except ValueError:
+        raise ValueError(f"{name} has rows of unequal length: give all the same width") from None
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+
+
+def _node_count(nodes: PyTree, total: int | None) -> int:
+    """N from `num_nodes`, else from the first axis of the node features."""
+    if total is None:
+        for leaf in leaves(nodes):
+            return (*np.shape(leaf), 0)[0]
+        raise ValueError("num_nodes is needed where nodes is None: pass num_nodes=N")
+    if isinstance(total, bool) or not isinstance(total, int | np.integer):
+        raise TypeError(f"num_nodes must be an integer, got {total!r}")
+    if not 0 <= total <= INT32_MAX:
+        raise ValueError(f"num_nodes = {total} must lie between 0 and {INT32_MAX} (int32)")
+    return int(total)

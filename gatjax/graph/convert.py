@@ -1,0 +1,331 @@
+"""Graphs from and to NetworkX, SciPy sparse matrices and CSV edge lists.
+
+An edge runs sender -> receiver: `u -> v` in NetworkX, row -> column in a matrix, first -> second
+column in a file. Shapes: N nodes, E edges, F features.
+"""
+
+import csv
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import PyTree
+from jraph import GraphsTuple
+
+from gatjax.graph.build import build_graph
+from gatjax.graph.check import require_dense, validate
+from gatjax.graph.sizes import num_nodes
+
+_INT32_MAX = np.iinfo(np.int32).max
+
+
+def from_networkx(
+    g: Any,
+    *,
+    node_features: str | Sequence[str] | None = None,
+    edge_features: str | Sequence[str] | None = None,
+) -> GraphsTuple:
+    """A NetworkX graph of any class as a `GraphsTuple`.
+
+    Nodes are numbered in the order of `g.nodes`. An undirected edge becomes one edge in each
+    direction with the same features, an undirected self-loop one edge. Parallel edges of a
+    multigraph all stay.
+
+    Args:
+        g: a NetworkX graph.
+        node_features: the attribute, or the attributes side by side, that make up a node's row;
+            each a number or a vector. None: no node features.
+        edge_features: the same for edges.
+
+    Returns:
+        The graph; features are [N, F] and [E, F] of JAX's default float dtype.
+
+    Raises:
+        ImportError: NetworkX is not installed.
+        TypeError: `g` is not a NetworkX graph.
+        ValueError: a node or edge without the attribute, or with one that is not numbers, or rows
+            of unequal length.
+
+    >>> import networkx as nx
+    >>> graph = from_networkx(nx.DiGraph([("ann", "bob"), ("bob", "cat")]))
+    >>> graph.senders.tolist(), graph.receivers.tolist()
+    ([0, 1], [1, 2])
+    """
+    nx = _networkx()
+    if not isinstance(g, nx.Graph):
+        raise TypeError(f"g must be a NetworkX graph, got {type(g).__name__}")
+    number = {node: index for index, node in enumerate(g.nodes)}
+    edges = [(u, v, attributes) for u, v, attributes in g.edges(data=True)]
+    if not g.is_directed():
+        edges += [(v, u, attributes) for u, v, attributes in edges if u != v]
+    node_items = [(f"node {node!r}", attributes) for node, attributes in g.nodes(data=True)]
+    edge_items = [(f"edge {u!r} -> {v!r}", attributes) for u, v, attributes in edges]
+    return build_graph(
+        np.array([number[u] for u, _, _ in edges], np.int32),
+        np.array([number[v] for _, v, _ in edges], np.int32),
+        _attribute_rows("node_features", node_features, node_items),
+        edges=_attribute_rows("edge_features", edge_features, edge_items),
+        num_nodes=len(number),
+    )
+
+
+def to_networkx(graph: GraphsTuple) -> Any:
+    """A `networkx.MultiDiGraph` with the same nodes and edges; `networkx.DiGraph(...)` of it is
+    simple.
+
+    Node i carries its row of `nodes` as the attribute `features`, and edge k its row of `edges`;
+    k is the edge's key. A batch becomes one graph of several components. Globals are dropped.
+
+    Args:
+        graph: one graph or a batch, with dense features.
+
+    Raises:
+        ImportError: NetworkX is not installed.
+        TypeError: sparse node features.
+
+    >>> g = to_networkx(build_graph([0, 1], [1, 2], [[5.0], [6.0], [7.0]]))
+    >>> g.nodes[2]["features"].tolist(), list(g.edges(keys=True))
+    ([7.0], [(0, 1, 0), (1, 2, 1)])
+    """
+    nx = _networkx()
+    require_dense(validate(graph), "convert")
+    g = nx.MultiDiGraph()
+    node_rows = _row_attributes(graph.nodes, num_nodes(graph))
+    g.add_nodes_from(enumerate(node_rows))
+    senders, receivers = np.asarray(graph.senders).tolist(), np.asarray(graph.receivers).tolist()
+    edge_rows = _row_attributes(graph.edges, len(senders))
+    g.add_edges_from(zip(senders, receivers, range(len(senders)), edge_rows, strict=True))
+    return g
+
+
+def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True) -> GraphsTuple:
+    """A SciPy sparse adjacency matrix as a `GraphsTuple`: A[i, j] is an edge from i to j.
+
+    The row is the sender, as in `scipy.sparse.csgraph` and NetworkX, so `A.T @ X` sums each node's
+    incoming edges. If the row of your matrix is the receiver, pass `A.T`. Every stored entry is an
+    edge, explicit zeros and the duplicates of a COO matrix too.
+
+    Args:
+        adjacency: [N, N], any SciPy sparse format.
+        nodes: node features as in `build_graph`.
+        edge_weight: whether the entries become `edges`, [E, 1] in the matrix's dtype.
+
+    Raises:
+        TypeError: `adjacency` is not a SciPy sparse matrix.
+        ValueError: it is not square, or `nodes` has another number of rows.
+
+    >>> import numpy as np, scipy.sparse
+    >>> graph = from_scipy(scipy.sparse.csr_array(np.array([[0, 3.0], [0, 0]])))
+    >>> graph.senders.tolist(), graph.receivers.tolist(), graph.edges.tolist()
+    ([0], [1], [[3.0]])
+    """
+    if not scipy.sparse.issparse(adjacency):
+        raise TypeError(
+            f"adjacency is a {type(adjacency).__name__}: pass a SciPy sparse matrix, "
+            "e.g. scipy.sparse.csr_array(adjacency)"
+        )
+    if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
+        raise ValueError(f"adjacency has shape {adjacency.shape}: it must be square")
+    entries = scipy.sparse.coo_array(adjacency)
+    senders, receivers = entries.coords
+    edges = np.array(entries.data)[:, None] if edge_weight else None
+    return build_graph(senders, receivers, nodes, edges=edges, num_nodes=adjacency.shape[0])
+
+
+def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
+    """The adjacency matrix [N, N]: entry k is edge k, its row the sender, its column the receiver.
+
+    Parallel edges are separate entries; `.tocsr()` adds them up.
+
+    Args:
+        graph: one graph or a batch. `edges` is None (entries are 1.0) or one number per edge, [E]
+            or [E, 1]; half precision becomes float32, which SciPy needs.
+
+    Raises:
+        ValueError: `edges` is anything else.
+
+    >>> to_scipy(build_graph([0, 2], [1, 1], num_nodes=3)).toarray().tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    validate(graph)
+    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+    if graph.edges is None:
+        weight = np.ones(len(senders), np.float32)
+    else:
+        leaves = jax.tree.leaves(graph.edges)
+        if len(leaves) != 1 or np.shape(leaves[0]) not in ((len(senders),), (len(senders), 1)):
+            raise ValueError(
+                "edges must hold one number per edge, shape [E] or [E, 1], got "
+                f"{[np.shape(leaf) for leaf in leaves]}: choose a column, "
+                "graph._replace(edges=graph.edges[:, 0])"
+            )
+        weight = np.asarray(leaves[0]).reshape(-1)
+        if jnp.issubdtype(weight.dtype, jnp.floating) and weight.dtype.itemsize < 4:
+            weight = weight.astype(np.float32)
+    total = num_nodes(graph)
+    return scipy.sparse.coo_array((weight, (senders, receivers)), shape=(total, total))
+
+
+def from_csv(
+    path: str | PathLike, nodes: PyTree = None, *, num_nodes: int | None = None
+) -> GraphsTuple:
+    """An edge list in a CSV file as a `GraphsTuple`, one edge per line.
+
+    The first line names the columns: `sender,receiver`, then any number of numeric edge features.
+    Ids start at 0; blank lines are skipped. Without `nodes` and `num_nodes`, N is the largest id
+    plus 1.
+
+    Args:
+        path: a UTF-8 file.
+        nodes: node features as in `build_graph`.
+        num_nodes: N, where there are no node features.
+
+    Returns:
+        The graph; further columns become `edges`, [E, F] of JAX's default float dtype.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a header or a line that is not as described, by line number.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "edges.csv")
+    ...     _ = path.write_text("sender,receiver,length\\n0,1,2.5\\n2,1,0.5\\n")
+    ...     graph = from_csv(path)
+    >>> graph.senders.tolist(), graph.edges.tolist(), graph.n_node.tolist()
+    ([0, 2], [[2.5], [0.5]], [3])
+    """
+    limit = _row_count(nodes) if num_nodes is None else num_nodes
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file, strict=True)
+        try:
+            columns = _header(path, next(lines, []))
+            rows = [
+                (lines.line_num, *_edge(f"{path}, line {lines.line_num}", columns, cells, limit))
+                for cells in lines
+                if any(cell.strip() for cell in cells)
+            ]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, line {lines.line_num}: not a CSV file: {error}") from None
+    ids = np.array([ends for _, ends, _ in rows], np.int32).reshape(-1, 2)
+    features = np.array([row for _, _, row in rows]).reshape(len(rows), len(columns) - 2)
+    too_large = np.isfinite(features) & (np.abs(features) > float(np.finfo(_float()).max))
+    for row, column in np.argwhere(too_large)[:1]:
+        raise ValueError(
+            f"{path}, line {rows[row][0]}: {columns[2 + column]} is {features[row, column]}, "
+            f"over {_float()}"
+        )
+    if nodes is None and num_nodes is None:
+        num_nodes = int(ids.max(initial=-1)) + 1
+    edges = features.astype(_float()) if len(columns) > 2 else None
+    return build_graph(ids[:, 0], ids[:, 1], nodes, edges=edges, num_nodes=num_nodes)
+
+
+def _networkx() -> Any:
+    try:
+        import networkx
+    except ImportError:
+        raise ImportError("this needs networkx: pip install 'gatjax[experiments]'") from None
+    return networkx
+
+
+def _attribute_rows(
+    field: str, names: str | Sequence[str] | None, items: list[tuple[str, dict]]
+) -> np.ndarray | None:
+    """[items, F]: the named attributes of every item side by side."""
+    if names is None:
+        return None
+    names = [names] if isinstance(names, str) else list(names)
+    rows = [_attribute_row(field, names, *item) for item in items]
+    for (item, _), row in zip(items, rows, strict=True):
+        if len(row) != len(rows[0]):
+            raise ValueError(
+                f"{field}: {item} has {len(row)} numbers, the first has {len(rows[0])}: "
+                "give all the same width"
+            )
+    return np.array(rows, _float()).reshape(len(rows), len(rows[0]) if rows else len(names))
+
+
+def _attribute_row(field: str, names: list[str], item: str, attributes: dict) -> np.ndarray:
+    parts = []
+    for name in names:
+        if attributes.get(name) is None:
+            known = ", ".join(map(repr, attributes)) or "none"
+            raise ValueError(f"{field}: {item} has no value for {name!r}; its attributes: {known}")
+        try:
+            parts.append(np.asarray(attributes[name], np.float64).reshape(-1))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{field}: attribute {name!r} of {item} is {attributes[name]!r}: "
+                "it must be a number or a vector of numbers"
+            ) from None
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
+    """One attribute dictionary per row; empty ones where there are no features."""
+    if features is None:
+        return [{} for _ in range(count)]
+    features = jax.tree.map(np.asarray, features)
+    row = lambda index: jax.tree.map(lambda leaf: leaf[index], features)
+    return [{"features": row(index)} for index in range(count)]
+
+
+def _row_count(nodes: PyTree) -> int | None:
+    return None if nodes is None else int(build_graph([], [], nodes).n_node[0])
+
+
+def _header(path: str | PathLike, cells: list[str]) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    if columns[:2] != ["sender", "receiver"]:
+        raise ValueError(
+            f"{path}, line 1: the header is {','.join(cells)!r}, it must begin with sender,receiver"
+        )
+    return columns
+
+
+def _edge(
+    where: str, columns: list[str], cells: list[str], limit: int | None
+) -> tuple[list[int], list[float]]:
+    """The two ids and the features of one line."""
+    if len(cells) != len(columns):
+        raise ValueError(f"{where}: {len(cells)} columns, the header has {len(columns)}")
+    ids = [_id(where, name, cell, limit) for name, cell in zip(columns[:2], cells[:2], strict=True)]
+    features = [
+        _feature(where, name, cell) for name, cell in zip(columns[2:], cells[2:], strict=True)
+    ]
+    return ids, features
+
+
+def _feature(where: str, name: str, cell: str) -> float:
+    try:
+        return float(_plain(cell))
+    except ValueError:
+        raise ValueError(f"{where}: {name} is {cell!r}, it must be a number") from None
+
+
+def _id(where: str, name: str, cell: str, limit: int | None) -> int:
+    try:
+        value = int(_plain(cell))
+    except ValueError:
+        raise ValueError(f"{where}: {name} is {cell!r}, it must be a whole number") from None
+    if value < 0:
+        raise ValueError(f"{where}: {name} is {value}, ids start at 0")
+    if limit is not None and value >= limit:
+        raise ValueError(f"{where}: {name} is {value}, out of range for {limit} nodes")
+    if value >= _INT32_MAX:
+        raise ValueError(f"{where}: {name} is {value}, over int32")
+    return value
+
+
+def _plain(cell: str) -> str:
+    """The cell, made unreadable where Python would take an underscore for a digit separator."""
+    return cell.replace("_", "?")
+
+
+def _float() -> np.dtype:
+    return jax.dtypes.canonicalize_dtype(np.float64)

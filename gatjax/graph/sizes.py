@@ -1,0 +1,64 @@
+"""How many nodes, edges and graphs: known inside `jax.jit` too, from shapes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental.sparse import JAXSparse
+from jaxtyping import Array, Int, PyTree
+from jraph import GraphsTuple
+from numpy.typing import ArrayLike
+
+
+def is_sparse(features: PyTree) -> bool:
+    """Whether this is one of JAX's sparse arrays."""
+    return isinstance(features, JAXSparse)
+
+
+def leaves(features: PyTree) -> list:
+    """The arrays in a tree of features; a sparse array is one of them, not a tree of its parts."""
+    return jax.tree.leaves(features, is_leaf=is_sparse)
+
+
+def num_nodes(graph: GraphsTuple) -> int:
+    """N as a Python integer, inside `jax.jit` too.
+
+    Args:
+        graph: one graph or a batch.
+
+    Returns:
+        The rows of `nodes`; where there are no node features, the sum of a concrete `n_node`.
+
+    Raises:
+        TypeError: no node features and a traced `n_node`.
+
+    >>> num_nodes(build_graph([], [], num_nodes=3))
+    3
+    """
+    for leaf in leaves(graph.nodes):
+        return leaf.shape[0]
+    if isinstance(graph.n_node, Tracer):
+        raise TypeError(
+            "nodes is None and n_node is traced, so the number of nodes is unknown inside jax.jit: "
+            "give the graph node features, e.g. nodes=jnp.zeros((N, 0))"
+        )
+    return int(np.sum(np.asarray(graph.n_node)))
+
+
+def num_edges(graph: GraphsTuple) -> int:
+    """E as a Python integer, inside `jax.jit` too.
+
+    >>> num_edges(build_graph([0, 1], [1, 0], num_nodes=2))
+    2
+    """
+    return leaves(graph.senders)[0].shape[0]
+
+
+def owners(counts: ArrayLike, total: int) -> Int[Array, "rows"]:
+    """The graph that each node or edge of a batch belongs to.
+
+    >>> owners(jnp.array([2, 1]), 3).tolist()
+    [0, 0, 1]
+    """
+    counts = jnp.asarray(counts)
+    return jnp.repeat(jnp.arange(len(counts)), counts, total_repeat_length=total)

@@ -1,0 +1,402 @@
+"""Attention as the edge step of a graph network.
+
+Battaglia et al. leave the edge update φ^e open. Attention is one choice of it: every edge has a logit and a value per
+head, computed from its own rows alone, and the edges that share a receiver are weighed against one another.
+
+```
+q_k = W_q v_rk          K_k = W_K [v_sk ‖ e_k]          V_k = W_V [v_sk ‖ e_k]
+b_k = softmax over the edges k with the same receiver of scale · q_k · K_k
+e'_k = b_k V_k          ē_i = Σ_{k : r_k = i} e'_k          ē_il = Σ_hc ē_ihc w_hcl
+```
+
+`AttentionEdgeStep` is the first line, a function of rows for `GraphNetwork`, which does the rest and keeps the updated
+edges e' [E, H, C]. `AttentionBlock` is a layer that computes all lines without ever holding an [E, H, C] array.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+from jraph import GraphsTuple
+
+from gatjax.attention.attend import RowFunction, attention_logits, attention_weights, edge_attention
+from gatjax.attention.scores import combine_heads, dot_product_score
+from gatjax.graph.check import counted_edges
+from gatjax.graph.sizes import num_nodes, owners
+from gatjax.layers.conv import Mechanism, attention_of, check_edge_features, convolve
+from gatjax.layers.parts import (
+    Dropout,
+    DropoutRates,
+    HeadOutput,
+    HeadProjection,
+    Keys,
+    Mask,
+    glorot_uniform,
+    make_heads,
+    sender_value,
+)
+from gatjax.ops.blocks import gather_wide, mask_rows
+from gatjax.ops.sparse import project
+
+
+class Attended(NamedTuple):
+    """What an edge update returns for attention: a logit and a value per edge and head, before the softmax.
+
+    Attributes:
+      logits: `[E, H]`, or `[E]`.
+      values: `[E, H, C]`, or `[E, C]`.
+    """
+
+    logits: Float[Array, "E *H"]
+    values: Float[Array, "E *H C"]
+
+
+def attend_edges(
+    graph: GraphsTuple, edges: Attended, edge_mask: Mask = None
+) -> Float[Array, "E *H C"]:
+    """The updated edges of attention, before they are added up.
+
+    ```
+    e'_k = b_k V_k,     b = softmax over the edges that share a receiver
+    ```
+
+    Args:
+      graph: gives the edges.
+      edges: logits `[E, H]` and values `[E, H, C]`.
+      edge_mask: edges that take part, `[E]`; all by default.
+
+    Returns:
+      `[E, H, C]`; 0 for an edge that does not count.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], num_nodes=3)
+    >>> attend_edges(graph, Attended(jnp.zeros((2, 1)), jnp.array([[[2.0]], [[6.0]]]))).ravel().tolist()
+    [1.0, 3.0]
+
+    The chapter that writes this as a contraction of b with V, and sums again afterwards, adds the neighbours twice.
+    """
+    weights = attention_weights(graph, edges.logits, edge_mask)
+    values = mask_rows(edges.values, counted_edges(graph, edge_mask))
+    return weights[..., None].astype(values.dtype) * values
+
+
+class AttentionEdgeStep(nnx.Module):
+    """The edge update of attention: one query, key and value per edge and head, from the rows of that edge.
+
+    ```
+    q_k = W_q v_rk + U_q u + b_q        K_k = W_K v_sk + A_K e_k        V_k = W_V v_sk + A_V e_k + U_V u
+    logit_k = scale · q_k · K_k
+    ```
+
+    q, K, V [E, H, C]; the receiver asks, sender and edge answer. A matrix on [sender ‖ edge] is the sum of one for
+    each part. The globals u reach query and value; in the key they would add the same to all logits of a receiver,
+    which the softmax ignores.
+
+    Args:
+      in_features: width F of the nodes.
+      head_features: C, per head.
+      num_heads: H.
+      edge_features: width of the edges' features, None if they are not read.
+      global_features: width of the globals, None if they are not read.
+      scale: of the logits; `1/sqrt(C)` by default, 1.0 for unscaled dot products.
+      use_bias: b_q.
+      kernel_init: called once per head, with shape (width, C).
+      dtype: of the computation; promoted from rows and parameters by default.
+      param_dtype: of the parameters.
+      rngs: random keys.
+
+    Raises:
+      ValueError: no head; when called, edge features that it was not built for, or the reverse.
+
+    >>> step = AttentionEdgeStep(3, 4, num_heads=2, rngs=nnx.Rngs(0))
+    >>> update = step(None, senders=jnp.ones((5, 3)), receivers=jnp.ones((5, 3)))
+    >>> update.logits.shape, update.values.shape
+    ((5, 2), (5, 2, 4))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        head_features: int,
+        *,
+        num_heads: int = 1,
+        edge_features: int | None = None,
+        global_features: int | None = None,
+        scale: float | None = None,
+        use_bias: bool = True,
+        kernel_init: Initializer = glorot_uniform,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        heads = make_heads(head_features, num_heads, "mean", kernel_init, dtype, param_dtype, rngs)
+        self.edge_features = edge_features
+        self.global_features = global_features
+        self.scale = scale
+        self.query = HeadProjection(in_features, heads)
+        self.key = HeadProjection(in_features, heads)
+        self.value = HeadProjection(in_features, heads)
+        self.query_bias = heads.zeros(num_heads, head_features) if use_bias else None
+        self.edge_key, self.edge_value = _pair(heads.kernel, edge_features)
+        self.global_query, self.global_value = _pair(
+            partial(HeadProjection, heads=heads), global_features
+        )
+
+    @property
+    def score(self) -> RowFunction:
+        return partial(_score, scale=self.scale)
+
+    def queries(self, receivers: Any, globals: Any = None) -> Float[Array, "rows H C"]:
+        query = _plus(self.query(receivers), self.global_query, globals)
+        bias = self.query_bias
+        return query if bias is None else query + bias[...].astype(query.dtype)[None, :, :]
+
+    def values(self, senders: Any, globals: Any = None) -> Float[Array, "rows H C"]:
+        return _plus(self.value(senders), self.global_value, globals)
+
+    def edge_weights(self, dtype: DTypeLike) -> dict[str, Array] | None:
+        """The kernels that act on the edges' own features."""
+        if self.edge_key is None or self.edge_value is None:
+            return None
+        kernels = {"key": self.edge_key, "value": self.edge_value}
+        return {name: kernel[...].astype(dtype) for name, kernel in kernels.items()}
+
+    def __call__(
+        self,
+        edges: Float[Array, "E D"] | None,
+        senders: Float[Array, "E F"],
+        receivers: Float[Array, "E F"],
+        globals: Float[Array, "E K"] | None = None,
+    ) -> Attended:
+        if (edges is None) != (self.edge_features is None):
+            raise ValueError(
+                f"the step was built with edge_features={self.edge_features}, and got "
+                f"{'no edge features' if edges is None else 'some'}: both must have them, or neither"
+            )
+        query = self.queries(receivers, globals)
+        sent = {"key": self.key(senders), "value": self.values(senders, globals)}
+        weights = self.edge_weights(query.dtype)
+        return Attended(
+            self.score(weights, query, sent, edges), _edge_value(weights, query, sent, edges)
+        )
+
+
+def _pair(make: Callable[[int], Any], width: int | None) -> tuple[Any, Any]:
+    return (None, None) if width is None else (make(width), make(width))
+
+
+def _plus(z: Array, projection: HeadProjection | None, globals: Any) -> Array:
+    return z if projection is None else z + projection(globals).astype(z.dtype)
+
+
+def _score(weights, r, s, e, *, scale):
+    return dot_product_score(r, _with_edge("key", weights, s, e), scale=scale)
+
+
+def _edge_value(weights, r, s, e):
+    return _with_edge("value", weights, s, e)
+
+
+def _with_edge(part, weights, s, e):
+    row = s[part]
+    return row if weights is None else row + project(e.astype(row.dtype), weights[part])
+
+
+class AttentionBlock(nnx.Module):
+    """A graph network block whose edge step is attention and whose node update is linear, as a layer.
+
+    ```
+    b_k  = softmax over the edges k with the same receiver of scale · q_k · K_k
+    ē_i  = Σ_{k : r_k = i} b_k V_k
+    v'_il = Σ_hc ē_ihc w_hcl + (W_res v_i)_l + b_l
+    ```
+
+    with q, K and V of `AttentionEdgeStep`, and a learned contraction w [H, C, out_features] over (feature, head). The
+    graph's edges and globals are left alone; `updated_edges` gives e'_k = b_k V_k. Globals are read only where
+    `global_features` is set.
+
+    Args:
+      in_features: width F of the nodes.
+      out_features: width of the output.
+      num_heads: H.
+      head_features: C, per head; `out_features / num_heads` by default.
+      edge_features: width of the edges' features, None if they have none.
+      global_features: width of the globals, None if they are not read.
+      scale: of the logits; `1/sqrt(C)` by default, 1.0 for unscaled dot products.
+      residual: adds the input, projected where the widths differ.
+      use_bias: b on the output and b_q on the query.
+      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
+      kernel_init: called once per head with shape (width, C), and for w with (H·C, out_features).
+      dtype: of the computation; promoted from nodes and parameters by default.
+      param_dtype: of the parameters.
+      rngs: random keys.
+
+    Raises:
+      ValueError: no head, a width that heads do not divide where `head_features` is not given, a rate outside [0, 1).
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
+    >>> block = AttentionBlock(3, 5, num_heads=2, head_features=4, rngs=nnx.Rngs(0))
+    >>> block(graph).nodes.shape, block.attention(graph).shape, block.updated_edges(graph).shape
+    ((3, 5), (2, 2), (2, 2, 4))
+
+    Battaglia et al., Relational inductive biases, deep learning, and graph networks, 2018, whose edge update is open.
+    Unlike `DotProductConv`, it has kernels of their own for an edge's part in key and value, reads globals, and
+    contracts the heads.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        num_heads: int = 1,
+        head_features: int | None = None,
+        edge_features: int | None = None,
+        global_features: int | None = None,
+        scale: float | None = None,
+        residual: bool = False,
+        use_bias: bool = True,
+        dropout_rate: float | DropoutRates = 0.0,
+        kernel_init: Initializer = glorot_uniform,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        split = "concat" if head_features is None else "mean"
+        width = out_features if head_features is None else head_features
+        heads = make_heads(width, num_heads, split, kernel_init, dtype, param_dtype, rngs)
+        self.num_heads = num_heads
+        self.edge_features = edge_features
+        self.step = AttentionEdgeStep(
+            in_features,
+            heads.features,
+            num_heads=num_heads,
+            edge_features=edge_features,
+            global_features=global_features,
+            scale=scale,
+            use_bias=use_bias,
+            kernel_init=kernel_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.dropout = Dropout(dropout_rate, rngs=rngs)
+        self.output = HeadOutput(
+            in_features,
+            out_features,
+            heads,
+            combine="learned",
+            residual=residual,
+            use_bias=use_bias,
+        )
+
+    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+        nodes, step = self.dropout.inputs(graph, keys), self.step
+        globals = None
+        if step.global_features is not None:
+            globals = gather_wide(_globals(graph), owners(graph.n_node, num_nodes(graph)))
+        query = step.queries(nodes, globals)
+        values = self.dropout.projected(step.values(nodes, globals), keys)
+        senders = {"key": step.key(nodes), "value": values}
+        weights = step.edge_weights(query.dtype)
+        return Mechanism(step.score, _edge_value, weights, query, senders, graph.edges)
+
+    def __call__(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: Mask = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> GraphsTuple:
+        return convolve(self, graph, edge_mask, deterministic, rngs)
+
+    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
+        return attention_of(self, graph, edge_mask)
+
+    def updated_edges(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H C"]:
+        """The updated edges e'_k = b_k V_k, before they are added up and without dropout."""
+        check_edge_features(self, graph)
+        score, value, *rows, _ = self.mechanism(graph, edge_mask, Keys())
+        logits, values = (attention_logits(graph, part, *rows) for part in (score, value))
+        return attend_edges(graph, Attended(logits, values), edge_mask)
+
+
+def _globals(graph: GraphsTuple) -> Array:
+    if graph.globals is None:
+        raise ValueError(
+            "the layer was built with global_features, but the graph has none (globals=None): give it "
+            "globals [G, K], or build the layer without"
+        )
+    return jnp.asarray(graph.globals)
+
+
+class AttentionPooling(nnx.Module):
+    """Aggregation by attention: each row of a group votes for itself, and the group is the weighted sum.
+
+    ```
+    out_i = ‖_h Σ_{k : id_k = i} b_kh W_h x_k,      b = softmax over the group of a_h · x_k
+    ```
+
+    It has the signature of `segment_sum`, so it stands in every place of a `GraphNetwork` that aggregates.
+
+    Args:
+      in_features: width of the rows.
+      out_features: width of the output, of all heads together.
+      num_heads: H.
+      kernel_init: called once per head.
+      dtype: of the computation; promoted from rows and parameters by default.
+      param_dtype: of the parameters.
+      rngs: random keys.
+
+    Raises:
+      ValueError: no head, or a width that heads do not divide.
+
+    >>> pool = AttentionPooling(3, 4, num_heads=2, rngs=nnx.Rngs(0))
+    >>> pool(jnp.eye(3), jnp.array([0, 0, 2]), 4).shape
+    (4, 4)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        num_heads: int = 1,
+        kernel_init: Initializer = glorot_uniform,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        heads = make_heads(out_features, num_heads, "concat", kernel_init, dtype, param_dtype, rngs)
+        self.vote = HeadProjection(in_features, heads._replace(features=1))
+        self.value = HeadProjection(in_features, heads)
+
+    def __call__(
+        self,
+        rows: Float[Array, "R F"],
+        segment_ids: Int[Array, "R"],
+        num_segments: int,
+        *,
+        mask: Bool[Array, "R"] | None = None,
+    ) -> Float[Array, "S out"]:
+        rows = rows if mask is None else mask_rows(rows, mask)
+        votes = {"logit": self.votes(rows), "value": self.value(rows)}
+        members = jnp.arange(len(rows))
+        mechanism = Mechanism(_vote, sender_value, None, None, votes, None)[:-1]
+        out = edge_attention(*mechanism, members, segment_ids, num_segments, edge_mask=mask)
+        return combine_heads(out, "concat")
+
+    def votes(self, rows: Float[Array, "R F"]) -> Float[Array, "R H"]:
+        """The logits a_h · x_k."""
+        return self.vote(rows)[:, :, 0]
+
+
+def _vote(weights, r, s, e):
+    return s["logit"]

@@ -1,0 +1,153 @@
+"""Graph attention with additive scores (GAT)."""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+from jraph import GraphsTuple
+
+from gatjax.attention.scores import additive_score
+from gatjax.graph.check import counted_edges
+from gatjax.layers.conv import Mechanism, attention_of, convolve
+from gatjax.layers.parts import (
+    Combine,
+    Dropout,
+    DropoutRates,
+    HeadOutput,
+    HeadProjection,
+    Keys,
+    Mask,
+    Normalize,
+    check_normalize,
+    edge_features,
+    glorot_uniform,
+    make_heads,
+    sender_value,
+)
+from gatjax.ops.blocks import mask_rows
+from gatjax.ops.features import dot_features
+from gatjax.ops.sparse import Features, project, promote
+
+
+class GATConv(nnx.Module):
+    """Graph attention: the logit is a LeakyReLU of one term per end of the edge.
+
+    ```
+    z_i   = W h_i
+    e_ij  = LeakyReLU(a_r · z_i + a_s · z_j + a_e · W_e e_ij + b_a)
+    α_ij  = softmax over the incoming edges j -> i of e_ij
+    h'_i  = combine_h(Σ_j α_ij z_j) + W_res h_i + b
+    ```
+
+    for every head; z [N, H, C], a_r and a_s [H, C], α [E, H]. GAT ranks the senders alike for every
+    receiver (a_s · z_j decides); GATv2Conv does not.
+
+    Args:
+      in_features: width F of the nodes.
+      out_features: width of the output, of all heads together.
+      num_heads: H.
+      combine: "concat" or "mean".
+      edge_features: width of the edges' features, None if they have none.
+      negative_slope: of the LeakyReLU.
+      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
+      residual: adds the input, projected where the widths differ.
+      use_bias: b, on the output.
+      use_score_bias: b_a, one per head, as in the original code (not in the paper, nor in PyG).
+      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
+      kernel_init: called once per head, with shape (F, C) or (C, 1).
+      dtype: of the computation; promoted from nodes and parameters by default.
+      param_dtype: of the parameters.
+      rngs: random keys.
+
+    Raises:
+      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
+        `combine` or `normalize`.
+
+    >>> from gatjax.graph import add_self_loops, build_graph
+    >>> graph = add_self_loops(build_graph([0, 1], [2, 2], jnp.eye(3)))
+    >>> layer = GATConv(3, 8, num_heads=2, rngs=nnx.Rngs(0))
+    >>> layer(graph).nodes.shape, layer.attention(graph).shape
+    ((3, 8), (5, 2))
+
+    Veličković et al., Graph Attention Networks, ICLR 2018. The paper's equations have no bias b_a and no
+    edge features.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        num_heads: int = 1,
+        combine: Combine = "concat",
+        edge_features: int | None = None,
+        negative_slope: float = 0.2,
+        normalize: Normalize = "softmax",
+        residual: bool = False,
+        use_bias: bool = True,
+        use_score_bias: bool = False,
+        dropout_rate: float | DropoutRates = 0.0,
+        kernel_init: Initializer = glorot_uniform,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
+        self.num_heads = num_heads
+        self.edge_features = edge_features
+        self.normalize = check_normalize(normalize)
+        self.negative_slope = negative_slope
+        self.projection = HeadProjection(in_features, heads)
+        self.receiver_vector = heads.vector()
+        self.sender_vector = heads.vector()
+        self.edge_projection = (
+            None if edge_features is None else HeadProjection(edge_features, heads)
+        )
+        self.edge_vector = None if edge_features is None else heads.vector()
+        self.score_bias = heads.zeros(num_heads) if use_score_bias else None
+        self.dropout = Dropout(dropout_rate, rngs=rngs)
+        self.output = HeadOutput(
+            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
+        )
+
+    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+        z = self.projection(self.dropout.inputs(graph, keys))
+        vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
+        receiver_term, sender_term = jnp.moveaxis(dot_features(z, vectors.astype(z.dtype)), 1, 0)
+        if self.score_bias is not None:
+            receiver_term += self.score_bias[...].astype(z.dtype)[None, :]
+        edge_term = None
+        if self.edge_projection is not None and self.edge_vector is not None:
+            edges = mask_rows(edge_features(graph), counted_edges(graph, edge_mask))
+            edge_term = _edge_terms(edges, self.edge_projection, self.edge_vector)
+        senders = {"term": sender_term, "value": self.dropout.projected(z, keys)}
+        score = partial(_additive, negative_slope=self.negative_slope)
+        return Mechanism(score, sender_value, None, receiver_term, senders, edge_term)
+
+    def __call__(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: Mask = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> GraphsTuple:
+        return convolve(self, graph, edge_mask, deterministic, rngs)
+
+    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
+        return attention_of(self, graph, edge_mask)
+
+
+def _edge_terms(
+    edges: Features, projection: HeadProjection, vector: nnx.Param
+) -> Float[Array, "E H"]:
+    """a_e · W_e e_ij as one product with the vectors W_eᵀ a_e [F, H]: W_e e_ij [E, H, C] is never held."""
+    edges, kernel, vector = promote(projection.dtype, edges, projection.kernel[...], vector[...])
+    return project(edges, dot_features(kernel, jnp.asarray(vector)))
+
+
+def _additive(weights, r, s, e, *, negative_slope):
+    return additive_score(r, s["term"], e, negative_slope=negative_slope)

@@ -1,0 +1,247 @@
+"""Attention over edges of several kinds: every relation projects and attends in its own way."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.core import Tracer
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+from jraph import GraphsTuple
+
+from gatjax.attention.attend import edge_attention
+from gatjax.attention.scores import additive_score
+from gatjax.graph.check import INT32_MAX, counted_edges
+from gatjax.graph.sizes import num_nodes
+from gatjax.layers.parts import (
+    Combine,
+    Dropout,
+    DropoutRates,
+    HeadOutput,
+    Keys,
+    Mask,
+    glorot_uniform,
+    make_heads,
+    node_features,
+    project_rows,
+)
+from gatjax.ops.blocks import gather_wide
+from gatjax.ops.features import sum_features
+from gatjax.ops.segment import segment_softmax
+
+Groups = Literal["within", "across"]
+
+
+class RelationalGATConv(nnx.Module):
+    """Graph attention over R relations: `graph.edges` [E] says of which relation each edge is.
+
+    ```
+    z_i^r  = W_r h_i
+    e_ij^r = LeakyReLU(a_r · z_i^r + b_r · z_j^r)
+    α_ij^r = softmax of e_ij^r over the edges that enter i, those of relation r ("within") or all ("across")
+    h'_i   = combine_h(Σ_r Σ_{j -r-> i} α_ij^r z_j^r) + W_res h_i + b
+    ```
+
+    for every head; z [N, R, H, C], a and b [R, H, C], α [E, H]. Two nodes may be joined by several relations. Over all
+    edges into a node the weights sum to 1 "across" relations, and "within" them to the number of relations that enter.
+    All relations share one softmax and one sum over edges, whose senders are the N·R pairs of a node and a relation.
+
+    Args:
+      in_features: width F of the nodes.
+      out_features: width of the output, of all heads together.
+      num_relations: R; the ids are 0, ..., R - 1.
+      softmax: "across" or "within" relations.
+      num_bases: B, for kernels W_r = Σ_b c_br V_b that share B matrices; one of its own for each relation by default.
+      num_heads: H.
+      combine: "concat" or "mean".
+      negative_slope: of the LeakyReLU.
+      residual: adds the input, projected where the widths differ.
+      use_bias: b, on the output.
+      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
+      kernel_init: called once per relation (or basis) and head, with shape (F, C) or (C, 1), and with (B, R) for c.
+      dtype: of the computation; promoted from nodes and parameters by default.
+      param_dtype: of the parameters.
+      rngs: random keys.
+
+    Raises:
+      ValueError: no head, relation or basis, a width that heads do not divide, a rate outside [0, 1), an unknown
+        `combine` or `softmax`; when called outside `jax.jit`, a relation out of range. Inside, its edge is dropped.
+
+    Einstein was born in Germany, which is located in Europe. Once a born_in is a located_in, its attention changes:
+
+    >>> from gatjax.graph import build_graph
+    >>> born_in, located_in, works_in = range(3)
+    >>> einstein, germany, europe, princeton = range(4)
+    >>> senders, receivers = [einstein, germany, princeton], [germany, europe, germany]
+    >>> graph = build_graph(senders, receivers, jnp.eye(4), edges=jnp.array([born_in, located_in, works_in]))
+    >>> layer = RelationalGATConv(4, 8, num_relations=3, rngs=nnx.Rngs(0))
+    >>> before = layer.attention(graph)
+    >>> after = layer.attention(graph._replace(edges=jnp.array([located_in, located_in, works_in])))
+    >>> bool((before != after)[0, 0]), bool((before == after)[1, 0])
+    (True, True)
+
+    Busbridge et al., Relational Graph Attention Networks, 2019: additive attention, WIRGAT "within" and ARGAT "across".
+    The bases are those of Schlichtkrull et al., Modeling Relational Data with Graph Convolutional Networks, ESWC 2018.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        num_relations: int,
+        softmax: Groups = "across",
+        num_bases: int | None = None,
+        num_heads: int = 1,
+        combine: Combine = "concat",
+        negative_slope: float = 0.2,
+        residual: bool = False,
+        use_bias: bool = True,
+        dropout_rate: float | DropoutRates = 0.0,
+        kernel_init: Initializer = glorot_uniform,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        _check(softmax, num_relations=num_relations, num_bases=num_bases)
+        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
+        shape = num_heads, heads.features
+        num_kernels = num_relations if num_bases is None else num_bases
+        kernels = heads._replace(num_heads=num_kernels * num_heads)
+        vectors = heads._replace(num_heads=num_relations * num_heads)
+        self.num_heads = num_heads
+        self.num_relations = num_relations
+        self.softmax = softmax
+        self.negative_slope = negative_slope
+        self.dtype = dtype
+        self.kernel = nnx.Param(kernels.kernel(in_features)[...].reshape(in_features, -1, *shape))
+        mixing = None if num_bases is None else (num_bases, num_relations)
+        self.coefficients = (
+            None if mixing is None else nnx.Param(kernel_init(rngs.params(), mixing, param_dtype))
+        )
+        self.receiver_vector = nnx.Param(vectors.vector()[...].reshape(-1, *shape))
+        self.sender_vector = nnx.Param(vectors.vector()[...].reshape(-1, *shape))
+        self.dropout = Dropout(dropout_rate, rngs=rngs)
+        self.output = HeadOutput(
+            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
+        )
+
+    def __call__(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: Mask = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> GraphsTuple:
+        keys = self.dropout.keys(deterministic, rngs)
+        pairs = self._pairs(graph, edge_mask)
+        z, logits = self._scores(graph, pairs, keys)
+        x = edge_attention(
+            _logit_of_edge,
+            _value_of_sender,
+            None,
+            None,
+            self.dropout.projected(z, keys),
+            logits,
+            pairs.senders,
+            pairs.groups,
+            pairs.num_groups,
+            edge_mask=pairs.counted,
+            multiplier=self.dropout.attention(keys),
+        )
+        x = x.reshape(num_nodes(graph), pairs.num_groups // max(num_nodes(graph), 1), *x.shape[1:])
+        return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))
+
+    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
+        pairs = self._pairs(graph, edge_mask)
+        _, logits = self._scores(graph, pairs, Keys())
+        return segment_softmax(logits, pairs.groups, pairs.num_groups, mask=pairs.counted)
+
+    def _pairs(self, graph: GraphsTuple, edge_mask: Mask) -> "_Pairs":
+        counted = counted_edges(graph, edge_mask)
+        relations = _relations(graph, self.num_relations, edge_mask)
+        counted &= (relations >= 0) & (relations < self.num_relations)
+        size = num_nodes(graph) * self.num_relations
+        if size > INT32_MAX:
+            raise ValueError(
+                f"{num_nodes(graph)} nodes and num_relations={self.num_relations} make {size} pairs, over int32: "
+                "split the graph"
+            )
+        ids = (jnp.asarray(end).astype(jnp.int32) for end in (graph.senders, graph.receivers))
+        senders, receivers, relations = (jnp.where(counted, id, 0) for id in (*ids, relations))
+        pair = lambda nodes: nodes * self.num_relations + relations
+        within = self.softmax == "within"
+        groups = (pair(receivers), size) if within else (receivers, num_nodes(graph))
+        return _Pairs(pair(senders), pair(receivers), counted, *groups)
+
+    def _scores(
+        self, graph: GraphsTuple, pairs: "_Pairs", keys: Keys
+    ) -> tuple[Float[Array, "pairs H C"], Float[Array, "E H"]]:
+        """Every node projected by every relation, and the logits of the edges."""
+        z = self._projected(graph, keys)
+        terms = (
+            sum_features(z * vector[...].astype(z.dtype)[None]).reshape(-1, self.num_heads)
+            for vector in (self.receiver_vector, self.sender_vector)
+        )
+        ends = (pairs.receivers, pairs.senders)
+        r, s = (gather_wide(term, ids) for term, ids in zip(terms, ends, strict=True))
+        logits = additive_score(r, s, negative_slope=self.negative_slope)
+        return z.reshape(-1, *z.shape[2:]), logits
+
+    def _projected(self, graph: GraphsTuple, keys: Keys) -> Float[Array, "N R H C"]:
+        kernel = self.kernel[...]
+        if self.coefficients is not None:
+            kernel = jnp.einsum("fbhc,br->frhc", kernel, self.coefficients[...])
+        flat = kernel.reshape(len(kernel), -1, kernel.shape[-1])
+        z = project_rows(self.dropout.inputs(graph, keys), flat, self.dtype)
+        return z.reshape(-1, *kernel.shape[1:])
+
+
+class _Pairs(NamedTuple):
+    """The edges between the N·R pairs of a node and a relation, and the groups that share a softmax."""
+
+    senders: Int[Array, "E"]
+    receivers: Int[Array, "E"]
+    counted: Bool[Array, "E"]
+    groups: Int[Array, "E"]
+    num_groups: int
+
+
+def _logit_of_edge(weights, r, s, e):
+    return e
+
+
+def _value_of_sender(weights, r, s, e):
+    return s
+
+
+def _relations(graph: GraphsTuple, num_relations: int, edge_mask: Mask) -> Int[Array, "E"]:
+    """The relation of each edge; known values are checked."""
+    edges = graph.edges
+    is_array = isinstance(edges, np.ndarray | jax.Array)
+    if not is_array or edges.ndim != 1 or not jnp.issubdtype(edges.dtype, jnp.integer):
+        got = f"{edges.dtype}{list(edges.shape)}" if is_array else type(edges).__name__
+        raise ValueError(
+            f"edges must hold the relation of each edge, integers [E] from 0 to {num_relations - 1}, got {got}"
+        )
+    if not isinstance(edges, Tracer) and not isinstance(edge_mask, Tracer):
+        bad = (np.asarray(edges) < 0) | (np.asarray(edges) >= num_relations)
+        bad = bad if edge_mask is None else bad & np.asarray(edge_mask)
+        for first in np.flatnonzero(bad)[:1]:
+            raise ValueError(
+                f"edges[{first}] = {edges[first]} is no relation: with num_relations={num_relations} the ids "
+                f"are 0 to {num_relations - 1}"
+            )
+    return jnp.asarray(edges).astype(jnp.int32)
+
+
+def _check(softmax: str, **counts: int | None) -> None:
+    if softmax not in ("within", "across"):
+        raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")

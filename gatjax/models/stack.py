@@ -1,0 +1,123 @@
+"""Layers one after the other."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+from jraph import GraphsTuple
+
+from gatjax.layers.parts import Dropout, Mask
+
+
+class Stack(nnx.Module):
+    """Layers one after the other, with an activation and an optional normalisation between them.
+
+    ```
+    h^(0)   = embed(h)                                         where there is one, else h
+    h^(l+1) = dropout(activation(norm(layer_l(h^(l)))))        the last layer alone, without any
+    ```
+
+    Args:
+      layers: modules GraphsTuple -> GraphsTuple, as in `gatjax.layers`.
+      norms: one module per gap between layers, or None; rows in, rows out.
+      activation: a function defined at module level; a lambda per model would compile every model anew.
+      embed: a module like the layers, before them; nothing comes between it and the first.
+      dropout: of the features that leave a layer, by its rate of `inputs`, or None.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
+    >>> rngs = nnx.Rngs(0)
+    >>> model = Stack([GATConv(3, 8, num_heads=2, rngs=rngs), GATConv(8, 5, rngs=rngs)])
+    >>> model(graph).nodes.shape, [alpha.shape for alpha in model.attention(graph)]
+    ((3, 5), [(2, 2), (2, 1)])
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Any],
+        *,
+        norms: Sequence[Callable[[Array], Array]] | None = None,
+        activation: Callable[[Array], Array] = jax.nn.elu,
+        embed: Any = None,
+        dropout: Dropout | None = None,
+    ):
+        if norms is not None and len(norms) != len(layers) - 1:
+            raise ValueError(
+                f"{len(layers)} layers have {len(layers) - 1} gaps, got {len(norms)} norms"
+            )
+        self.layers = nnx.List(layers)
+        self.norms = None if norms is None else nnx.List(norms)
+        self.activation = activation
+        self.embed = embed
+        self.dropout = dropout
+
+    def __call__(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: Mask = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> GraphsTuple:
+        *hidden, last = self.layers
+        graph = graph if self.embed is None else self.embed(graph)
+        for index, layer in enumerate(hidden):
+            graph = layer(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
+            graph = self._between(index, graph)
+            if self.dropout is not None:
+                keys = self.dropout.keys(deterministic, rngs)
+                graph = graph._replace(nodes=self.dropout.inputs(graph, keys))
+        return last(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
+
+    def attention(
+        self, graph: GraphsTuple, *, edge_mask: Mask = None
+    ) -> tuple[Float[Array, "E H"], ...]:
+        """The attention weights of every layer that has them, aligned with the graph's edges.
+
+        Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
+        """
+        weights = []
+        graph = graph if self.embed is None else self.embed(graph)
+        for index, layer in enumerate(self.layers):
+            if hasattr(layer, "attention"):
+                weights.append(layer.attention(graph, edge_mask=edge_mask))
+            if index < len(self.layers) - 1:
+                graph = layer(graph, edge_mask=edge_mask, deterministic=True)
+                graph = self._between(index, graph, evaluate=True)
+        return tuple(weights)
+
+    def _between(self, index: int, graph: GraphsTuple, *, evaluate: bool = False) -> GraphsTuple:
+        nodes = jnp.asarray(graph.nodes)
+        if self.norms is not None:
+            norm = self.norms[index]
+            if evaluate and hasattr(norm, "use_running_average"):
+                norm = nnx.view(norm, use_running_average=True)
+            nodes = norm(nodes)
+        return graph._replace(nodes=self.activation(nodes))
+
+
+def _stack(
+    layer: Callable[..., nnx.Module],
+    in_features: int,
+    out_features: int,
+    *,
+    hidden_features: int,
+    num_layers: int,
+    hidden: dict[str, Any],
+    last: dict[str, Any],
+    norm: Callable[..., nnx.Module] | None,
+    activation: Callable[[Array], Array],
+    rngs: nnx.Rngs,
+    **shared: Any,
+) -> Stack:
+    """`num_layers` layers: hidden ones of one width, and a last one."""
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    widths = [in_features] + [hidden_features] * (num_layers - 1)
+    layers = [layer(width, hidden_features, **hidden, **shared, rngs=rngs) for width in widths[:-1]]
+    layers.append(layer(widths[-1], out_features, **last, **shared, rngs=rngs))
+    norms = None if norm is None else [norm(hidden_features, rngs=rngs) for _ in widths[1:]]
+    return Stack(layers, norms=norms, activation=activation)

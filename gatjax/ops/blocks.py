@@ -1,0 +1,147 @@
+"""Walking rows in blocks: how long a block is, and how one is read, masked, written and added up.
+
+Tables are gathered and scattered as flat rows [N, H·C], which XLA's CPU backend turns into straight loops.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, PyTree
+
+# A block of edges holds about this many values k·H·C: on a CPU 1 MiB in float32, to stay in cache; elsewhere 128 MiB,
+# to keep all cores busy.
+BLOCK_NUMBERS = 2**18
+
+
+ACCELERATOR_BLOCK_NUMBERS = 2**25
+
+
+# Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner; an accelerator, where one
+# block is that large, has no use for a single block.
+DIRECT_NUMBERS = 2**16
+
+
+# XLA's CPU backend vectorises a loop over an array whose number of entries is a multiple of this; others take up to ten
+# times as long.
+VECTOR = 16
+
+
+def rows_per_block(width: int, fewest: int = 256) -> int:
+    """How many rows of this many numbers one block holds, on the default device."""
+    numbers = BLOCK_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
+    return max(numbers // max(width, 1), fewest)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def round_up(num_rows: int) -> int:
+    """The least multiple of `VECTOR` with room for all rows."""
+    return -(-num_rows // VECTOR) * VECTOR
+
+
+def choose_block_size(block_size: int | str | None, num_edges: int, width: int) -> int | None:
+    """The number of edges per block, or None for the direct formula; "auto" decides by the rows' number and width."""
+    if block_size == "auto":
+        few = DIRECT_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
+        return None if num_edges * width <= few else rows_per_block(width)
+    if block_size is not None and not isinstance(block_size, int | np.integer):
+        raise ValueError(
+            f'block_size must be "auto", None or a positive integer, got {block_size!r}'
+        )
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be positive, got {block_size}")
+    return block_size
+
+
+def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTree:
+    """`carry = step(start, fresh, carry)` for every block of edges.
+
+    Blocks have one size, so the last one starts early and repeats edges of the block before it; `fresh` [k] marks the
+    edges met for the first time.
+    """
+
+    def body(index, carry):
+        start = jnp.minimum(index * block_size, num_edges - block_size)
+        fresh = start + jnp.arange(block_size, dtype=jnp.int32) >= index * block_size
+        return step(start, fresh, carry)
+
+    return jax.lax.fori_loop(0, -(-num_edges // block_size), body, carry)
+
+
+def gather(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
+    """The rows `ids` of every array in `table`."""
+
+    def rows(leaf):
+        flat = _flat(jnp.asarray(leaf))
+        return flat.at[ids].get(mode="promise_in_bounds").reshape(ids.shape + leaf.shape[1:])
+
+    return jax.tree.map(rows, table)
+
+
+def read(table: PyTree, start: Int[Array, ""] | int, size: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), table)
+
+
+def write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: PyTree) -> PyTree:
+    """Replace the fresh rows from `start` on."""
+
+    def write(leaf, new):
+        old = read(leaf, start, fresh.shape[0])
+        new = jnp.where(fresh[:, None], _flat(new).astype(leaf.dtype), old)
+        return jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
+
+    return jax.tree.map(write, table, rows)
+
+
+def scatter_add(table: PyTree, ids: Int[Array, "k"], rows: PyTree) -> PyTree:
+    def add(leaf, new):
+        return leaf.at[ids].add(_flat(new).astype(leaf.dtype), mode="promise_in_bounds")
+
+    return jax.tree.map(add, table, rows)
+
+
+def mask_rows(table: PyTree, counted: Bool[Array, "k"]) -> PyTree:
+    """The table with zeros in the rows that do not count, so that nothing they hold reaches a sum or a gradient."""
+
+    def mask(leaf):
+        return jnp.where(
+            counted.reshape(counted.shape + (1,) * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)
+        )
+
+    return jax.tree.map(mask, table)
+
+
+def fill_rows(
+    rows: PyTree, counted: Bool[Array, "k"], table: PyTree, safe: Int[Array, ""]
+) -> PyTree:
+    """The rows, with row `safe` of the table in place of those that do not count."""
+
+    def fill(leaf, whole):
+        row = jax.lax.stop_gradient(jax.lax.dynamic_index_in_dim(whole, safe))
+        return jnp.where(counted.reshape(counted.shape + (1,) * (leaf.ndim - 1)), leaf, row)
+
+    return jax.tree.map(fill, rows, table)
+
+
+def _flat(leaf: Array) -> Array:
+    return leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:]))
+
+
+def gather_wide(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
+    """Rows of the tables; their gradient is added up in float32 at least."""
+
+    def rows(leaf):
+        leaf = jnp.asarray(leaf)
+        if leaf.shape[0] == 0:
+            return jnp.zeros(ids.shape + leaf.shape[1:], leaf.dtype)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return gather(leaf, ids)
+        wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        return gather(wide, ids).astype(leaf.dtype)
+
+    return jax.tree.map(rows, table)

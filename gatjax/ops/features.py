@@ -1,0 +1,43 @@
+"""Sums over the features of each head, written so that a CPU runs them fast.
+
+Shapes: H heads, C features per head, any leading axes.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def sum_features(x: Float[Array, "*rows H C"]) -> Float[Array, "*rows H"]:
+    """Sum over the features of each head, `Σ_c x_hc`.
+
+    A score of your own gains from it on a CPU, as `dot_features` tells.
+
+    >>> import jax.numpy as jnp
+    >>> sum_features(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [3.0, 7.0]
+    """
+    return dot_features(x, jnp.ones(x.shape[-2:], x.dtype))
+
+
+def dot_features(
+    x: Float[Array, "*rows H C"], vectors: Float[Array, "*vectors H C"]
+) -> Float[Array, "..."]:
+    """Dot product of each head's features with a vector of its own, `Σ_c a_hc x_hc`.
+
+    Several vectors at once, `[..., H, C]`, put their axes between those of the rows and the heads.
+
+    Written as a product with a block-diagonal matrix [H·C, K·H]: on a CPU, XLA runs that several times faster than a
+    reduction over a short last axis, forward and backward.
+
+    >>> import jax.numpy as jnp
+    >>> dot_features(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([[1.0, 10.0], [0.0, 1.0]])).tolist()
+    [21.0, 4.0]
+    """
+    *rows, num_heads, features = x.shape
+    several = vectors.shape[:-2]
+    heads = jnp.eye(num_heads, dtype=x.dtype)
+    matrix = jnp.einsum("...hc,hg->hc...g", vectors, heads).reshape(num_heads * features, -1)
+    flat = x.reshape(*rows, num_heads * features)
+    out = jnp.matmul(flat, matrix, precision=jax.lax.Precision.HIGHEST)
+    return out.reshape(*rows, *several, num_heads)

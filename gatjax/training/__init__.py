@@ -1,0 +1,21 @@
+"""Training."""
+
+from gatjax.training.checkpoint import CheckpointError as CheckpointError
+from gatjax.training.checkpoint import Checkpoints as Checkpoints
+from gatjax.training.loop import History as History
+from gatjax.training.loop import Trained as Trained
+from gatjax.training.loop import Training as Training
+from gatjax.training.loop import TrainState as TrainState
+from gatjax.training.loop import advance as advance
+from gatjax.training.loop import advance_together as advance_together
+from gatjax.training.loop import start as start
+from gatjax.training.losses import Labels as Labels
+from gatjax.training.losses import Metrics as Metrics
+from gatjax.training.losses import softmax_cross_entropy as softmax_cross_entropy
+from gatjax.training.seeds import train as train
+from gatjax.training.stopping import RULES as RULES
+from gatjax.training.stopping import Progress as Progress
+from gatjax.training.stopping import Rule as Rule
+from gatjax.training.stopping import both_metrics as both_metrics
+from gatjax.training.stopping import either_metric as either_metric
+from gatjax.training.stopping import lowest_loss as lowest_loss

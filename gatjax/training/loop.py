@@ -1,0 +1,160 @@
+"""One seed's training as one pytree, and its steps in one compiled program.
+
+A dispatch advances one seed by several epochs inside one compiled program.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from gatjax.training.losses import Metrics
+from gatjax.training.stopping import Progress, Rule, both_metrics
+
+
+class TrainState(NamedTuple):
+    """All that one seed's training is: the next epoch depends on this and the data alone."""
+
+    parameters: PyTree
+    optimizer: PyTree
+    key: Key[Array, ""]
+    epoch: Int[Array, ""]
+    progress: Progress
+    best_parameters: PyTree
+    best_epoch: Int[Array, ""]
+    stopped: Bool[Array, ""]
+
+
+class History(NamedTuple):
+    """One entry per epoch."""
+
+    train_loss: Float[Array | np.ndarray, "epochs"]
+    validation_loss: Float[Array | np.ndarray, "epochs"]
+    validation_accuracy: Float[Array | np.ndarray, "epochs"]
+
+
+class Training(NamedTuple):
+    """What to train and for how long; hashable, so that equal trainings compile once."""
+
+    initialise: Callable[[Key[Array, ""]], PyTree]
+    loss: Callable[[PyTree, Key[Array, ""], PyTree, PyTree], Float[Array, ""]]
+    validate: Callable[[PyTree, PyTree, PyTree], Metrics]
+    optimizer: optax.GradientTransformation
+    rule: Rule = both_metrics
+    patience: int = 100
+    max_epochs: int = 100_000
+    epochs_per_dispatch: int = 25
+
+
+class Trained(NamedTuple):
+    """The outcome of one seed; `parameters` are those that the stopping rule saved."""
+
+    seed: int
+    parameters: PyTree
+    best_epoch: int
+    epochs: int
+    history: History
+
+
+def start(training: Training, seed: int) -> TrainState:
+    """The state before the first epoch of a seed."""
+    for_parameters, for_training = jax.random.split(jax.random.key(seed))
+    parameters = training.initialise(for_parameters)
+    worst = Progress(jnp.float32(jnp.inf), jnp.float32(-jnp.inf), jnp.int32(0))
+    return TrainState(
+        parameters=parameters,
+        optimizer=training.optimizer.init(parameters),
+        key=for_training,
+        epoch=jnp.int32(0),
+        progress=worst,
+        best_parameters=jax.tree.map(jnp.array, parameters),
+        best_epoch=jnp.int32(0),
+        stopped=jnp.bool_(False),
+    )
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def advance(
+    training: Training, state: TrainState, data: PyTree, labels: PyTree
+) -> tuple[TrainState, History]:
+    """Run `epochs_per_dispatch` epochs in one compiled program; a seed that stops stands still.
+
+    Args:
+      training: what to train.
+      state: where the seed stands.
+      data: handed to `loss` and `validate`; an argument, so that XLA does not fold it in as a constant.
+      labels: likewise.
+
+    Returns:
+      The state after, and the history of these epochs, NaN after the stop.
+    """
+    return _run_epochs(training, state, data, labels)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def advance_together(
+    training: Training, states: TrainState, data: PyTree, labels: PyTree
+) -> tuple[TrainState, History]:
+    """`advance` for several seeds in one program; all but `data` have a leading axis, one entry per seed."""
+    run = lambda state, labels: _run_epochs(training, state, data, labels)
+    return jax.vmap(run)(states, labels)
+
+
+def _run_epochs(
+    training: Training, state: TrainState, data: PyTree, labels: PyTree
+) -> tuple[TrainState, History]:
+    length = training.epochs_per_dispatch
+
+    def unfinished(carry):
+        index, state, _ = carry
+        return (index < length) & ~state.stopped
+
+    def epoch(carry):
+        index, state, history = carry
+        state, now = _run_epoch(training, data, labels, state)
+        return (
+            index + 1,
+            state,
+            jax.tree.map(lambda column, new: column.at[index].set(new), history, now),
+        )
+
+    nothing = jnp.full(length, jnp.nan, jnp.float32)
+    _, state, history = jax.lax.while_loop(
+        unfinished, epoch, (jnp.int32(0), state, History(nothing, nothing, nothing))
+    )
+    return state, history
+
+
+def _run_epoch(
+    training: Training, data: PyTree, labels: PyTree, state: TrainState
+) -> tuple[TrainState, History]:
+    key = jax.random.fold_in(state.key, state.epoch)
+    loss, gradient = jax.value_and_grad(training.loss)(state.parameters, key, data, labels)
+    updates, optimizer = training.optimizer.update(gradient, state.optimizer, state.parameters)
+    parameters = optax.apply_updates(state.parameters, updates)
+    now = training.validate(parameters, data, labels)
+
+    best = state.progress
+    save, reset = training.rule(best, now)
+    waited = jnp.where(reset, 0, best.waited + 1)
+    epoch = state.epoch + 1
+    state = TrainState(
+        parameters=parameters,
+        optimizer=optimizer,
+        key=state.key,
+        epoch=epoch,
+        progress=Progress(
+            jnp.minimum(best.loss, now.loss), jnp.maximum(best.accuracy, now.accuracy), waited
+        ),
+        best_parameters=jax.tree.map(
+            lambda new, old: jnp.where(save, new, old), parameters, state.best_parameters
+        ),
+        best_epoch=jnp.where(save, epoch, state.best_epoch),
+        stopped=(waited >= training.patience) | (epoch >= training.max_epochs),
+    )
+    return state, History(loss, now.loss, now.accuracy)

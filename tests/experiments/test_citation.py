@@ -1,0 +1,141 @@
+"""The citation experiment as a user runs it, with a small budget."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gatjax import add_self_loops, load_model
+from gatjax.data import load
+from gatjax.training import start
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "citation.py"
+SHORT = ["--seeds", "3", "--first-seed", "4", "--max-epochs", "31", "--epochs-per-dispatch", "10"]
+
+
+def run_script(*arguments, folder, **environment):
+    environment = {
+        key: value for key, value in os.environ.items() if key != "XLA_FLAGS"
+    } | environment
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def citeseer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("citeseer")
+    return folder, run_script(*SHORT, folder=folder)
+
+
+def test_it_learns_and_reports(citeseer):
+    folder, process = citeseer
+    assert process.returncode == 0, process.stderr
+    output = folder / "runs" / "citeseer-gat-public"
+    result = json.loads((output / "result.json").read_text())
+    assert result["seeds"] == [4, 5, 6]
+    assert result["epochs"] == [31, 31, 31]
+    assert len(result["test_accuracy"]) == 3
+    assert np.mean(result["test_accuracy"]) > 0.4, "chance is one in six"
+    assert result["parameters"] == 3703 * 64 + 3 * 64 + 8 + 64 * 6 + 3 * 6 + 1
+    assert result["config"]["learning_rate"] == 0.005
+    for key in ("versions", "hardware", "seconds", "command", "commit"):
+        assert key in result
+    assert (output / "learning_curves.png").stat().st_size > 10_000
+    assert "| dataset  | model | paper      | ours (mean ± sd)" in process.stdout
+    assert "| citeseer | gat   | 72.5 ± 0.7 |" in process.stdout
+
+
+def test_the_saved_model_predicts_as_the_readme_says(citeseer):
+    folder, _ = citeseer
+    result = json.loads((folder / "runs" / "citeseer-gat-public" / "result.json").read_text())
+    best = int(np.argmax(result["validation_accuracy"]))
+    model = load_model(folder / "runs" / "citeseer-gat-public" / "model")
+    data = load("citeseer")
+    graph = add_self_loops(data.graph)
+    classes = np.asarray(model(graph).nodes.argmax(-1))
+    accuracy = (classes == data.labels)[data.splits.test].mean()
+    assert accuracy == pytest.approx(result["test_accuracy"][best], abs=1e-6)
+    assert [alpha.shape for alpha in model.attention(graph)] == [(12431, 8), (12431, 1)]
+
+
+def test_a_run_that_was_cut_short_wants_to_be_resumed(tmp_path):
+    import citation
+
+    config = citation.Config(output=tmp_path, seeds=1, max_epochs=2)
+    checkpoints = citation.open_checkpoints(config)
+    state = start(citation.make_training(citation.Task(config)), 0)
+    checkpoints.save("seed_0", 0, state, {})
+    with pytest.raises(SystemExit, match="holds an interrupted run: pass --resume"):
+        citation.open_checkpoints(config)
+    other = dataclasses.replace(config, l2=0.1, resume=True)
+    with pytest.raises(SystemExit, match=r"l2: 0.0005 there, 0.1 here"):
+        citation.run(other)
+
+
+def test_progress_is_visible(citeseer):
+    _, process = citeseer
+    assert "val_acc=" in process.stderr
+    assert "3/3" in process.stderr
+
+
+def test_help_names_every_choice():
+    process = run_script("--help", folder=SCRIPT.parent)
+    assert process.returncode == 0
+    for word in (
+        "--dataset",
+        "--model",
+        "--split",
+        "--seeds",
+        "--l2",
+        "--rule",
+        "citeseer",
+        "pubmed",
+        "gatv2",
+    ):
+        assert word in process.stdout
+
+
+def test_a_missing_data_set_says_where_it_was_sought(tmp_path):
+    process = run_script(
+        "--dataset",
+        "cora",
+        folder=tmp_path,
+        GATJAX_DATA=str(tmp_path),
+        https_proxy="http://127.0.0.1:9",
+    )
+    assert process.returncode != 0
+    assert str(tmp_path) in process.stderr
+    assert "GATJAX_DATA" in process.stderr
+
+
+@pytest.mark.parametrize("model", ["gatv2", "dot", "const", "gcn"])
+def test_every_model_trains_on_random_splits(model, tmp_path, monkeypatch):
+    import citation
+
+    monkeypatch.chdir(tmp_path)
+    config = citation.Config(model=model, split="random", seeds=2, max_epochs=3, progress=False)
+    result = citation.main(config)
+    first, second = (citation.Task(config).labels(seed).train_nodes for seed in (0, 1))
+    assert result["epochs"] == [3, 3]
+    assert not np.array_equal(first, second), "each seed has a split of its own"
+
+
+def test_training_never_holds_a_test_node():
+    import citation
+
+    task = citation.Task(citation.Config())
+    labels = task.labels(0)
+    seen = set(labels.train_nodes) | set(labels.validation_nodes)
+    assert not seen & set(task.data.splits.test)

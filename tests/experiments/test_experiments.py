@@ -1,0 +1,193 @@
+"""The other experiments with a small budget, and what all of them share."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_table_is_markdown_with_aligned_columns():
+    from report import markdown_table
+
+    table = markdown_table(["what", "ms"], [["GAT", "1.5"], ["dot product", "20"]])
+    assert table.splitlines() == [
+        "| what        | ms  |",
+        "|-------------|-----|",
+        "| GAT         | 1.5 |",
+        "| dot product | 20  |",
+    ]
+
+
+def test_mean_and_sample_deviation_by_hand():
+    from report import mean_and_sd
+
+    assert mean_and_sd([0.70, 0.72, 0.74]) == "72.0 ± 2.0"
+    assert mean_and_sd([0.5]) == "50.0"
+
+
+def test_the_readmes_say_what_the_results_say():
+    import tables
+
+    assert {page.resolve() for page in tables.PAGES} == {
+        ROOT / "README.md",
+        ROOT / "experiments" / "README.md",
+    }
+    for page, blocks in tables.PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        assert tables.fill(text, blocks) == text, "run python experiments/tables.py"
+
+
+def test_every_result_records_what_made_it():
+    files = sorted((ROOT / "experiments" / "results").glob("*.json"))
+    for file in files:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        assert {"command", "versions", "hardware", "commit", "config"} <= set(result), file.name
+        assert result["commit"] and "dirty" not in result["commit"], file.name
+        assert not re.search(r"/(home|root|tmp|work)/", file.read_text(encoding="utf-8")), file.name
+
+
+@pytest.mark.slow
+def test_a_study_compares_its_rows_pairwise(tmp_path, capsys):
+    import controls
+
+    config = controls.Config(study="heads", seeds=2, max_epochs=2, output=tmp_path)
+    rows = dict(list(controls.STUDIES["heads"].items())[:1]) | {"8 heads of 8": {}}
+    results = {name: controls.run_row(config, name, changes) for name, changes in rows.items()}
+    table = controls.table(config, results)
+    one, eight = (np.array(results[name]["test_accuracy"]) for name in rows)
+    assert f"{100 * (one - eight).mean():+.1f}" in table
+    assert "| 1 heads of 8" in table
+
+    capsys.readouterr()
+    again = controls.run_row(config, "8 heads of 8", {})
+    assert again == results["8 heads of 8"]
+    assert "8 heads" not in capsys.readouterr().out, "a finished row is read, not run"
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="layer",
+        mechanisms=("gat",),
+        phases=("forward", "step"),
+        nodes=53,
+        edges=211,
+        heads=2,
+        features=3,
+        runs=2,
+        rounds=1,
+        output=tmp_path,
+    )
+    benchmark.main(config)
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    measured = [result for result in results if result["library"] == "gatjax"]
+    assert len(measured) == 2
+    for result in measured:
+        assert len(result["seconds"]) == 2
+        assert result["median_seconds"] > 0
+        assert result["peak_bytes"] > 2**20
+        assert result["peak_bytes"] > result["run_bytes"] >= 0
+    assert "gatjax plain: time" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_benchmark_tries_sizes_of_blocks(tmp_path, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="blocks",
+        mechanisms=("gat",),
+        block_numbers=(2**10, 2**20),
+        nodes=997,
+        edges=20_011,
+        runs=1,
+        deterministic=True,
+        output=tmp_path,
+    )
+    benchmark.main(config)
+    small, large = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert small["temporary_bytes"] < large["temporary_bytes"], "each in blocks of its own size"
+    assert "gat, blocks of 1,024" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="needs a machine without a GPU")
+def test_the_benchmark_says_that_there_is_no_gpu(tmp_path):
+    import benchmark
+
+    with pytest.raises(SystemExit, match="JAX finds no gpu here.*leave out --device"):
+        benchmark.main(benchmark.Config(device="gpu", output=tmp_path))
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_the_benchmark_takes_sparse_features(tmp_path):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="first",
+        mechanisms=("gat",),
+        datasets=("citeseer",),
+        libraries=("gatjax", "jraph"),
+        runs=1,
+        output=tmp_path,
+    )
+    benchmark.main(config)
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    ours = {one["arguments"]["layout"]: one for one in results if one["library"] == "gatjax"}
+    assert ours["sparse"]["floor_seconds"] < ours["dense"]["floor_seconds"] / 3
+    assert [one["name"] for one in results if one["library"] == "jraph"] == [
+        f"citeseer, {layout} features, gat" for layout in ("dense", "sparse")
+    ]
+
+
+@pytest.mark.slow
+def test_the_benchmark_tells_how_rows_are_added(tmp_path, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="scatter", nodes=997, edges=20_011, heads=2, features=3, runs=1, output=tmp_path
+    )
+    benchmark.main(config)
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert len(results) == 8 and all(one["floor_seconds"] > 0 for one in results)
+    assert "ns per number" in capsys.readouterr().out
+    slow = [one | {"median_seconds": 51 * one["floor_seconds"]} for one in results[:1]]
+    fast = [one | {"median_seconds": 49 * one["floor_seconds"]} for one in results[1:]]
+    assert results[0]["name"] in (benchmark.scatter_advice(slow + fast) or "")
+    assert benchmark.scatter_advice(fast) is None
+
+
+@pytest.mark.parametrize("name", ["power law", "regular", "hub", "molecules"])
+def test_graphs_to_measure_on(name):
+    from graphs import named
+
+    senders, receivers, num_nodes = named(name, 997, 20_011)
+    assert (np.diff(receivers) >= 0).all()
+    assert 0 <= senders.min() and max(senders.max(), receivers.max()) < num_nodes
+    degrees = np.bincount(receivers, minlength=num_nodes)
+    if name == "molecules":
+        assert len(degrees) == 23_000 and (senders // 23 == receivers // 23).all()
+        assert (degrees > 0).all() and degrees.max() < 23
+    else:
+        assert len(senders) == 20_011
+        spread = {"power law": (10, 1000), "regular": (1, 1.1), "hub": (80, 120)}[name]
+        assert spread[0] <= degrees.max() / np.median(degrees) <= spread[1]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_bit_identical(tmp_path):
+    import kill_and_resume
+
+    config = kill_and_resume.Config(
+        kills=2, seeds=2, max_epochs=60, longest=1.0, output=tmp_path / "run"
+    )
+    kill_and_resume.main(config)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["bit_identical"] and result["kills"] == 2
