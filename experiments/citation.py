@@ -45,10 +45,9 @@ from gatjax.training import (
     CheckpointError,
     Checkpoints,
     Labels,
-    Metrics,
     Trained,
     Training,
-    softmax_cross_entropy,
+    node_classification,
     train,
 )
 
@@ -181,7 +180,7 @@ def resolve(config: Config) -> Settings:
 
 
 class Task:
-    """Model and data as the pure functions that training wants.
+    """Model and data, and the pure functions of both that training wants.
 
     Graph, model and labels meet here and nowhere else: training sees the graph as arrays, and the labels
     of the training and validation nodes.
@@ -191,7 +190,7 @@ class Task:
         self.settings = settings
         self.data = self.load(settings.first_seed)
         self.graph = add_self_loops(self.data.graph)
-        self.graphdef, _, self.rest = nnx.split(self.build(nnx.Rngs(0)), nnx.Param, ...)
+        self.functions = node_classification(self.build)
 
     def load(self, seed: int) -> Dataset:
         settings = self.settings
@@ -232,28 +231,6 @@ class Task:
             options["kernel_init"] = functools.partial(joint_glorot, self.settings.num_heads)
         return MODELS[self.settings.model](**self.arguments, **options, rngs=rngs)
 
-    def initialise(self, key: jax.Array) -> nnx.State:
-        return nnx.state(self.build(nnx.Rngs(key)), nnx.Param)
-
-    def logits(
-        self, parameters: nnx.State, graph: GraphsTuple, key: jax.Array | None = None
-    ) -> jax.Array:
-        """[N, classes], with dropout where there is a key."""
-        model = nnx.merge(self.graphdef, parameters, self.rest, copy=True)
-        if key is None:
-            return model(graph, deterministic=True).nodes
-        return model(graph, deterministic=False, rngs=nnx.Rngs(dropout=key)).nodes
-
-    def loss(
-        self, parameters: nnx.State, key: jax.Array, graph: GraphsTuple, labels: Labels
-    ) -> jax.Array:
-        logits = self.logits(parameters, graph, key)
-        return softmax_cross_entropy(logits, labels.train_nodes, labels.train_labels).loss
-
-    def validate(self, parameters: nnx.State, graph: GraphsTuple, labels: Labels) -> Metrics:
-        logits = self.logits(parameters, graph)
-        return softmax_cross_entropy(logits, labels.validation_nodes, labels.validation_labels)
-
     def dataset(self, seed: int) -> Dataset:
         return self.data if self.settings.split == "public" else self.load(seed)
 
@@ -266,7 +243,8 @@ class Task:
 
     @functools.cached_property
     def predict(self) -> Callable[[nnx.State, GraphsTuple], jax.Array]:
-        return jax.jit(lambda parameters, graph: self.logits(parameters, graph).argmax(-1))
+        logits = self.functions.logits
+        return jax.jit(lambda parameters, graph: logits(parameters, graph).argmax(-1))
 
     def accuracies(self, trained: Trained) -> dict[str, float]:
         """Accuracy on each part of the split: the one look at the test labels of a seed."""
@@ -290,9 +268,9 @@ def make_training(task: Task) -> Training:
         optax.add_decayed_weights(settings.l2), optax.adam(settings.learning_rate)
     )
     return Training(
-        initialise=task.initialise,
-        loss=task.loss,
-        validate=task.validate,
+        initialise=task.functions.initialise,
+        loss=task.functions.loss,
+        validate=task.functions.validate,
         optimizer=optimizer,
         rule=RULES[settings.rule],
         patience=settings.patience,
