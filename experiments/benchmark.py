@@ -28,12 +28,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tyro
 from graphs import features_of, named
-from peers import Problem, Workload
+from peers import Mechanism, Phase, Problem, Workload
 from report import describe_run, markdown_table, save_result
 from tqdm import tqdm
 
@@ -71,9 +71,9 @@ class Config:
     """What to measure; see the top of the file."""
     libraries: tuple[str, ...] = tuple(MODULES)
     """Libraries to compare."""
-    mechanisms: tuple[Literal["gat", "gatv2", "dot"], ...] = ("gat", "gatv2", "dot")
+    mechanisms: tuple[Mechanism, ...] = get_args(Mechanism)
     """Layers."""
-    phases: tuple[Literal["forward", "gradient", "step"], ...] = ("forward", "gradient", "step")
+    phases: tuple[Phase, ...] = get_args(Phase)
     """Forward; forward and backward; a step of Adam. The suites beside "layer" measure the gradient alone."""
     nodes: int = 169_000
     """Nodes of the made-up graphs."""

@@ -51,6 +51,7 @@ from gatjax.training import (
     train,
 )
 
+DatasetName = Literal["citeseer", "cora", "pubmed"]
 MODELS = {
     "gat": GAT,
     "gatv2": GATv2,
@@ -95,7 +96,7 @@ class Config:
     data set and the split, as the papers do.
     """
 
-    dataset: Literal["citeseer", "cora", "pubmed"] = "citeseer"
+    dataset: DatasetName = "citeseer"
     """Citation graph."""
     model: Literal["gat", "gatv2", "dot", "const", "gcn", "mlp"] = "gat"
     """GAT, GATv2, dot-product attention, uniform attention (Const-GAT), GCN, or no graph at all (MLP)."""

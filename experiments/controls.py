@@ -57,7 +57,7 @@ class Config:
 
     study: Literal["models", "heads", "details"] = "models"
     """Models against their controls, numbers of heads, or details of the original protocol."""
-    dataset: Literal["citeseer", "cora", "pubmed"] = "citeseer"
+    dataset: citation.DatasetName = "citeseer"
     """Citation graph."""
     seeds: int = 20
     """Seeds 0, 1, ... of every row."""
