@@ -291,7 +291,7 @@ def work(config: Config, case: Case) -> Measured | None:
 
 
 def peer_of(case: Case) -> Any:
-    """The file of the library's own; only one of them is ever imported into a process."""
+    """The file of the case's library, imported here so that a process loads no other."""
     return importlib.import_module(f"peers.{case.library.split()[0]}_peer")
 
 
