@@ -24,6 +24,10 @@ from gatjax.training.loop import start as start
 from gatjax.training.losses import Labels as Labels
 from gatjax.training.losses import Metrics as Metrics
 from gatjax.training.losses import softmax_cross_entropy as softmax_cross_entropy
+from gatjax.training.pure import Functional as Functional
+from gatjax.training.pure import NodeClassification as NodeClassification
+from gatjax.training.pure import functional as functional
+from gatjax.training.pure import node_classification as node_classification
 from gatjax.training.seeds import train as train
 from gatjax.training.stopping import RULES as RULES
 from gatjax.training.stopping import Progress as Progress
