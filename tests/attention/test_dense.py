@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import quick_compilation
 from flax import nnx
 from jax.test_util import check_grads
 from reference import EXTREME_LOGITS, softmax
@@ -27,7 +26,6 @@ from gatjax.attention import (
 from gatjax.graph import build_graph, fully_connected
 from gatjax.ops import segment_softmax
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 B, M, L, D, V = 2, 5, 7, 3, 4
 PRECISIONS = {"float32": 1e-5, "float64": 1e-6}
 

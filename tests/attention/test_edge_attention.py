@@ -216,7 +216,7 @@ def in_loops(logit, value, ends, **options):
     senders, receivers, mask = (np.asarray(x) for x in ends)
     return reference.edge_attention(
         logit, value, senders, receivers, (N, H, C), M, mask=mask, **options
-    )
+    )[0]
 
 
 @partial(jit, static_argnames="name")

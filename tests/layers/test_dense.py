@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import quick_compilation
 from flax import nnx
 from reference import softmax
 
@@ -21,7 +20,6 @@ from gatjax.attention import (
 from gatjax.graph import fully_connected
 from gatjax.layers import AttentionLayer, DotProductConv
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 B, M, L, H, D, V, F = 2, 5, 11, 3, 7, 2, 4
 
 

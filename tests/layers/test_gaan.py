@@ -23,7 +23,6 @@ from cases import (
     build,
     gaan_gate,
     graph_for,
-    quick_compilation,
 )
 from flax import nnx
 
@@ -34,7 +33,6 @@ from gatjax.graph import build_graph
 from gatjax.layers import DropoutRates, GaANConv
 from gatjax.models import GaAN
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 CASE = {case.name: case for case in CASES}
 PAPER, CODE, NONE = (CASE[f"GaANConv{name}"] for name in ("", "-code", "-none"))
 

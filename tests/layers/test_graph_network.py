@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
-from cases import EDGE_WIDTH, IN, NODES, OUT, Case, build, graph_for, quick_compilation
+from cases import EDGE_WIDTH, IN, NODES, OUT, Case, build, graph_for
 from flax import nnx
 from graph_strategies import relabel, reorder
 from jax.experimental.sparse import BCOO
@@ -31,8 +31,6 @@ from gatjax.layers import (
     update_globals,
     update_nodes,
 )
-
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
 V, D, U = 5, 3, 2
 OUT_E, OUT_V, OUT_U = 7, 4, 6

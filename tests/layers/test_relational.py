@@ -22,7 +22,6 @@ from cases import (
     evaluate,
     gat,
     graph_for,
-    quick_compilation,
 )
 from flax import nnx
 
@@ -30,7 +29,6 @@ import gatjax.layers.relational
 from gatjax.graph import build_graph
 from gatjax.layers import GATConv, RelationalGATConv
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 ACROSS, WITHIN = (case for case in CASES if case.layer is RelationalGATConv)
 both = pytest.mark.parametrize("case", [ACROSS, WITHIN], ids=["across", "within"])
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import EDGE_WIDTH, EDGES, IN, NODES, Case, graph_for, quick_compilation
+from cases import EDGE_WIDTH, EDGES, IN, NODES, Case, graph_for
 from flax import nnx
 from jax.experimental.sparse import BCOO
 
@@ -20,8 +20,6 @@ from gatjax.attention import attention_pool, pool_nodes, score_pairs
 from gatjax.graph import Budget, batch, build_graph, pad
 from gatjax.layers import DotProductConv, DropoutRates, GATConv, GATv2Conv, MeanConv
 from gatjax.models import GAT, GCN, ConstGAT, DotProductGAT, GATv2, Stack
-
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
 CLASSES, HIDDEN = 7, 6
 LAYERS = {GAT: GATConv, GATv2: GATv2Conv, DotProductGAT: DotProductConv, ConstGAT: MeanConv}

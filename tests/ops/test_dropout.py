@@ -4,11 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import quick_compilation
 
 from gatjax.ops import DropoutMask, keep_mask
-
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.6, 0.9])

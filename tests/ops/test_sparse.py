@@ -4,14 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import quick_compilation
 from jax.experimental.sparse import BCOO
 
 import gatjax.ops.blocks
 from gatjax.ops import keep_mask
 from gatjax.ops.sparse import HeadDropout, drop_entries, project, promote
-
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
 rng = np.random.default_rng(0)
 DENSE = np.where(rng.random((7, 11)) < 0.7, 0, rng.normal(size=(7, 11))).astype(np.float32)
