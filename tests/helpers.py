@@ -51,16 +51,29 @@ def assign(parameter, values):
     parameter[...] = values
 
 
-def normal(*shape, seed=0):
+def array(x):
     """In the precision of the test."""
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.result_type(float))
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def normal(*shape, seed=0):
+    return array(draw(*shape, seed=seed))
 
 
 @partial(nnx.jit, static_argnames="deterministic")
-def run(layer, graph, edge_mask=None, *, deterministic=None, rngs=None):
-    """Nodes and attention, compiled: ids and features are unknown to the compiler, and states of a layer advance."""
-    out = layer(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
-    return out.nodes, layer.attention(graph, edge_mask=edge_mask)
+def forward(layer, graph, *, deterministic=None, rngs=None):
+    """Nodes, compiled: ids and features are unknown to the compiler, and the states of the layer advance."""
+    return layer(graph, deterministic=deterministic, rngs=rngs).nodes
+
+
+@nnx.jit
+def run(layer, graph):
+    """Nodes and attention, compiled."""
+    return layer(graph).nodes, layer.attention(graph)
 
 
 def both_precisions(**tolerances):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import array, both_precisions, normal
 from jax.test_util import check_grads
 from reference import EXTREME_LOGITS, softmax
 
@@ -27,23 +28,7 @@ from gatjax.graph import build_graph, fully_connected
 from gatjax.ops import segment_softmax
 
 B, M, L, D, V = 2, 5, 7, 3, 4
-PRECISIONS = {"float32": 1e-5, "float64": 1e-6}
-
-
-@pytest.fixture(params=PRECISIONS)
-def tolerance(request):
-    """Run the test in both precisions."""
-    with jax.enable_x64(request.param == "float64"):
-        yield PRECISIONS[request.param]
-
-
-def array(x):
-    """In the precision of the test."""
-    return jnp.asarray(x, jnp.result_type(float))
-
-
-def normal(*shape, seed=0):
-    return array(np.random.default_rng(seed).normal(size=shape))
+tolerance = both_precisions(float32=1e-5, float64=1e-6)
 
 
 # "The sleepy child reads a book": the query is "book", the last of the keys.

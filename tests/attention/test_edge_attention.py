@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from helpers import both_precisions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -30,17 +31,10 @@ from gatjax.ops.blocks import choose_block_size
 
 N, M, E, H, C, RELATIONS = 11, 13, 35, 2, 3, 5
 BLOCK = 8
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+tolerance = both_precisions(float32=1e-5, float64=1e-10)
 
 # Compiling dominates these tests, and code that runs once need not be fast.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-@pytest.fixture(params=TOLERANCE)
-def tolerance(request):
-    """Run the test in both precisions."""
-    with jax.enable_x64(request.param == "float64"):
-        yield TOLERANCE[request.param]
 
 
 # The mechanisms: each is made from captured arrays, so that closures are tested throughout.

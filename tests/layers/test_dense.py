@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from helpers import normal
 from reference import softmax
 
 from gatjax.attention import (
@@ -21,10 +22,6 @@ from gatjax.graph import fully_connected
 from gatjax.layers import AttentionLayer, DotProductConv
 
 B, M, L, H, D, V, F = 2, 5, 11, 3, 7, 2, 4
-
-
-def normal(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.result_type(float))
 
 
 def kernels():

@@ -21,7 +21,7 @@ from cases import (
     values_shape,
 )
 from flax import nnx
-from helpers import assert_close, changed_rows, run
+from helpers import assert_close, changed_rows, forward, run
 from jax.experimental.sparse import BCOO
 
 from gatjax.layers import DropoutRates
@@ -38,30 +38,36 @@ def with_rates(case, rates):
 @one_of_each
 def test_dropout_draws_anew_at_every_call_and_repeats_with_the_same_rngs(case):
     graph = graph_for(case)
+    expected, alpha = run(build(case), graph)
     for place in DropoutRates._fields:
-        layer, plain = with_rates(case, DropoutRates(**{place: 0.5}))
-        first, second = run(layer, graph)[0], run(layer, graph)[0]
+        layer, _ = with_rates(case, DropoutRates(**{place: 0.5}))
+        first, second = forward(layer, graph), forward(layer, graph)
         assert changed_rows(first, second), place
-        again = [run(layer, graph, rngs=nnx.Rngs(dropout=seed))[0] for seed in (1, 1, 2)]
+        again = [forward(layer, graph, rngs=nnx.Rngs(dropout=seed)) for seed in (1, 1, 2)]
         np.testing.assert_array_equal(again[0], again[1], err_msg=place)
         assert changed_rows(again[0], again[2]), place
-        expected, alpha = run(plain, graph)
         assert changed_rows(first, expected) and changed_rows(again[0], expected), place
-        nodes, of_layer = run(layer, graph, deterministic=True)
-        np.testing.assert_array_equal(nodes, expected, err_msg=place)
-        np.testing.assert_array_equal(of_layer, alpha, err_msg=place)
+        off = without_dropout(layer, graph)
+        np.testing.assert_array_equal(off[0], expected, err_msg=place)
+        np.testing.assert_array_equal(off[1], alpha, err_msg=place)
+
+
+@nnx.jit
+def without_dropout(layer, graph):
+    """Nodes, and the attention, which never has it."""
+    return layer(graph, deterministic=True).nodes, layer.attention(graph)
 
 
 @one_of_each
 def test_eval_switches_dropout_off_and_train_on(case):
     layer, plain = with_rates(case, ALL_THREE)
     graph = graph_for(case)
-    expected = run(plain, graph)[0]
+    expected = forward(plain, graph)
     layer.eval()
-    np.testing.assert_array_equal(run(layer, graph)[0], expected)
-    assert changed_rows(run(layer, graph, deterministic=False)[0], expected)
+    np.testing.assert_array_equal(forward(layer, graph), expected)
+    assert changed_rows(forward(layer, graph, deterministic=False), expected)
     layer.train()
-    assert changed_rows(run(layer, graph)[0], run(layer, graph)[0])
+    assert changed_rows(forward(layer, graph), forward(layer, graph))
 
 
 @one_of_each
@@ -69,8 +75,8 @@ def test_dropout_off_draws_nothing(case):
     layer, graph = build(case, dropout_rate=ALL_THREE), graph_for(case)
     before = nnx.state(layer, nnx.RngCount)
     assert jax.tree.leaves(before)
-    run(layer, graph, deterministic=True)
-    run(layer, graph, rngs=nnx.Rngs(dropout=0))
+    without_dropout(layer, graph)
+    forward(layer, graph, rngs=nnx.Rngs(dropout=0))
     assert_close(nnx.state(layer, nnx.RngCount), before)
     assert not jax.tree.leaves(nnx.state(build(case), nnx.RngState))
 
@@ -93,12 +99,17 @@ def test_sparse_dropout_acts_on_the_entries_stored(case):
     graph = graph_for(case)
     dense = np.where(np.random.default_rng(7).random(graph.nodes.shape) < 0.6, 0, graph.nodes)
     sparse = BCOO.fromdense(jnp.asarray(dense))
-    keys = layer.dropout.keys(False, nnx.Rngs(dropout=3))
-    kept = sparse.data * keep_mask(keys.inputs, 0.5, sparse.data.shape)
-    thinned = BCOO((kept, sparse.indices), shape=sparse.shape).todense()
+
+    @jax.jit
+    def thin(data):
+        keys = layer.dropout.keys(False, nnx.Rngs(dropout=3))
+        kept = data * keep_mask(keys.inputs, 0.5, data.shape)
+        return kept, BCOO((kept, sparse.indices), shape=sparse.shape).todense()
+
+    kept, thinned = thin(sparse.data)
     assert np.any(kept == 0)
-    out = run(layer, graph._replace(nodes=sparse), rngs=nnx.Rngs(dropout=3))[0]
-    expected = run(layer, graph._replace(nodes=thinned), deterministic=True)[0]
+    out = forward(layer, graph._replace(nodes=sparse), rngs=nnx.Rngs(dropout=3))
+    expected = forward(layer, graph._replace(nodes=thinned), deterministic=True)
     assert_close(out, expected)
 
 
@@ -107,17 +118,19 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
     """On the inputs; on the values, after the logits have been computed; on the weights."""
     layer = build(case, param_dtype=jnp.float64, dropout_rate=ALL_THREE)
     graph = graph_for(case, dtype=np.float64)
-    keys = layer.dropout.keys(False, nnx.Rngs(dropout=5))
-    keys = [key for key in keys if key is not None]
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
     shapes = (NODES, IN), values_shape(layer, graph), (EDGES, layer.num_heads)
-    masks = Keep(
-        *(
-            np.asarray(keep_mask(key, rate, shape, jnp.float64))
-            for key, rate, shape in zip(keys, ALL_THREE[:3], shapes, strict=True)
-        )
-    )
-    nodes, _ = case.reference(layer, graph, masks)
+
+    @jax.jit
+    def draw():
+        keys = layer.dropout.keys(False, nnx.Rngs(dropout=5))
+        keys = [key for key in keys if key is not None]
+        drawn = zip(keys, ALL_THREE[:3], shapes, strict=True)
+        masks = [keep_mask(key, rate, shape, jnp.float64) for key, rate, shape in drawn]
+        return [jax.random.key_data(key) for key in keys], masks
+
+    keys, masks = draw()
+    assert len({tuple(key.tolist()) for key in keys}) == 3
+    nodes, _ = case.reference(layer, graph, Keep(*map(np.asarray, masks)))
     run = jax.jit(lambda graph: layer(graph, rngs=nnx.Rngs(dropout=5)).nodes)
     assert_close(run(graph), nodes, 1e-12)
 
@@ -137,7 +150,7 @@ def test_heads_drop_inputs_together_or_each_its_own(case):
             kernel_init=nnx.initializers.constant(0.1),
             rngs=nnx.Rngs(0),
         )
-        return np.split(np.asarray(run(layer, graph)[0]), heads, axis=1)
+        return np.split(np.asarray(forward(layer, graph)), heads, axis=1)
 
     first, second, *_ = split_output(inputs=0.5)
     assert_close(first, second)

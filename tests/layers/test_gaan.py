@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportIndexIssue=false
 
-import re
 from functools import partial
 
 import jax
@@ -25,6 +24,7 @@ from cases import (
     graph_for,
 )
 from flax import nnx
+from helpers import close, rejects
 
 import gatjax.attention.neighbors
 import gatjax.ops.blocks
@@ -35,14 +35,6 @@ from gatjax.models import GaAN
 
 CASE = {case.name: case for case in CASES}
 PAPER, CODE, NONE = (CASE[f"GaANConv{name}"] for name in ("", "-code", "-none"))
-
-
-def rejects(error, message):
-    return pytest.raises(error, match=re.escape(message))
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # The pools

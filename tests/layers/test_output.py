@@ -23,7 +23,7 @@ from cases import (
     weights_of,
 )
 from flax import nnx
-from helpers import assert_close, run
+from helpers import assert_close, forward, run
 from jax.experimental.sparse import BCOO
 
 
@@ -95,8 +95,8 @@ def test_residual_adds_the_input(case):
             skipped = graph.nodes @ np.asarray(layer.output.projection.kernel[...])[:, 0]
             del shared["output"]["projection"]
         nnx.update(plain, shared)
-        expected = run(plain, graph)[0] + skipped
-        assert_close(run(layer, graph)[0], expected, of=f"{in_features} features")
+        expected = forward(plain, graph) + skipped
+        assert_close(forward(layer, graph), expected, of=f"{in_features} features")
 
 
 @rows(ONE_EACH[:1])

@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportIndexIssue=false
 
-import re
 from functools import partial
 
 import jax
@@ -14,6 +13,7 @@ import optax
 import pytest
 from cases import EDGE_WIDTH, EDGES, IN, NODES, Case, graph_for
 from flax import nnx
+from helpers import close, rejects, run
 from jax.experimental.sparse import BCOO
 
 from gatjax.attention import attention_pool, pool_nodes, score_pairs
@@ -36,19 +36,10 @@ def make(model, seed=0, **options):
     return model(IN, CLASSES, **options, rngs=nnx.Rngs(seed))
 
 
-@nnx.jit
-def run(model, graph):
-    return model(graph).nodes, model.attention(graph)
-
-
 def num_parameters(make):
     """The size of all parameters, without making them."""
     params = nnx.state(nnx.eval_shape(make), nnx.Param)
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # Structure
@@ -290,10 +281,6 @@ def test_tiny_graphs(nodes, edges):
 
 
 # Bad input
-
-
-def rejects(error, message):
-    return pytest.raises(error, match=re.escape(message))
 
 
 @all_models

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_training import ROWS, logistic, split_of
+from logistic import ROWS, logistic, split_of
 
 from gatjax import GAT, DropoutRates, build_graph, load_model, save_model
 from gatjax.training import CheckpointError, Checkpoints, train
