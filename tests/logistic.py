@@ -1,6 +1,7 @@
 """Logistic regression on random rows: a training that is small, but has real parameters, keys and labels."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 

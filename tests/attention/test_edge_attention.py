@@ -304,7 +304,7 @@ def test_blocked_equals_plain_whether_or_not_features_fill_vectors(features, x64
         run = lambda r, s: edge_attention(
             score, value, None, r, s, None, *ends[:2], N, block_size=block_size
         )
-        return pull_back(lambda rows: run(*rows), rows)
+        return jit(partial(pull_back, lambda rows: run(*rows)))(rows)
 
     assert_close(attend(BLOCK), attend(None), 1e-10)
 
@@ -319,9 +319,10 @@ def test_a_dropout_mask_is_the_multiplier_that_it_draws(block_size, x64):
         attend_with = lambda part: attend(
             "GATv2", part._replace(multiplier=multiplier), ends, block_size
         )
-        return pull_back(attend_with, arrays._replace(multiplier=None))
+        return jit(partial(pull_back, attend_with))(arrays._replace(multiplier=None))
 
-    assert_close(run(mask, block_size), run(mask.rows(0, E, H), None), 1e-10)
+    rows = jax.jit(lambda mask: mask.rows(0, E, H))(mask)
+    assert_close(run(mask, block_size), run(rows, None), 1e-10)
 
 
 @both_paths
