@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
@@ -26,7 +27,7 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import RowFunction, edge_attention, on_edges
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import combine_heads, dot_product_score
-from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, check_lengths
+from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, check_edges, check_lengths
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
@@ -37,14 +38,15 @@ from gatjax.layers.parts import (
     HeadProjection,
     Keys,
     Linear,
-    check_num_heads,
+    check_finite,
+    check_sizes,
     features_per_head,
     glorot_uniform,
     sender_value,
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
-from gatjax.ops.segment import segment_softmax
+from gatjax.ops.segment import over_rows, segment_max, segment_softmax
 
 
 class Attended(NamedTuple):
@@ -91,6 +93,8 @@ def weigh(edges: Attended, ends: Ends, num_receivers: int) -> Float[Array, "E *H
     """`attend_edges` where the edges have been checked."""
     logits, values = jnp.asarray(edges.logits), jnp.asarray(edges.values)
     weights = segment_softmax(logits, ends.receivers, num_receivers, mask=ends.counted)
+    if ends.weight is not None:
+        weights = weights * over_rows(jnp.where(ends.counted, ends.weight, 0), weights)
     values = mask_rows(values, ends.counted)
     return weights[..., None].astype(values.dtype) * values
 
@@ -140,9 +144,10 @@ class AttentionEdgeStep(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = HeadInit(
-            check_num_heads(num_heads), head_features, kernel_init, dtype, param_dtype, rngs
-        )
+        check_sizes(in_features=in_features, head_features=head_features, num_heads=num_heads)
+        check_sizes(edge_features=edge_features, global_features=global_features)
+        check_finite(scale=scale)
+        heads = HeadInit(num_heads, head_features, kernel_init, dtype, param_dtype, rngs)
         self.edge_features = edge_features
         self.global_features = global_features
         self.scale = scale
@@ -180,6 +185,11 @@ class AttentionEdgeStep(nnx.Module):
                 f"the step was built with edge_features={self.edge_features}, and got "
                 f"{'no edge features' if edges is None else 'some'}: both must have them, or neither"
             )
+        if edges is not None and np.shape(edges)[1:] != (self.edge_features,):
+            raise ValueError(
+                f"edges must be [E, {self.edge_features}], as wide as the step was built for, got "
+                f"{list(np.shape(edges))}"
+            )
         query = self.queries(receivers, globals)
         sent = {"key": self.key(senders), "value": self.values(senders, globals)}
         weights = self.edge_weights(query.dtype)
@@ -198,7 +208,7 @@ def _pair(
 
 
 def _plus(z: Array, projection: HeadProjection | None, globals: Any) -> Array:
-    return z if projection is None else z + projection(globals).astype(z.dtype)
+    return z if projection is None else z + projection(globals, name="globals").astype(z.dtype)
 
 
 def _score(weights, r, s, e, *, scale):
@@ -267,6 +277,7 @@ class AttentionBlock(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(out_features=out_features, head_features=head_features)
         features = head_features or features_per_head(out_features, num_heads, "concat")
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
@@ -306,12 +317,32 @@ class AttentionBlock(Conv):
         weights = step.edge_weights(query.dtype)
         return Mechanism(step.score, _edge_value, Rows(weights, query, senders, graph.edges))
 
+    def check(
+        self,
+        graph: GraphsTuple,
+        edge_mask: EdgeMask,
+        edge_weight: EdgeWeight,
+        node_mask: NodeMask,
+    ) -> tuple[GraphsTuple, Ends]:
+        """Without the globals of graphs in which no node takes part, too."""
+        kept, ends = super().check(graph, edge_mask, edge_weight, node_mask)
+        if node_mask is None or self.step.global_features is None:
+            return kept, ends
+        of_nodes = graph_ids(graph.n_node, num_nodes(graph))
+        taking_part = jnp.asarray(node_mask).astype(jnp.int32)
+        counted = segment_max(taking_part, of_nodes, len(graph.n_node)) > 0
+        return kept._replace(globals=mask_rows(_globals(graph), counted)), ends
+
     def updated_edges(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
     ) -> Float[Array, "E H C"]:
-        """The updated edges e'_k = b_k V_k, before they are added up and without dropout."""
-        ends = check_edges(graph, edge_mask)
-        check_edge_features(graph, self.edge_features)
+        """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout."""
+        graph, ends = self.check(graph, edge_mask, edge_weight, node_mask)
         score, value, rows, _ = self.mechanism(graph, ends, Keys())
         edges = Attended(*(on_edges(function, rows, ends) for function in (score, value)))
         return weigh(edges, ends, num_nodes(graph))
@@ -358,6 +389,7 @@ class AttentionPooling(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features)
         features = features_per_head(out_features, num_heads, "concat")
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.logit = HeadProjection(in_features, heads._replace(features=1))

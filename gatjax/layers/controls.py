@@ -8,7 +8,14 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
-from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, node_features
+from gatjax.graph.check import (
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    check_edges,
+    check_not_negative,
+    node_features,
+)
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
@@ -19,6 +26,7 @@ from gatjax.layers.parts import (
     HeadOutput,
     HeadProjection,
     Keys,
+    check_sizes,
     features_per_head,
     glorot_uniform,
     sender_value,
@@ -26,6 +34,7 @@ from gatjax.layers.parts import (
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
+from gatjax.ops.sparse import keep_rows, promote
 
 
 class MeanConv(Conv):
@@ -65,6 +74,7 @@ class MeanConv(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features)
         features = features_per_head(out_features, num_heads, combine)
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
@@ -88,11 +98,11 @@ class GCNConv(Conv):
     """Graph convolution: fixed weights from the degrees, no attention.
 
     ```
-    h'_i = Σ_{j -> i} W h_j / sqrt(d_i d_j) + b
+    h'_i = Σ_{j -> i} w_ij W h_j / sqrt(d_i d_j) + b
     ```
 
-    d_i is the number of incoming edges of i that the mask leaves; a sender without any counts as 1. The
-    published layer has self-loops on every node (`add_self_loops`).
+    d_i is the number of incoming edges of i that the masks leave, or the sum of their weights w where there are any;
+    a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`).
 
     Args:
       in_features, out_features, residual, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`, with one
@@ -123,6 +133,7 @@ class GCNConv(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features, out_features=out_features)
         heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
         self.projection = HeadProjection(in_features, heads)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
@@ -132,24 +143,48 @@ class GCNConv(Conv):
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
-        root = _root_degree(ends, num_nodes(graph), z.dtype)
+        degree = _degree(ends, num_nodes(graph), z.dtype)
+        root = jnp.sqrt(degree).astype(z.dtype)
+        gate = (
+            root
+            if ends.weight is None
+            else (_count(ends, len(degree), z.dtype) / root).astype(z.dtype)
+        )
         senders = {"value": self.dropout.projected(z, keys) / root[:, None, None]}
         rows = Rows(None, None, senders, None)
-        return Mechanism(_uniform, sender_value, rows, gate=root[:, None])
+        return Mechanism(_uniform, sender_value, rows, gate=gate[:, None])
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E 1"]:
-        """The weights 1 / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
-        ends = check_edges(graph, edge_mask)
-        check_edge_features(graph, self.edge_features)
-        root = self.mechanism(graph, ends, Keys()).gate
+    def attention(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
+    ) -> Float[Array, "E 1"]:
+        """The weights w_ij / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
+        graph, ends = self.check(graph, edge_mask, edge_weight, node_mask)
+        nodes, _ = promote(self.projection.dtype, node_features(graph), self.projection.kernel[...])
+        root = jnp.sqrt(_degree(ends, num_nodes(graph), nodes.dtype)).astype(nodes.dtype)
         product = gather(root, ends.receivers) * gather(root, ends.senders)
-        return jnp.where(ends.counted[:, None], 1 / product, 0)
+        return ends.weigh(jnp.where(ends.counted, 1 / product, 0)[:, None])
 
 
-def _root_degree(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+def _degree(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    """The weights of the edges that enter each node, 1 where they sum to nothing."""
+    if ends.weight is None:
+        return _count(ends, num_nodes, dtype)
+    check_not_negative("edge_weight", ends.weight)
+    weight = ends.weight.astype(jnp.promote_types(dtype, jnp.float32))
+    degree = segment_sum(weight, ends.receivers, num_nodes, mask=ends.counted)
+    return jnp.where(degree > 0, degree, 1)
+
+
+def _count(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    """The number of edges that enter each node, 1 where there is none."""
     ones = jnp.ones(ends.counted.shape, jnp.promote_types(dtype, jnp.float32))
-    degree = segment_sum(ones, ends.receivers, num_nodes, mask=ends.counted)
-    return jnp.sqrt(jnp.maximum(degree, 1)).astype(dtype)
+    count = segment_sum(ones, ends.receivers, num_nodes, mask=ends.counted)
+    return jnp.maximum(count, 1)
 
 
 class NodeLinear(nnx.Module):
@@ -180,6 +215,7 @@ class NodeLinear(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features, out_features=out_features)
         heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
         self.projection = HeadProjection(in_features, heads)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
@@ -192,9 +228,14 @@ class NodeLinear(nnx.Module):
         graph: GraphsTuple,
         *,
         edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
+        """As `GATConv`; the edges, their mask and their weights change nothing."""
+        check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
+        graph = graph._replace(nodes=keep_rows(node_features(graph), node_mask))
         nodes = self.dropout.inputs(graph, self.dropout.keys(deterministic, rngs))
         z = self.projection(nodes)
         return graph._replace(nodes=self.output(z, node_features(graph)))

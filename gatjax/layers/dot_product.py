@@ -19,6 +19,7 @@ from gatjax.layers.parts import (
     Keys,
     Normalize,
     check_normalize,
+    check_sizes,
     features_per_head,
     glorot_uniform,
 )
@@ -72,6 +73,7 @@ class DotProductConv(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features, edge_features=edge_features)
         features = features_per_head(out_features, num_heads, combine)
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads

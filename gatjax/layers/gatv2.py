@@ -22,7 +22,9 @@ from gatjax.layers.parts import (
     Keys,
     Normalize,
     add_bias,
+    check_finite,
     check_normalize,
+    check_sizes,
     features_per_head,
     glorot_uniform,
 )
@@ -76,6 +78,8 @@ class GATv2Conv(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features, edge_features=edge_features)
+        check_finite(negative_slope=negative_slope)
         features = features_per_head(out_features, num_heads, combine)
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads

@@ -4,7 +4,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jax.experimental.sparse import BCOO
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
@@ -145,7 +147,7 @@ def features_per_head(out_features: int, num_heads: int, combine: Combine) -> in
     """
     if combine not in get_args(Combine):
         raise ValueError(f'combine must be "concat" or "mean", got {combine!r}')
-    check_num_heads(num_heads)
+    check_sizes(out_features=out_features, num_heads=num_heads)
     if combine == "mean":
         return out_features
     if out_features % num_heads:
@@ -156,11 +158,41 @@ def features_per_head(out_features: int, num_heads: int, combine: Combine) -> in
     return out_features // num_heads
 
 
-def check_num_heads(num_heads: int) -> int:
-    """H, if there is a head at all."""
-    if num_heads < 1:
-        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
-    return num_heads
+def check_sizes(**sizes: int | None) -> None:
+    """Every width and number is a whole number from 1 on, or None.
+
+    Raises:
+      TypeError: one is no whole number.
+      ValueError: one is below 1.
+
+    >>> check_sizes(in_features=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: in_features must be at least 1, got 0
+    """
+    for name, size in sizes.items():
+        if size is None:
+            continue
+        if isinstance(size, bool) or not isinstance(size, int | np.integer):
+            raise TypeError(f"{name} must be a whole number, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_finite(**numbers: float | Array | None) -> None:
+    """Every number that is known is finite, or None.
+
+    Raises:
+      TypeError: one is no number.
+      ValueError: one is NaN or infinite.
+    """
+    for name, number in numbers.items():
+        if number is None or isinstance(number, Tracer):
+            continue
+        if not np.issubdtype(np.asarray(number).dtype, np.number):
+            raise TypeError(f"{name} must be a number, got {number!r}")
+        if not np.all(np.isfinite(number)):
+            raise ValueError(f"{name} must be finite, got {number}")
 
 
 class Linear(NamedTuple):
@@ -186,8 +218,10 @@ class HeadProjection(nnx.Module):
         self.bias = heads.zeros(heads.num_heads, heads.features) if use_bias else None
         self.dtype = heads.dtype
 
-    def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N H C"]:
-        return add_bias(project_rows(rows, self.kernel[...], self.dtype), self.bias)
+    def __call__(
+        self, rows: Features | HeadDropout, *, name: str = "nodes"
+    ) -> Float[Array, "N H C"]:
+        return add_bias(project_rows(rows, self.kernel[...], self.dtype, name), self.bias)
 
     def linear(self, dtype: DTypeLike) -> Linear:
         return _linear(self, dtype)
@@ -210,17 +244,21 @@ def _linear(module: HeadProjection | Dense, dtype: DTypeLike) -> Linear:
 
 
 def project_rows(
-    rows: Features | HeadDropout, kernel: Float[Array, "F H C"], dtype: DTypeLike | None
+    rows: Features | HeadDropout,
+    kernel: Float[ArrayLike, "F H C"],
+    dtype: DTypeLike | None,
+    name: str = "nodes",
 ) -> Float[Array, "N H C"]:
-    """`project` in the given dtype, or the promoted one, after a check of the width."""
+    """`project` in the given dtype, or the promoted one, after a check of the width of what `name` says."""
     features = rows.features if isinstance(rows, HeadDropout) else rows
-    if features.ndim != 2 or features.shape[1] != len(kernel):
+    if features.ndim != 2 or features.shape[1] != np.shape(kernel)[0]:
         raise ValueError(
-            f"expected features of shape [N, {len(kernel)}], got {list(features.shape)}"
+            f"{name} must be [rows, {np.shape(kernel)[0]}], as wide as the layer was built for, got "
+            f"{list(features.shape)}"
         )
-    features, kernel = promote(dtype, features, kernel)
+    features, weights = promote(dtype, features, jnp.asarray(kernel))
     return project(
-        rows._replace(features=features) if isinstance(rows, HeadDropout) else features, kernel
+        rows._replace(features=features) if isinstance(rows, HeadDropout) else features, weights
     )
 
 

@@ -15,7 +15,15 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
-from gatjax.graph.check import INT32_MAX, EdgeMask, check_edges, first_true, node_features
+from gatjax.graph.check import (
+    INT32_MAX,
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    check_edges,
+    first_true,
+    node_features,
+)
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv
 from gatjax.layers.parts import (
@@ -25,6 +33,8 @@ from gatjax.layers.parts import (
     HeadInit,
     HeadOutput,
     Keys,
+    check_finite,
+    check_sizes,
     features_per_head,
     glorot_uniform,
     project_rows,
@@ -33,6 +43,7 @@ from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features
 from gatjax.ops.segment import segment_softmax
+from gatjax.ops.sparse import keep_rows
 
 Within = Literal["within", "across"]
 
@@ -99,7 +110,10 @@ class RelationalGATConv(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check(softmax, num_relations=num_relations, num_bases=num_bases)
+        if softmax not in get_args(Within):
+            raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
+        check_sizes(in_features=in_features, num_relations=num_relations, num_bases=num_bases)
+        check_finite(negative_slope=negative_slope)
         features = features_per_head(out_features, num_heads, combine)
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         shape = num_heads, features
@@ -128,11 +142,13 @@ class RelationalGATConv(Conv):
         graph: GraphsTuple,
         *,
         edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         keys = self.dropout.keys(deterministic, rngs)
-        pairs = self._pairs(graph, edge_mask)
+        graph, pairs = self._pairs(graph, edge_mask, edge_weight, node_mask)
         z, logits = self._scores(graph, pairs, keys)
         groups, num_groups = self._groups(graph, pairs)
         rows = Rows(None, None, self.dropout.projected(z, keys), logits)
@@ -141,16 +157,30 @@ class RelationalGATConv(Conv):
         x = x.reshape(num_nodes(graph), num_groups // max(num_nodes(graph), 1), *x.shape[1:])
         return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E H"]:
-        """The weights α, aligned with the graph's edges, before dropout; 0 on an edge that does not count."""
-        pairs = self._pairs(graph, edge_mask)
+    def attention(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
+    ) -> Float[Array, "E H"]:
+        """The weights w α, aligned with the graph's edges, before dropout; 0 on an edge that does not count."""
+        graph, pairs = self._pairs(graph, edge_mask, edge_weight, node_mask)
         _, logits = self._scores(graph, pairs, Keys())
         groups, num_groups = self._groups(graph, pairs)
-        return segment_softmax(logits, groups.receivers, num_groups, mask=groups.counted)
+        alpha = segment_softmax(logits, groups.receivers, num_groups, mask=groups.counted)
+        return pairs.weigh(alpha)
 
-    def _pairs(self, graph: GraphsTuple, edge_mask: EdgeMask) -> Ends:
-        """The edges between the N·R pairs of a node and a relation."""
-        ends = check_edges(graph, edge_mask)
+    def _pairs(
+        self,
+        graph: GraphsTuple,
+        edge_mask: EdgeMask,
+        edge_weight: EdgeWeight,
+        node_mask: NodeMask,
+    ) -> tuple[GraphsTuple, Ends]:
+        """The graph, and its edges between the N·R pairs of a node and a relation."""
+        ends = check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
         relations = _relations(graph, self.num_relations, edge_mask)
         counted = ends.counted & (relations >= 0) & (relations < self.num_relations)
         size = num_nodes(graph) * self.num_relations
@@ -160,7 +190,9 @@ class RelationalGATConv(Conv):
                 "split the graph"
             )
         pair = lambda nodes: nodes * self.num_relations + relations
-        return safe_ends(pair(ends.senders), pair(ends.receivers), size, size, counted)
+        pairs = safe_ends(pair(ends.senders), pair(ends.receivers), size, size, counted)
+        graph = graph._replace(nodes=keep_rows(node_features(graph), node_mask))
+        return graph, pairs._replace(weight=ends.weight)
 
     def _groups(self, graph: GraphsTuple, pairs: Ends) -> tuple[Ends, int]:
         """The same edges, ending where they share a softmax, and how many such places there are."""
@@ -218,11 +250,3 @@ def _relations(graph: GraphsTuple, num_relations: int, edge_mask: EdgeMask) -> I
                 f"are 0 to {num_relations - 1}"
             )
     return jnp.asarray(edges).astype(jnp.int32)
-
-
-def _check(softmax: str, **counts: int | None) -> None:
-    if softmax not in get_args(Within):
-        raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")

@@ -11,13 +11,7 @@ from gatjax.layers.controls import MeanConv
 from gatjax.layers.dot_product import DotProductConv
 from gatjax.layers.gat import GATConv
 from gatjax.layers.gatv2 import GATv2Conv
-from gatjax.models.options import (
-    AttentionOptions,
-    GATOptions,
-    GATv2Options,
-    HeadOptions,
-    listed,
-)
+from gatjax.models.options import AttentionOptions, GATOptions, GATv2Options, HeadOptions, listed
 from gatjax.models.stack import Stack, build_stack
 
 
