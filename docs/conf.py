@@ -30,6 +30,8 @@ autodoc_preserve_defaults = True
 autosummary_generate = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
+napoleon_use_ivar = True
 maximum_signature_line_length = 78
 
 # Pages are Markdown. Notebooks are stored as they were run, which the slow tests do.

@@ -8,8 +8,10 @@
 gives a table of the names with their first lines, then every one of them in full.
 """
 
+import ast
 import inspect
 import re
+import textwrap
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 
 ROOMS = ("ops", "graph", "attention", "layers", "training", "models", "data", "plots")
+LONE_LETTER = re.compile(r"^(\s+\w+: )([A-Z]\.)$", re.MULTILINE)  # `num_heads: H.`, no list
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -75,7 +78,10 @@ def _kind(thing: Any) -> str:
 
 def typeset_fences(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Markdown's fences in a docstring as code blocks, or as mathematics where they hold equations."""
-    lines[:] = FENCE.sub(_directive, "\n".join(lines)).split("\n")
+    if what == "data" and inspect.getdoc(type(thing)) == "\n".join(lines).strip():
+        lines.clear()  # that of the constant's type
+    text = LONE_LETTER.sub(r"\1\\\2", "\n".join(lines))
+    lines[:] = FENCE.sub(_directive, text).split("\n")
 
 
 def _directive(fence: re.Match[str]) -> str:
@@ -89,9 +95,37 @@ def _directive(fence: re.Match[str]) -> str:
     return f"\n{head}\n\n" + "\n".join(f"   {line}".rstrip() for line in block.splitlines()) + "\n"
 
 
-def skip_fields(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
-    """Fields of named tuples stand in the docstring of their class."""
-    return True if (inspect.getdoc(thing) or "").startswith("Alias for field number") else None
+def signature_as_written(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str | None] | None:
+    """The annotations of the source, `Float[ArrayLike, "E H"]`, where Python knows only what they stand for."""
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        return None
+    is_record = inspect.isclass(thing) and (hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__"))
+    function = thing.__init__ if inspect.isclass(thing) and not is_record else thing
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]
+    except (OSError, TypeError):
+        return None  # not written in Python
+    if isinstance(tree, ast.ClassDef):
+        return f"({', '.join(_field(line) for line in tree.body if isinstance(line, ast.AnnAssign))})", None
+    assert isinstance(tree, ast.FunctionDef)
+    arguments = tree.args
+    if what in ("class", "method") and arguments.args[0].arg == "self":
+        del arguments.args[0]
+    return f"({ast.unparse(arguments)})", tree.returns and ast.unparse(tree.returns)
+
+
+def _field(line: ast.AnnAssign) -> str:
+    """A field of a named tuple or a dataclass, as an argument."""
+    default = "" if line.value is None else f" = {ast.unparse(line.value)}"
+    return f"{ast.unparse(line.target)}: {ast.unparse(line.annotation)}{default}"
+
+
+def skip_undocumented(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what Python itself documents: fields of named tuples, calls without a docstring."""
+    text = inspect.getdoc(thing) or ""
+    return True if text.startswith(("Alias for field number", "Call self as a function")) else None
 
 
 def check_names(app: Sphinx, environment: Any) -> None:
@@ -105,6 +139,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx calls this."""
     app.add_directive("api", Api)
     app.connect("autodoc-process-docstring", typeset_fences, priority=400)  # before napoleon
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", signature_as_written)
+    app.connect("autodoc-skip-member", skip_undocumented)
     app.connect("env-check-consistency", check_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
