@@ -12,12 +12,15 @@ import ast
 import inspect
 import re
 import textwrap
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from docutils import nodes
 from equations import is_equations, to_latex
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -40,6 +43,7 @@ def public_names(module: Any) -> list[str]:
     return sorted(things)
 
 
+@cache
 def page_names() -> dict[str, str]:
     """Every public name in full, `gatjax.GATConv`, and its room; a name that the root exports goes by the root."""
     root = import_module("gatjax")
@@ -68,6 +72,31 @@ class Api(SphinxDirective):
         for name in names:
             lines += ["", f".. auto{_kind(getattr(module, name))}:: {name}"]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=False)
+
+
+class LinkNames(SphinxTransform):
+    """On every page, notebooks included, a public name in backticks is a link."""
+
+    default_priority = 400
+
+    def apply(self, **options: Any) -> None:
+        names = page_names()
+        for literal in list(self.document.findall(nodes.literal)):
+            text = literal.astext()
+            target = text if text in names else f"gatjax.{text}"
+            if target in names and isinstance(literal.parent, (nodes.paragraph, nodes.entry, nodes.strong)):
+                link = pending_xref("", refdomain="py", reftype="obj", reftarget=target, refdoc=self.env.docname)
+                literal.replace_self(link)
+                link += literal
+
+
+def link_to_root(app: Sphinx, environment: Any, node: Any, content: nodes.Node) -> nodes.Node | None:
+    """A name of the root in the docstring of another room's."""
+    target = f"gatjax.{node.get('reftarget')}"
+    domain = environment.domains.python_domain
+    if node.get("refdomain") != "py" or target not in domain.objects:
+        return None
+    return domain.resolve_xref(environment, node["refdoc"], app.builder, "obj", target, node, content)
 
 
 def _kind(thing: Any) -> str:
@@ -138,6 +167,8 @@ def check_names(app: Sphinx, environment: Any) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx calls this."""
     app.add_directive("api", Api)
+    app.add_transform(LinkNames)
+    app.connect("missing-reference", link_to_root)
     app.connect("autodoc-process-docstring", typeset_fences, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", signature_as_written)
     app.connect("autodoc-skip-member", skip_undocumented)
