@@ -37,9 +37,13 @@ def public_names(module: Any) -> list[str]:
     A module that re-exports nothing, such as `gatjax.plots`, exports what it defines.
     """
     names = getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"]
-    things = {name: getattr(module, name) for name in names if not inspect.ismodule(getattr(module, name))}
+    things = {
+        name: getattr(module, name) for name in names if not inspect.ismodule(getattr(module, name))
+    }
     if not hasattr(module, "__path__"):
-        things = {k: v for k, v in things.items() if getattr(v, "__module__", None) == module.__name__}
+        things = {
+            k: v for k, v in things.items() if getattr(v, "__module__", None) == module.__name__
+        }
     return sorted(things)
 
 
@@ -67,7 +71,13 @@ class Api(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         module = import_module(self.arguments[0])
         names = [line.strip() for line in self.content if line.strip()]
-        lines = [f".. currentmodule:: {module.__name__}", "", ".. autosummary::", "   :nosignatures:", ""]
+        lines = [
+            f".. currentmodule:: {module.__name__}",
+            "",
+            ".. autosummary::",
+            "   :nosignatures:",
+            "",
+        ]
         lines += [f"   {name}" for name in names]
         for name in names:
             lines += ["", f".. auto{_kind(getattr(module, name))}:: {name}"]
@@ -84,19 +94,27 @@ class LinkNames(SphinxTransform):
         for literal in list(self.document.findall(nodes.literal)):
             text = literal.astext()
             target = text if text in names else f"gatjax.{text}"
-            if target in names and isinstance(literal.parent, (nodes.paragraph, nodes.entry, nodes.strong)):
-                link = pending_xref("", refdomain="py", reftype="obj", reftarget=target, refdoc=self.env.docname)
+            if target in names and isinstance(
+                literal.parent, (nodes.paragraph, nodes.entry, nodes.strong)
+            ):
+                link = pending_xref(
+                    "", refdomain="py", reftype="obj", reftarget=target, refdoc=self.env.docname
+                )
                 literal.replace_self(link)
                 link += literal
 
 
-def link_to_root(app: Sphinx, environment: Any, node: Any, content: nodes.Node) -> nodes.Node | None:
+def link_to_root(
+    app: Sphinx, environment: Any, node: Any, content: nodes.Node
+) -> nodes.Node | None:
     """A name of the root in the docstring of another room's."""
     target = f"gatjax.{node.get('reftarget')}"
     domain = environment.domains.python_domain
     if node.get("refdomain") != "py" or target not in domain.objects:
         return None
-    return domain.resolve_xref(environment, node["refdoc"], app.builder, "obj", target, node, content)
+    return domain.resolve_xref(
+        environment, node["refdoc"], app.builder, "obj", target, node, content
+    )
 
 
 def _kind(thing: Any) -> str:
@@ -105,7 +123,9 @@ def _kind(thing: Any) -> str:
     return "function" if inspect.isroutine(thing) else "data"
 
 
-def typeset_fences(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+def typeset_fences(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
     """Markdown's fences in a docstring as code blocks, or as mathematics where they hold equations."""
     if what == "data" and inspect.getdoc(type(thing)) == "\n".join(lines).strip():
         lines.clear()  # that of the constant's type
@@ -130,14 +150,19 @@ def signature_as_written(
     """The annotations of the source, `Float[ArrayLike, "E H"]`, where Python knows only what they stand for."""
     if not (inspect.isclass(thing) or inspect.isroutine(thing)):
         return None
-    is_record = inspect.isclass(thing) and (hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__"))
+    is_record = inspect.isclass(thing) and (
+        hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__")
+    )
     function = thing.__init__ if inspect.isclass(thing) and not is_record else thing
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]
     except (OSError, TypeError):
         return None  # not written in Python
     if isinstance(tree, ast.ClassDef):
-        return f"({', '.join(_field(line) for line in tree.body if isinstance(line, ast.AnnAssign))})", None
+        return (
+            f"({', '.join(_field(line) for line in tree.body if isinstance(line, ast.AnnAssign))})",
+            None,
+        )
     assert isinstance(tree, ast.FunctionDef)
     arguments = tree.args
     if what in ("class", "method") and arguments.args[0].arg == "self":
@@ -151,7 +176,9 @@ def _field(line: ast.AnnAssign) -> str:
     return f"{ast.unparse(line.target)}: {ast.unparse(line.annotation)}{default}"
 
 
-def skip_undocumented(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+def skip_undocumented(
+    app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any
+) -> bool | None:
     """Leave out what Python itself documents: fields of named tuples, calls without a docstring."""
     text = inspect.getdoc(thing) or ""
     return True if text.startswith(("Alias for field number", "Call self as a function")) else None

@@ -115,7 +115,9 @@ NAME = re.compile(r"[A-Za-z]+(?:_[A-Za-z]{2,}(?=\())?")
 SCRIPT = re.compile(r"[^\W_]+(?:,[^\W_]+)*")
 ARROW = re.compile(r"-(\w)->")
 WORD = re.compile(r"[A-Za-z]{2,}(?:'s\b|-[a-z]{2,})*")
-CODE = re.compile(r"\s# |\b[A-Za-z]{2,}_[A-Za-z]{2,}\b|\w=\S|\*\*|>>>|\bdef\b|\bimport\b|\breturn\b")
+CODE = re.compile(
+    r"\s# |\b[A-Za-z]{2,}_[A-Za-z]{2,}\b|\w=\S|\*\*|>>>|\bdef\b|\bimport\b|\breturn\b"
+)
 
 
 class Item(NamedTuple):
@@ -149,7 +151,9 @@ def to_latex(block: str) -> str:
     for line in block.splitlines():
         if not line.strip():
             continue
-        for cell in re.split(r"\s{2,}", re.sub(r"\s+=\s+", " = ", re.sub(r":\s+", ": ", line.strip()))):
+        for cell in re.split(
+            r"\s{2,}", re.sub(r"\s+=\s+", " = ", re.sub(r":\s+", ": ", line.strip()))
+        ):
             left, equals, right = cell.partition(" = ")
             items = read(left)
             if equals and (not _is_prose(items) or LABEL.fullmatch(left)):
@@ -169,7 +173,9 @@ def to_latex(block: str) -> str:
 
 def _is_prose(items: list[Item]) -> bool:
     """Whether two words follow each other."""
-    return any(first.kind == second.kind == "word" for first, second in zip(items, items[1:], strict=False))
+    return any(
+        first.kind == second.kind == "word" for first, second in zip(items, items[1:], strict=False)
+    )
 
 
 def join(items: list[Item]) -> str:
@@ -358,7 +364,9 @@ def _tight_fractions(items: list[Item]) -> list[Item]:
         first, last = at - 1, at + 1
         while first > 0 and not items[first].spaced and items[first - 1].kind == "atom":
             first -= 1
-        while last + 1 < len(items) and not items[last + 1].spaced and items[last + 1].kind == "atom":
+        while (
+            last + 1 < len(items) and not items[last + 1].spaced and items[last + 1].kind == "atom"
+        ):
             last += 1
         if first < 0 or last >= len(items) or items[last].spaced:
             raise ValueError("a fraction without a numerator or a denominator")
@@ -380,7 +388,11 @@ def _settle(items: list[Item]) -> list[Item]:
         before = items[index - 1] if index else None
         if item.kind == "operator":
             is_word = after.kind == "word" or after.tex in ",:;"
-            item = Item("word", item.tex, item.spaced) if is_word else Item("atom", OPERATORS[item.tex], item.spaced)
+            item = (
+                Item("word", item.tex, item.spaced)
+                if is_word
+                else Item("atom", OPERATORS[item.tex], item.spaced)
+            )
         elif item.tex == "a" and after.kind == "word" and after.spaced and after.tex:
             item = Item("word", "a", item.spaced)
         elif item.tex in (",", ":", ";") and not item.spaced and before is not None:
