@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -236,11 +237,9 @@ def test_the_readme_is_short():
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_lists_every_public_name(tmp_path):
     pytest.importorskip("sphinx", reason="needs .[docs]")
-    from sphinx.util.inventory import InventoryFile
-
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     run = subprocess.run([*command, DOCS, tmp_path], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
-    inventory = InventoryFile.loads((tmp_path / "objects.inv").read_bytes(), uri="")
-    entries = {name for kind in inventory.data.values() for name in kind}
+    packed = (tmp_path / "objects.inv").read_bytes().split(b"\n", 4)[4]  # after four lines of head
+    entries = {line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()}
     assert {name for room in ROOMS for name in listed(DOCS / "api" / f"{room}.rst")} <= entries
