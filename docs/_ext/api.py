@@ -12,12 +12,12 @@ import ast
 import inspect
 import re
 import textwrap
-from functools import cache
 from importlib import import_module
 from typing import Any
 
 from docutils import nodes
 from equations import is_equations, to_latex
+from names import page_names
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -26,40 +26,8 @@ from sphinx.util.docutils import SphinxDirective
 
 logger = logging.getLogger(__name__)
 
-ROOMS = ("ops", "graph", "attention", "layers", "training", "models", "data", "plots")
 LONE_LETTER = re.compile(r"^(\s+\w+: )([A-Z]\.)$", re.MULTILINE)  # `num_heads: H.`, no list
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def public_names(module: Any) -> list[str]:
-    """What a module exports: its `__all__`, or its names without underscore that are no modules.
-
-    A module that re-exports nothing, such as `gatjax.plots`, exports what it defines.
-    """
-    names = getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"]
-    things = {
-        name: getattr(module, name) for name in names if not inspect.ismodule(getattr(module, name))
-    }
-    if not hasattr(module, "__path__"):
-        things = {
-            k: v for k, v in things.items() if getattr(v, "__module__", None) == module.__name__
-        }
-    return sorted(things)
-
-
-@cache
-def page_names() -> dict[str, str]:
-    """Every public name in full, `gatjax.GATConv`, and its room; a name that the root exports goes by the root."""
-    root = import_module("gatjax")
-    names = {}
-    for room in ROOMS:
-        module = import_module(f"gatjax.{room}")
-        for name in public_names(module):
-            at_root = getattr(root, name, None) is getattr(module, name)
-            names[f"gatjax.{name}" if at_root else f"gatjax.{room}.{name}"] = room
-    for name in public_names(root):
-        names.setdefault(f"gatjax.{name}", "gatjax")
-    return names
 
 
 class Api(SphinxDirective):
