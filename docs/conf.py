@@ -43,4 +43,4 @@ html_theme = "furo"
 html_title = f"gatjax {release}"
 html_static_path = ["_static"]
 html_css_files = ["gatjax.css"]
-mathjax3_config = {"chtml": {"displayAlign": "left", "displayIndent": "1em"}}
+mathjax3_config = {"chtml": {"scale": 0.92, "displayAlign": "left", "displayIndent": "1em"}}

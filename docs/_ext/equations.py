@@ -245,7 +245,8 @@ def _item(text: str, at: int, spaced: bool) -> tuple[Item, int]:
     if char in BRACKETS and (char != "<" or not rest[1:2].isspace()) and not rest.startswith("<="):
         inner, at = _bracket(text, at)
         scripts, at = _scripts(text, at)
-        return Item("atom", inner + scripts, spaced), at
+        space = r"\ " if spaced and inner[1:].startswith(r"\text") else ""  # prose in brackets
+        return Item("atom", space + inner + scripts, spaced), at
     for sign, tex in SIGNS.items():
         if rest.startswith(sign):
             return Item("sign", tex, spaced), at + len(sign)
