@@ -103,7 +103,7 @@ OPERATORS = {
     "ReLU": r"\operatorname{ReLU}",
     "ELU": r"\operatorname{ELU}",
     "sigmoid": r"\operatorname{sigmoid}",
-    "attention_layer": r"\texttt{attention\_layer}",
+    "attention_layer": r"\mathtt{attention\_layer}",
 }
 SCRIPT_WORDS = {"res", "max", "min", "out", "key"}
 SCRIPT_INDICES = {"sk": "s_k", "rk": "r_k"}  # sender and receiver of edge k
@@ -192,6 +192,8 @@ def join(items: list[Item]) -> str:
             continue
         if before is not None and before.kind == "word" and item.spaced:
             out[-1] = out[-1][:-1] + " }"
+        elif before is not None and item.spaced and item.tex.startswith(r"(\text"):
+            out.append(r"\ ")  # prose in brackets
         out.append(item.tex)
     return " ".join(out)
 
@@ -245,8 +247,7 @@ def _item(text: str, at: int, spaced: bool) -> tuple[Item, int]:
     if char in BRACKETS and (char != "<" or not rest[1:2].isspace()) and not rest.startswith("<="):
         inner, at = _bracket(text, at)
         scripts, at = _scripts(text, at)
-        space = r"\ " if spaced and inner[1:].startswith(r"\text") else ""  # prose in brackets
-        return Item("atom", space + inner + scripts, spaced), at
+        return Item("atom", inner + scripts, spaced), at
     for sign, tex in SIGNS.items():
         if rest.startswith(sign):
             return Item("sign", tex, spaced), at + len(sign)
