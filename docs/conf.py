@@ -41,6 +41,7 @@ nb_execution_mode = "off"
 
 html_theme = "furo"
 html_title = f"gatjax {release}"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["gatjax.css"]
 mathjax3_config = {"chtml": {"scale": 0.92, "displayAlign": "left", "displayIndent": "1em"}}
