@@ -24,12 +24,13 @@ exclude_patterns = ["_build", "_ext"]
 
 # Docstrings are Markdown inside: `api` turns their fences into code or mathematics; a name in backticks is a link.
 default_role = "py:obj"
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "special-members": "__call__"}
-autodoc_preserve_defaults = True
 autosummary_generate = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_param = False
 napoleon_attr_annotations = False
 napoleon_use_ivar = True
 maximum_signature_line_length = 78

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -75,6 +76,7 @@ def test_equations_have_doctests_that_pass(equations):
             "\\text{mean: } y &= x \\\\\n\\text{max: } y &= \\max_{h} x",
         ),
         ("y = x      a remark on x", r"y &= x && \text{a remark on } x"),
+        ("mean  y = x", r"\text{mean} \quad y &= x"),
     ],
 )
 def test_an_equation_becomes_mathematics(equations, plain, latex):
@@ -138,12 +140,16 @@ def listed(page: Path) -> set[str]:
     return names
 
 
-def test_every_public_name_stands_on_the_page_of_its_room_and_nothing_else_does():
+def test_every_public_name_stands_on_the_page_of_its_room():
     names = extension("names").page_names()
     assert len(names) > 100 and "gatjax.GATConv" in names and "gatjax.training.train" in names
     for room in extension("names").ROOMS:
         expected = {name for name, home in names.items() if home == room}
-        assert listed(DOCS / "api" / f"{room}.rst") == expected, f"docs/api/{room}.rst"
+        found = listed(DOCS / "api" / f"{room}.rst")
+        assert expected and not expected - found, f"missing on docs/api/{room}.rst"
+        for name in found - expected:  # the interface of a room, which it does not export
+            module, _, name = name.rpartition(".")
+            assert getattr(importlib.import_module(module), name).__module__ == module
     assert "gatjax" not in names.values(), "a name of the root that no room has"
 
 

@@ -27,6 +27,7 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 
 LONE_LETTER = re.compile(r"^(\s+\w+: )([A-Z]\.)$", re.MULTILINE)  # `num_heads: H.`, no list
+NAMES_ON_TWO_LINES = re.compile(r"^(\s+[\w, *]+,)\n\s+([\w, *]+: )", re.MULTILINE)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -75,10 +76,12 @@ class LinkNames(SphinxTransform):
 def link_to_root(
     app: Sphinx, environment: Any, node: Any, content: nodes.Node
 ) -> nodes.Node | None:
-    """A name of the root in the docstring of another room's."""
-    target = f"gatjax.{node.get('reftarget')}"
+    """A name of the root in a docstring of another room, unless it is a plain word, such as `batch`."""
+    name = node.get("reftarget", "")
+    target = f"gatjax.{name}"
     domain = environment.domains.python_domain
-    if node.get("refdomain") != "py" or target not in domain.objects:
+    is_plain = name.isalpha() and name.islower()
+    if node.get("refdomain") != "py" or is_plain or target not in page_names():
         return None
     return domain.resolve_xref(
         environment, node["refdoc"], app.builder, "obj", target, node, content
@@ -98,6 +101,7 @@ def typeset_fences(
     if what == "data" and inspect.getdoc(type(thing)) == "\n".join(lines).strip():
         lines.clear()  # that of the constant's type
     text = LONE_LETTER.sub(r"\1\\\2", "\n".join(lines))
+    text = NAMES_ON_TWO_LINES.sub(r"\1 \2", text)
     lines[:] = FENCE.sub(_directive, text).split("\n")
 
 
@@ -118,6 +122,8 @@ def signature_as_written(
     """The annotations of the source, `Float[ArrayLike, "E H"]`, where Python knows only what they stand for."""
     if not (inspect.isclass(thing) or inspect.isroutine(thing)):
         return None
+    if "__signature__" in getattr(thing, "__dict__", {}):  # options that the source does not show
+        return _options(inspect.signature(thing)), returns
     is_record = inspect.isclass(thing) and (
         hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__")
     )
@@ -136,6 +142,21 @@ def signature_as_written(
     if what in ("class", "method") and arguments.args[0].arg == "self":
         del arguments.args[0]
     return f"({ast.unparse(arguments)})", tree.returns and ast.unparse(tree.returns)
+
+
+def _options(signature: inspect.Signature) -> str:
+    """Names and defaults; of the types only those that need no explanation."""
+    parts: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        simple = parameter.annotation in (bool, int, float, str)
+        text = f"{parameter.name}: {parameter.annotation.__name__}" if simple else parameter.name
+        if parameter.default is not parameter.empty:
+            name = getattr(parameter.default, "__qualname__", repr(parameter.default))
+            text += f" = {'...' if '<locals>' in name else name}"
+        parts.append(text)
+    return f"({', '.join(parts)})"
 
 
 def _field(line: ast.AnnAssign) -> str:

@@ -8,7 +8,8 @@ e_{ij} &= \operatorname{LeakyReLU} (a_{r} \cdot z_{i})
 A block of lines is an equation block if `is_equations` says so; what `to_latex` cannot read raises `ValueError`, and
 the page then shows the block as it stands in the docstring.
 
-* One equation per line, or several with two spaces or more between them; what has no `=` is a remark on the one before.
+* One equation per line, or several with two spaces or more between them; what has no `=` is a remark on the one before, or
+  the label of the first on its line.
 * `x_ij`, `x_{...}`, `x^r`, `x^(l)`, `x'`, `x̄`; Greek letters; `Σ_j`, `max_j`, `‖_h`; `·`, `‖`, `->`, `-r->`.
 * Words that no bracket follows are prose: "softmax of e_ij over the edges k".
 * `1/n` is a fraction; so is `a / b` where it is a whole right-hand side and cannot be read otherwise.
@@ -149,16 +150,15 @@ def to_latex(block: str) -> str:
     remarks: dict[int, str] = {}
     longest = 0
     for line in block.splitlines():
-        if not line.strip():
-            continue
-        for cell in re.split(
-            r"\s{2,}", re.sub(r"\s+=\s+", " = ", re.sub(r":\s+", ": ", line.strip()))
-        ):
-            left, equals, right = cell.partition(" = ")
-            items = read(left)
-            if equals and (not _is_prose(items) or LABEL.fullmatch(left)):
+        cells = _cells(line)
+        label = ""
+        for index, cell in enumerate(cells):
+            if equation := _equation(cell):
                 longest = max(longest, len(cell))
-                rows.append(f"{join(_fraction(items))} &= {join(_fraction(read(right)))}")
+                rows.append(label + equation)
+                label = ""
+            elif index == 0 and len(cells) > 1 and _equation(cells[1]):
+                label = rf"{join(read(cell))} \quad "
             elif rows:
                 remarks[len(rows) - 1] = cell
             else:
@@ -169,6 +169,21 @@ def to_latex(block: str) -> str:
         rows[row] += (" && " if widest < 85 else r" \qquad ") + join(read(remark))
     body = " \\\\\n".join(rows)
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+
+def _cells(line: str) -> list[str]:
+    """What stands apart by two spaces or more, other than around `=` and after `:`."""
+    line = re.sub(r"\s+=\s+", " = ", re.sub(r":\s+", ": ", line.strip()))
+    return re.split(r"\s{2,}", line) if line else []
+
+
+def _equation(cell: str) -> str:
+    """The row of an equation; nothing if the cell is a remark."""
+    left, equals, right = cell.partition(" = ")
+    items = read(left)
+    if not equals or (_is_prose(items) and not LABEL.fullmatch(left)):
+        return ""
+    return f"{join(_fraction(items))} &= {join(_fraction(read(right)))}"
 
 
 def _is_prose(items: list[Item]) -> bool:
