@@ -17,7 +17,7 @@ from typing import Any
 
 from docutils import nodes
 from equations import is_equations, to_latex
-from names import page_names
+from names import ROOMS, page_names
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -54,12 +54,18 @@ class Api(SphinxDirective):
 
 
 class LinkNames(SphinxTransform):
-    """On every page, notebooks included, a public name in backticks is a link."""
+    """On every page, notebooks included, a public name in backticks is a link.
+
+    In docstrings it is one already; there, words such as `graph` and `data` mean arguments and no rooms.
+    """
 
     default_priority = 400
 
     def apply(self, **options: Any) -> None:
         names = page_names()
+        for link in list(self.document.findall(pending_xref)):
+            if link.get("reftarget") in ROOMS:
+                link.replace_self(link.children)
         for literal in list(self.document.findall(nodes.literal)):
             text = literal.astext()
             target = text if text in names else f"gatjax.{text}"

@@ -8,8 +8,8 @@ e_{ij} &= \operatorname{LeakyReLU} (a_{r} \cdot z_{i})
 A block of lines is an equation block if `is_equations` says so; what `to_latex` cannot read raises `ValueError`, and
 the page then shows the block as it stands in the docstring.
 
-* One equation per line, or several with two spaces or more between them; what has no `=` is a remark on the one before, or
-  the label of the first on its line.
+* One equation per line, or several with two spaces or more between them; what has no `=` is a remark on the one
+  before, or the label of the first on its line.
 * `x_ij`, `x_{...}`, `x^r`, `x^(l)`, `x'`, `x̄`; Greek letters; `Σ_j`, `max_j`, `‖_h`; `·`, `‖`, `->`, `-r->`.
 * Words that no bracket follows are prose: "softmax of e_ij over the edges k".
 * `1/n` is a fraction; so is `a / b` where it is a whole right-hand side and cannot be read otherwise.
