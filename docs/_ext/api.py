@@ -133,7 +133,12 @@ def signature_as_written(
     is_record = inspect.isclass(thing) and (
         hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__")
     )
-    function = thing.__init__ if inspect.isclass(thing) and not is_record else thing
+    if inspect.isclass(thing) and not is_record:
+        function = thing.__init__
+        if not getattr(function, "__module__", "").startswith("gatjax."):
+            return "", None  # no constructor of its own
+    else:
+        function = thing
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]
     except (OSError, TypeError):
