@@ -99,8 +99,8 @@ def gat(layer, graph, keep=NOTHING_DROPPED):
     bias = np.zeros(num_heads) if layer.score_bias is None else array(layer.score_bias)
     edge_term = np.zeros((len(graph.senders), num_heads))
     if layer.edge_features is not None:
-        projected = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_projection))
-        edge_term = (projected * array(layer.edge_vector)).sum(-1)
+        projected = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_term.projection))
+        edge_term = (projected * array(layer.edge_term.vector)).sum(-1)
 
     def logit(i, j, k, h):
         both = np.concatenate([z[i, h], z[j, h]]) @ np.concatenate([first[h], second[h]])
@@ -124,7 +124,7 @@ def gatv2(layer, graph, keep=NOTHING_DROPPED):
     def logit(i, j, k, h):
         total = receiving[i, h] + sending[j, h] + bias[h]
         if layer.edge_features is not None:
-            total = total + graph.edges[k] @ array(layer.edge_kernel)[:, h]
+            total = total + graph.edges[k] @ array(layer.edge_projection)[:, h]
         return vector[h] @ leaky_relu(total, layer.negative_slope)
 
     dropped = sending * keep.projected
@@ -138,12 +138,12 @@ def dot_product(layer, graph, keep=NOTHING_DROPPED):
         np.einsum("nf,fhc->nhc", nodes, array(part))
         for part in (layer.query, layer.key, layer.value)
     )
-    if layer.query_bias is not None:
-        query = query + array(layer.query_bias)[None]
+    if layer.query.bias is not None:
+        query = query + array(layer.query.bias)[None]
     dropped = value * keep.projected
     edge = np.zeros((len(graph.senders), *query.shape[1:]))
     if layer.edge_features is not None:
-        edge = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_kernel))
+        edge = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_projection))
 
     def logit(i, j, k, h):
         return query[i, h] @ (key[j, h] + edge[k, h]) / np.sqrt(query.shape[2])
@@ -162,7 +162,7 @@ def attention_block(layer, graph, keep=NOTHING_DROPPED):
     on_key = stacked(step.key, step.edge_key)
     on_value = stacked(step.value, step.global_value)
     _, num_heads, features = on_query.shape
-    bias = np.zeros((num_heads, features)) if step.query_bias is None else array(step.query_bias)
+    bias = np.zeros((num_heads, features)) if step.query.bias is None else array(step.query.bias)
     kept = np.broadcast_to(keep.projected, (len(nodes), num_heads, features))
     edges = np.zeros((len(graph.senders), 0)) if graph.edges is None else graph.edges
 
@@ -210,8 +210,8 @@ def gaan(layer, graph, keep=NOTHING_DROPPED):
         np.einsum("nf,fhc->nhc", nodes, array(part))
         for part in (layer.query, layer.key, layer.value)
     )
-    if layer.query_bias is not None:
-        query, value = query + array(layer.query_bias), value + array(layer.value_bias)
+    if layer.query.bias is not None:
+        query, value = query + array(layer.query.bias), value + array(layer.value.bias)
     value = leaky_relu(value, 0.1) * keep.projected
     width = query.shape[2]
     scale = {1: "none", 1 / width: "linear", width**-0.5: "sqrt"}[layer.scale]
@@ -221,8 +221,8 @@ def gaan(layer, graph, keep=NOTHING_DROPPED):
             query[i, h] @ key[j, h] / {"none": 1, "sqrt": np.sqrt(width), "linear": width}[scale]
         )
         if layer.edge_features is not None:
-            hidden = leaky_relu(affine(layer.edge_hidden, graph.edges[k]), 0.1)
-            total = total + affine(layer.edge_score, hidden)[h]
+            hidden = leaky_relu(affine(layer.edge_score.hidden, graph.edges[k]), 0.1)
+            total = total + affine(layer.edge_score.out, hidden)[h]
         return total
 
     x, alpha = attend(graph, value.shape[1:], logit, lambda j, k, h: value[j, h], keep)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-import gatjax.training
+import gatjax.training.seeds
 from gatjax.training import (
     RULES,
     Labels,
@@ -195,14 +195,14 @@ def test_a_program_of_many_seeds_shrinks_when_half_have_stopped():
         patience=1,
         epochs_per_dispatch=7,
     )
-    original = gatjax.training.advance_together
+    original = gatjax.training.seeds.advance_together
 
     def record(training, states, data, labels):
         sizes.append(len(states.epoch))
         return original(training, states, data, labels)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gatjax.training, "advance_together", record)
+        patch.setattr(gatjax.training.seeds, "advance_together", record)
         found = train(
             training,
             range(8),
