@@ -96,9 +96,7 @@ def benchmark_table(name: str) -> str:
 
     command = f"python experiments/benchmark.py {BENCHMARKS[name]}"
     results = read(f"benchmark-{name}.json", command)
-    return "\n\n".join(
-        with_command(result, benchmark.table(result["results"])) for result in results
-    )
+    return "\n\n".join(with_command(result, benchmark.table(result)) for result in results)
 
 
 def lookup_tables() -> str:

@@ -136,7 +136,7 @@ def signature_as_written(
     if inspect.isclass(thing) and not is_record:
         function = thing.__init__
         if not getattr(function, "__module__", "").startswith("gatjax."):
-            return "()", None  # no constructor of its own
+            return ("()", None) if signature else None  # no constructor of its own
     else:
         function = thing
     try:
