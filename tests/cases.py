@@ -1,7 +1,7 @@
 """The layers under test, one row each, the graph they run on, and the formulas of the papers in plain loops.
 
-A new layer is one row of `CASES`: every property in `test_layers.py` then holds for it too. A reference is
-optional; it is written from the equations, in NumPy, and shares no code with the package.
+A new layer is one row of `CASES`: every property in `tests/layers` that runs over the table then holds for it too.
+A reference is optional; it is written from the equations, in NumPy, and shares no code with the package.
 """
 
 # A layer is whatever the table holds, so its parameters are unknown to the type checker.
@@ -16,11 +16,21 @@ import numpy as np
 import pytest
 from flax import nnx
 from jraph import GraphsTuple
+from reference import (
+    dot_logit,
+    edge_attention,
+    gat_logit,
+    gatv2_logit,
+    hardmax,
+    leaky_relu,
+    softmax,
+)
 
 from gatjax.graph import build_graph
 from gatjax.layers import (
     AttentionBlock,
     DotProductConv,
+    DropoutRates,
     GaANConv,
     GATConv,
     GATv2Conv,
@@ -33,6 +43,7 @@ NODES, EDGES, IN, OUT, HEADS, EDGE_WIDTH = 11, 29, 5, 21, 3, 2
 RELATIONS = 4
 GLOBAL_WIDTH = 2
 ISOLATED = NODES - 1
+ALL_THREE = DropoutRates(inputs=0.3, projected=0.4, attention=0.5)
 
 
 class Keep(NamedTuple):
@@ -46,23 +57,19 @@ class Keep(NamedTuple):
 NOTHING_DROPPED = Keep()
 
 
-def attend(graph, shape, logit, value, keep, hard=False):
-    """Weights [E, H] and sums [N, H, C], one edge at a time; hard: the first of the largest logits takes all."""
-    num_heads, features = shape
-    num_nodes, num_edges = len(graph.nodes), len(graph.senders)
-    kept = np.broadcast_to(keep.attention, (num_edges, num_heads))
-    alpha, x = np.zeros((num_edges, num_heads)), np.zeros((num_nodes, num_heads, features))
-    for i in range(num_nodes):
-        incoming = [k for k in range(num_edges) if graph.receivers[k] == i]
-        for h in range(num_heads):
-            scores = {k: np.exp(logit(i, graph.senders[k], k, h)) for k in incoming}
-            if hard and incoming:
-                first = max(incoming, key=lambda k: (scores[k], -k))
-                scores = {k: float(k == first) for k in incoming}
-            for k in incoming:
-                alpha[k, h] = scores[k] / sum(scores.values())
-                x[i, h] += alpha[k, h] * kept[k, h] * value(graph.senders[k], k, h)
-    return x, alpha
+def attend(graph, shape, logit, value, keep, **options):
+    """Sums [N, H, C] and weights [E, H] over the edges of a graph; shape (H, C)."""
+    shape = len(graph.nodes), *shape
+    return edge_attention(
+        logit,
+        value,
+        graph.senders,
+        graph.receivers,
+        shape,
+        len(graph.nodes),
+        multiplier=keep.attention,
+        **options,
+    )
 
 
 def finish(layer, x, nodes):
@@ -87,69 +94,71 @@ def affine(dense, x):
     return y if dense.bias is None else y + np.asarray(dense.bias[...])
 
 
-def leaky_relu(x, slope):
-    return np.where(x > 0, x, slope * x)
+def heads(nodes, module):
+    """[N, H, C]"""
+    return np.einsum("nf,fhc->nhc", nodes, array(module))
 
 
 def gat(layer, graph, keep=NOTHING_DROPPED):
     """a split in its two halves: the first acts on the receiver, the second on the sender."""
-    z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
-    first, second = array(layer.receiver_vector), array(layer.sender_vector)
-    num_heads = len(first)
-    bias = np.zeros(num_heads) if layer.score_bias is None else array(layer.score_bias)
-    edge_term = np.zeros((len(graph.senders), num_heads))
+    z = heads(graph.nodes * keep.inputs, layer.projection)
+    vector = np.concatenate([array(layer.receiver_vector), array(layer.sender_vector)], axis=1)
+    bias = 0.0 if layer.score_bias is None else array(layer.score_bias)
+    term = np.zeros((len(graph.senders), len(vector))) + bias
     if layer.edge_features is not None:
-        projected = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_term.projection))
-        edge_term = (projected * array(layer.edge_term.vector)).sum(-1)
-
-    def logit(i, j, k, h):
-        both = np.concatenate([z[i, h], z[j, h]]) @ np.concatenate([first[h], second[h]])
-        return leaky_relu(both + edge_term[k, h] + bias[h], layer.negative_slope)
-
+        projected = heads(graph.edges, layer.edge_term.projection)
+        term = term + (projected * array(layer.edge_term.vector)).sum(-1)
     dropped = z * keep.projected
-    value, hard = lambda j, k, h: dropped[j, h], layer.normalize != "softmax"
-    x, alpha = attend(graph, first.shape, logit, value, keep, hard)
+    x, alpha = attend(
+        graph,
+        z.shape[1:],
+        lambda i, j, k: gat_logit(z[i], z[j], vector, layer.negative_slope, term[k]),
+        lambda i, j, k: dropped[j],
+        keep,
+        weigh=softmax if layer.normalize == "softmax" else hardmax,
+    )
     return finish(layer, x, graph.nodes), alpha
 
 
 def gatv2(layer, graph, keep=NOTHING_DROPPED):
     nodes = graph.nodes * keep.inputs
-    sending = np.einsum("nf,fhc->nhc", nodes, array(layer.sender_projection))
-    receiving = sending
+    receiving = sending = heads(nodes, layer.sender_projection)
     if layer.receiver_projection is not None:
-        receiving = np.einsum("nf,fhc->nhc", nodes, array(layer.receiver_projection))
+        receiving = heads(nodes, layer.receiver_projection)
     vector = array(layer.vector)
-    bias = np.zeros_like(vector) if layer.score_bias is None else array(layer.score_bias)
-
-    def logit(i, j, k, h):
-        total = receiving[i, h] + sending[j, h] + bias[h]
-        if layer.edge_features is not None:
-            total = total + graph.edges[k] @ array(layer.edge_projection)[:, h]
-        return vector[h] @ leaky_relu(total, layer.negative_slope)
-
+    bias = 0.0 if layer.score_bias is None else array(layer.score_bias)
+    edge = np.zeros((len(graph.senders), *vector.shape)) + bias
+    if layer.edge_features is not None:
+        edge = edge + heads(graph.edges, layer.edge_projection)
     dropped = sending * keep.projected
-    x, alpha = attend(graph, vector.shape, logit, lambda j, k, h: dropped[j, h], keep)
+    x, alpha = attend(
+        graph,
+        vector.shape,
+        lambda i, j, k: gatv2_logit(
+            receiving[i], sending[j], vector, edge[k], layer.negative_slope
+        ),
+        lambda i, j, k: dropped[j],
+        keep,
+    )
     return finish(layer, x, graph.nodes), alpha
 
 
 def dot_product(layer, graph, keep=NOTHING_DROPPED):
     nodes = graph.nodes * keep.inputs
-    query, key, value = (
-        np.einsum("nf,fhc->nhc", nodes, array(part))
-        for part in (layer.query, layer.key, layer.value)
-    )
+    query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
     if layer.query.bias is not None:
         query = query + array(layer.query.bias)[None]
     dropped = value * keep.projected
     edge = np.zeros((len(graph.senders), *query.shape[1:]))
     if layer.edge_features is not None:
-        edge = np.einsum("ed,dhc->ehc", graph.edges, array(layer.edge_projection))
-
-    def logit(i, j, k, h):
-        return query[i, h] @ (key[j, h] + edge[k, h]) / np.sqrt(query.shape[2])
-
-    sent = lambda j, k, h: dropped[j, h] + edge[k, h]
-    x, alpha = attend(graph, query.shape[1:], logit, sent, keep)
+        edge = heads(graph.edges, layer.edge_projection)
+    x, alpha = attend(
+        graph,
+        query.shape[1:],
+        lambda i, j, k: dot_logit(query[i], key[j] + edge[k]),
+        lambda i, j, k: dropped[j] + edge[k],
+        keep,
+    )
     return finish(layer, x, graph.nodes), alpha
 
 
@@ -162,18 +171,18 @@ def attention_block(layer, graph, keep=NOTHING_DROPPED):
     on_key = stacked(step.key, step.edge_key)
     on_value = stacked(step.value, step.global_value)
     _, num_heads, features = on_query.shape
-    bias = np.zeros((num_heads, features)) if step.query.bias is None else array(step.query.bias)
+    bias = 0.0 if step.query.bias is None else array(step.query.bias)
     kept = np.broadcast_to(keep.projected, (len(nodes), num_heads, features))
     edges = np.zeros((len(graph.senders), 0)) if graph.edges is None else graph.edges
+    times = lambda row, kernel: np.tensordot(row, kernel, axes=1)
 
-    def logit(i, j, k, h):
-        query = np.concatenate([nodes[i], u]) @ on_query[:, h] + bias[h]
-        key = np.concatenate([nodes[j], edges[k]]) @ on_key[:, h]
-        return query @ key * (features**-0.5 if step.scale is None else step.scale)
+    def logit(i, j, k):
+        query = times(np.concatenate([nodes[i], u]), on_query) + bias
+        return dot_logit(query, times(np.concatenate([nodes[j], edges[k]]), on_key), step.scale)
 
-    def value(j, k, h):
-        of_edge = 0 if step.edge_value is None else edges[k] @ array(step.edge_value)[:, h]
-        return kept[j, h] * (np.concatenate([nodes[j], u]) @ on_value[:, h]) + of_edge
+    def value(i, j, k):
+        of_edge = 0.0 if step.edge_value is None else times(edges[k], array(step.edge_value))
+        return kept[j] * times(np.concatenate([nodes[j], u]), on_value) + of_edge
 
     x, alpha = attend(graph, (num_heads, features), logit, value, keep)
     contracted = np.zeros((len(nodes), 1, array(layer.output.contraction).shape[2]))
@@ -184,48 +193,44 @@ def attention_block(layer, graph, keep=NOTHING_DROPPED):
 
 
 def mean(layer, graph, keep=NOTHING_DROPPED):
-    z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
-    dropped = z * keep.projected
-    x, alpha = attend(
-        graph, z.shape[1:], lambda i, j, k, h: 0.0, lambda j, k, h: dropped[j, h], keep
-    )
+    z = heads(graph.nodes * keep.inputs, layer.projection) * keep.projected
+    nothing = np.zeros(z.shape[1])
+    x, alpha = attend(graph, z.shape[1:], lambda i, j, k: nothing, lambda i, j, k: z[j], keep)
     return finish(layer, x, graph.nodes), alpha
 
 
 def gcn(layer, graph, keep=NOTHING_DROPPED):
-    z = np.einsum("nf,fhc->nhc", graph.nodes * keep.inputs, array(layer.projection))
-    z = z * keep.projected
+    z = heads(graph.nodes * keep.inputs, layer.projection) * keep.projected
     degree = [max(1, np.sum(np.asarray(graph.receivers) == i)) for i in range(len(z))]
-    kept = np.broadcast_to(keep.attention, (len(graph.senders), 1))
-    x, alpha = np.zeros_like(z), np.zeros((len(graph.senders), 1))
-    for k, (j, i) in enumerate(zip(graph.senders, graph.receivers, strict=True)):
-        alpha[k] = 1 / np.sqrt(degree[i] * degree[j])
-        x[i] += alpha[k] * kept[k] * z[j]
+    x, alpha = attend(
+        graph,
+        z.shape[1:],
+        lambda i, j, k: np.array([1 / np.sqrt(degree[i] * degree[j])]),
+        lambda i, j, k: z[j],
+        keep,
+        weigh=lambda weights: weights,
+    )
     return finish(layer, x, graph.nodes), alpha
 
 
 def gaan(layer, graph, keep=NOTHING_DROPPED):
     nodes = graph.nodes * keep.inputs
-    query, key, value = (
-        np.einsum("nf,fhc->nhc", nodes, array(part))
-        for part in (layer.query, layer.key, layer.value)
-    )
+    query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
     if layer.query.bias is not None:
         query, value = query + array(layer.query.bias), value + array(layer.value.bias)
     value = leaky_relu(value, 0.1) * keep.projected
     width = query.shape[2]
     scale = {1: "none", 1 / width: "linear", width**-0.5: "sqrt"}[layer.scale]
+    factor = {"none": 1.0, "sqrt": 1 / np.sqrt(width), "linear": 1 / width}[scale]
 
-    def logit(i, j, k, h):
-        total = (
-            query[i, h] @ key[j, h] / {"none": 1, "sqrt": np.sqrt(width), "linear": width}[scale]
-        )
+    def logit(i, j, k):
+        total = dot_logit(query[i], key[j], factor)
         if layer.edge_features is not None:
             hidden = leaky_relu(affine(layer.edge_score.hidden, graph.edges[k]), 0.1)
-            total = total + affine(layer.edge_score.out, hidden)[h]
+            total = total + affine(layer.edge_score.out, hidden)
         return total
 
-    x, alpha = attend(graph, value.shape[1:], logit, lambda j, k, h: value[j, h], keep)
+    x, alpha = attend(graph, value.shape[1:], logit, lambda i, j, k: value[j], keep)
     if layer.gate is not None:
         x = x * gaan_gate(layer.gate, graph, nodes)[:, :, None]
     return finish(layer, x, graph.nodes), alpha
@@ -249,29 +254,28 @@ def gaan_gate(gate, graph, nodes):
 
 
 def relational(layer, graph, keep=NOTHING_DROPPED):
-    """One relation after the other; `within` normalises before they are summed, `across` after."""
+    """`within` attends to one relation after the other and adds up, `across` to all edges at once."""
     kernel, nodes = array(layer), graph.nodes * keep.inputs
     if layer.coefficients is not None:
         kernel = np.einsum("fbhc,br->frhc", kernel, array(layer.coefficients))
-    _, num_relations, num_heads, features = kernel.shape
-    z = [np.einsum("nf,fhc->nhc", nodes, kernel[:, r]) for r in range(num_relations)]
-    first, second = array(layer.receiver_vector), array(layer.sender_vector)
-    dropped = np.stack(z, axis=1).reshape(-1, num_heads, features) * keep.projected
-    dropped = dropped.reshape(len(nodes), num_relations, num_heads, features)
-    kept = np.broadcast_to(keep.attention, (len(graph.senders), num_heads))
-    x, alpha = np.zeros((len(nodes), num_heads, features)), np.zeros(kept.shape)
-    edges = list(enumerate(zip(graph.senders, graph.receivers, graph.edges, strict=True)))
-    for h in range(num_heads):
-        scores = {}
-        for k, (j, i, r) in edges:
-            pair = first[r, h] @ z[r][i, h] + second[r, h] @ z[r][j, h]
-            scores[k] = np.exp(leaky_relu(pair, layer.negative_slope))
-        for k, (j, i, r) in edges:
-            rivals = [n for n, (_, other, _) in edges if other == i]
-            if layer.softmax == "within":
-                rivals = [n for n in rivals if graph.edges[n] == r]
-            alpha[k, h] = scores[k] / sum(scores[n] for n in rivals)
-            x[i, h] += alpha[k, h] * kept[k, h] * dropped[j, r, h]
+    z = np.einsum("nf,frhc->nrhc", nodes, kernel)
+    vectors = np.concatenate([array(layer.receiver_vector), array(layer.sender_vector)], axis=2)
+    relations = np.asarray(graph.edges)
+    kept = np.broadcast_to(keep.projected, (len(nodes) * z.shape[1], *z.shape[2:]))
+    dropped = z * kept.reshape(z.shape)
+
+    def logit(i, j, k):
+        r = relations[k]
+        return gat_logit(z[i, r], z[j, r], vectors[r], layer.negative_slope)
+
+    value = lambda i, j, k: dropped[j, relations[k]]
+    every = np.ones(len(relations), bool)
+    within = [relations == r for r in range(layer.num_relations)]
+    parts = [
+        attend(graph, z.shape[2:], logit, value, keep, mask=mask)
+        for mask in (within if layer.softmax == "within" else [every])
+    ]
+    x, alpha = (sum(part) for part in zip(*parts, strict=True))
     return finish(layer, x, graph.nodes), alpha
 
 
@@ -353,31 +357,40 @@ def rows(cases: list[Case]):
     )
 
 
+# What `build` has made in this process: compiling the initialisers takes longer than most tests.
+_built = {}
+
 all_layers, one_of_each, fullest_of_each = rows(CASES), rows(ONE_EACH), rows(FULLEST)
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Compilation is most of the time that these tests take; unoptimised code compiles twice as fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def build(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):
-    """The layer, with its zero-initialised parameters drawn at random, so that a lost bias shows.
+def make(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):
+    """The layer as it is initialised.
 
     A layer that always adds the input has no option `residual`, and does not get it.
     """
     options = {name: value for name, value in options.items() if takes(case, name)}
-    layer = case.layer(
-        in_features, out_features, **{**case.options, **options}, rngs=nnx.Rngs(seed)
-    )
-    rng = np.random.default_rng(seed)
-    fill = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
-    drawn = lambda leaf: leaf if np.asarray(leaf).any() else fill(leaf)
-    nnx.update(layer, jax.tree.map(drawn, nnx.state(layer, nnx.Param)))
-    return layer
+    options = {**case.options, **options}
+    return case.layer(in_features, out_features, **options, rngs=nnx.Rngs(seed))
+
+
+def build(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):
+    """A layer of the caller's own, with its zero-initialised parameters drawn at random, so that a lost bias shows."""
+    settings = *case.options.items(), *options.items(), jnp.result_type(float)
+    key = case.layer, seed, in_features, out_features, settings
+    if key not in _built:
+        layer = make(case, seed, in_features, out_features, **options)
+        rng = np.random.default_rng(seed)
+        fill = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+        drawn = lambda leaf: leaf if np.asarray(leaf).any() else fill(leaf)
+        nnx.update(layer, jax.tree.map(drawn, nnx.state(layer, nnx.Param)))
+        _built[key] = nnx.split(layer)
+    return nnx.merge(*_built[key], copy=True)
+
+
+def blank(layer, *widths, **options):
+    """A layer whose parameters are all zero, to be written by hand."""
+    options = {"kernel_init": nnx.initializers.zeros_init(), "use_bias": False, **options}
+    return layer(*widths, **options, rngs=nnx.Rngs(0))
 
 
 def graph_for(
@@ -406,6 +419,12 @@ def edges_for(case: Case, rng: np.random.Generator, edges: int, dtype):
         return rng.integers(0, RELATIONS, edges).astype(np.int32)
     width = case.options.get("edge_features")
     return None if width is None else rng.normal(size=(edges, width)).astype(dtype)
+
+
+def narrow(case: Case) -> GraphsTuple:
+    """A graph whose nodes are as wide as the layer's output, so that layers can follow one another."""
+    nodes = np.random.default_rng(8).normal(size=(NODES, OUT)).astype(np.float32)
+    return graph_for(case)._replace(nodes=nodes)
 
 
 def smooth_edges(graph: GraphsTuple):
@@ -464,3 +483,9 @@ def weights_of(graph: GraphsTuple, width: int = OUT):
     """A fixed direction in which the output is differentiated."""
     rng = np.random.default_rng(99)
     return rng.normal(size=(graph.nodes.shape[0], width)).astype(graph.nodes.dtype)
+
+
+def sum_by_receiver(graph: GraphsTuple, rows):
+    total = np.zeros((len(graph.nodes), *rows.shape[1:]))
+    np.add.at(total, np.asarray(graph.receivers), rows)
+    return total

@@ -74,14 +74,19 @@ def segment_softmax(logits, ids, num_segments, mask=None, temperature=1.0):
     return out
 
 
+def hardmax(logits: np.ndarray) -> np.ndarray:
+    """Over the first axis: 1 for the first of the largest, 0 for the others."""
+    return (np.arange(len(logits))[:, None] == logits.argmax(0)).astype(float)
+
+
 def segment_hardmax(logits, ids, num_segments, mask=None):
     logits = np.asarray(logits, np.float64)
     flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))
     out = np.zeros(flat.shape)
     for i in range(num_segments):
         edges = edges_into(i, ids, mask)
-        for column in range(flat.shape[1]) if edges else ():
-            out[max(edges, key=lambda k: (flat[k, column], -k)), column] = 1
+        if edges:
+            out[edges] = hardmax(flat[edges])
     return out.reshape(logits.shape)
 
 
@@ -96,35 +101,31 @@ def edge_attention(
     mask: ArrayLike | None = None,
     multiplier: ArrayLike | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] = softmax,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """`out_i = Σ_k m_k α_k v_k` over the edges k = (j -> i) that count, `shape` [N, H, C]; 0 without such edges.
 
     `logit(i, j, k) -> [H]` and `value(i, j, k) -> [H, C]` see receiver i, sender j and edge k. An edge counts if its
-    mask says so and both of its ends exist.
+    mask says so and both of its ends exist. Returns the sums and the weights α [E, H], 0 for edges that don't count.
     """
-    out, senders = np.zeros(shape), np.asarray(senders)
+    senders = np.asarray(senders)
+    out, alpha = np.zeros(shape), np.zeros((len(senders), shape[1]))
     mask = np.ones(len(senders), bool) if mask is None else np.asarray(mask)
     counted = mask & (senders >= 0) & (senders < num_senders)
-    factor = 1.0 if multiplier is None else np.asarray(multiplier, np.float64)
+    factor = np.broadcast_to(1.0 if multiplier is None else multiplier, alpha.shape)
     for i in range(shape[0]):
         edges = edges_into(i, receivers, counted)
         if edges:
-            alpha = np.zeros((len(senders), shape[1]))
             alpha[edges] = weigh(np.stack([logit(i, int(senders[k]), k) for k in edges]))
             for k in edges:
-                out[i] += (factor * alpha)[k][:, None] * value(i, int(senders[k]), k)
-    return out
+                out[i] += (factor[k] * alpha[k])[:, None] * value(i, int(senders[k]), k)
+    return out, alpha
 
 
-def gat_logit(receiver, sender, attention_vector, negative_slope=0.2):
-    """`LeakyReLU(a_h · [z_i ‖ z_j])` per head: rows [H, C], attention vectors [H, 2C]."""
+def gat_logit(receiver, sender, attention_vector, negative_slope=0.2, term=0.0):
+    """`LeakyReLU(a_h · [z_i ‖ z_j] + term_h)` per head: rows [H, C], attention vectors [H, 2C], terms [H]."""
     heads = zip(attention_vector, receiver, sender, strict=True)
-    return np.array(
-        [
-            leaky_relu(np.float64(a @ np.concatenate([z_i, z_j])), negative_slope)
-            for a, z_i, z_j in heads
-        ]
-    )
+    products = np.array([a @ np.concatenate([z_i, z_j]) for a, z_i, z_j in heads])
+    return leaky_relu(products + term, negative_slope)
 
 
 def gatv2_logit(receiver, sender, attention_vector, edge=None, negative_slope=0.2):

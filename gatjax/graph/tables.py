@@ -74,7 +74,8 @@ def read_table(
     >>> table.columns["receiver"], table.columns["length"], table.place(1)
     (array([1, 1]), array([2.5, 0.5]), 'edges.csv line 3')
     """
-    file, required = Path(path), dict(columns or {})
+    file = Path(path)
+    required: dict[str, Kind] = dict(columns or {})
     with _opened(file) as lines:
         header = _header(file, next(lines, []), required, others)
         kinds = [required.get(name, others) for name in header]

@@ -11,6 +11,7 @@ import jraph
 import numpy as np
 import pytest
 import reference
+from helpers import array, both_precisions, draw
 from jax.test_util import check_grads
 
 from gatjax.attention import (
@@ -29,27 +30,11 @@ from gatjax.graph import build_graph
 from gatjax.ops import sum_features
 
 N, E, H, C = 5, 13, 2, 3
-PRECISIONS = {"float32": 1e-5, "float64": 1e-6}
-
-
-@pytest.fixture(params=PRECISIONS)
-def tolerance(request):
-    """Run the test in both precisions."""
-    with jax.enable_x64(request.param == "float64"):
-        yield PRECISIONS[request.param]
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def array(x):
-    """In the precision of the test."""
-    return jnp.asarray(x, jnp.result_type(float))
+tolerance = both_precisions(float32=1e-5, float64=1e-6)
 
 
 def random_rows(count=3, shape=(N, H, C)):
-    return [array(normal(*shape, seed=seed)) for seed in range(count)]
+    return [array(draw(*shape, seed=seed)) for seed in range(count)]
 
 
 def random_graph(rows=None, seed=0):
@@ -210,7 +195,7 @@ def test_self_attention_of_the_sentence(block_size, tolerance):
 
 def test_additive_score_is_gat_with_the_vector_split_in_two(x64):
     """The first half of the paper's vector belongs to the receiver."""
-    r, s, vector = normal(N, H, C), normal(N, H, C, seed=1), normal(H, 2 * C, seed=2)
+    r, s, vector = draw(N, H, C), draw(N, H, C, seed=1), draw(H, 2 * C, seed=2)
     r_term, s_term = np.sum(r * vector[:, :C], -1), np.sum(s * vector[:, C:], -1)
     expected = [reference.gat_logit(*rows, vector) for rows in zip(r, s, strict=True)]
     np.testing.assert_allclose(jax.jit(additive_score)(r_term, s_term), expected, atol=1e-12)
@@ -218,10 +203,10 @@ def test_additive_score_is_gat_with_the_vector_split_in_two(x64):
 
 def test_dynamic_score_is_gatv2(x64):
     r, s, e, vector = (
-        normal(N, H, C),
-        normal(N, H, C, seed=1),
-        normal(N, H, C, seed=2),
-        normal(H, C),
+        draw(N, H, C),
+        draw(N, H, C, seed=1),
+        draw(N, H, C, seed=2),
+        draw(H, C),
     )
     expected = [
         reference.gatv2_logit(*rows[:2], vector, rows[2]) for rows in zip(r, s, e, strict=True)
@@ -233,7 +218,7 @@ def test_dynamic_score_is_gatv2(x64):
 
 
 def test_dot_product_score_divides_by_the_root_of_the_width(x64):
-    q, k = normal(N, H, C), normal(N, H, C, seed=1)
+    q, k = draw(N, H, C), draw(N, H, C, seed=1)
     for scale in (None, 0.7):
         expected = [reference.dot_logit(*rows, scale) for rows in zip(q, k, strict=True)]
         actual = jax.jit(partial(dot_product_score, scale=scale))(q, k)
@@ -264,13 +249,13 @@ def test_ranking_is_static_in_gat_and_dynamic_in_gatv2():
     pairs = rows[:, None], rows[None, :]
     logits = dynamic_score(*jnp.broadcast_arrays(*pairs), jnp.array([[1.0, 1.0]]))
     assert logits.argmax(1).tolist() == [[0], [1]]
-    term = jnp.asarray(normal(2, 7), jnp.float32)
+    term = jnp.asarray(draw(2, 7), jnp.float32)
     logits = additive_score(*jnp.broadcast_arrays(term[:, None], term[None, ::-1]))
     assert (logits.argmax(1)[0] == logits.argmax(1)[1]).all()
 
 
 def test_sum_features_in_half_precision_is_rounded_once():
-    x = jnp.asarray(1 + normal(1, 1, 2003), jnp.bfloat16)
+    x = jnp.asarray(1 + draw(1, 1, 2003), jnp.bfloat16)
     exact = np.float32(np.asarray(x, np.float64).sum())
     assert float(sum_features(x)[0, 0]) == float(jnp.asarray(exact, jnp.bfloat16))
 
@@ -281,8 +266,8 @@ def test_sum_features_in_half_precision_is_rounded_once():
 def test_three_functions_equal_plain_loops(x64):
     graph, mask = random_graph(), np.arange(E) % 5 != 1
     senders, receivers = graph.senders, graph.receivers
-    q, k, v = (normal(N, H, C, seed=seed) for seed in range(3))
-    e = normal(E, H)
+    q, k, v = (draw(N, H, C, seed=seed) for seed in range(3))
+    e = draw(E, H)
 
     @jax.jit
     def run(q, k, v, e):
@@ -313,7 +298,7 @@ def test_functions_without_a_head_axis():
 
     graph, rows = (
         jax.tree.map(jnp.asarray, random_graph()),
-        jnp.asarray(normal(N, 1, C), jnp.float32),
+        jnp.asarray(draw(N, 1, C), jnp.float32),
     )
     without, one_head = run(graph, rows[:, 0]), run(graph, rows)
     assert [x.shape for x in without] == [(E,), (E,), (N, C)]
@@ -414,14 +399,14 @@ def test_inside_jit_an_edge_with_one_bad_end_counts_nowhere(end, bad):
     """Values and gradients are those of the graph in which a mask removes the edge."""
     edge, good, everything = 4, jax.tree.map(jnp.asarray, random_graph()), jnp.ones(E, bool)
     graph, mask = with_id(good, end, edge, bad), everything.at[edge].set(False)
-    rows, logits = random_rows(), array(normal(E, H))
+    rows, logits = random_rows(), array(draw(E, H))
     actual = with_gradients(graph, rows, everything)
     expected = with_gradients(good, rows, mask)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), actual, expected)
     for function, argument in ((weigh, logits), (mean_of, rows[0])):
         actual = function(graph, argument, everything)
         np.testing.assert_allclose(actual, function(good, argument, mask), atol=1e-6)
-    ones, edge_values = jnp.ones((E, H)), array(normal(E, H, C))
+    ones, edge_values = jnp.ones((E, H)), array(draw(E, H, C))
     actual = sum_edge_values(graph, ones, edge_values)
     np.testing.assert_allclose(actual, sum_edge_values(good, ones * mask[:, None], edge_values))
 
@@ -437,14 +422,14 @@ def test_inside_jit_a_graph_whose_ids_are_all_bad():
 def test_hostile_logits_of_masked_edges_stay_there():
     """They reach no other weight and no gradient."""
     graph, mask = random_graph(), jnp.arange(E) % 3 != 1
-    g = array(normal(E, H, seed=1))
+    g = array(draw(E, H, seed=1))
 
     @jax.jit
     def run(logits):
         alpha, pull_back = jax.vjp(lambda x: attention_weights(graph, x, mask), logits)
         return alpha, pull_back(g)[0]
 
-    logits = array(normal(E, H))
+    logits = array(draw(E, H))
     for hostile in (np.nan, np.inf):
         actual = run(jnp.where(mask[:, None], logits, hostile))
         jax.tree.map(np.testing.assert_array_equal, actual, run(logits))
@@ -479,7 +464,7 @@ def test_reordering_the_edges_reorders_weights_and_leaves_nodes_alone():
     shuffled = graph._replace(senders=graph.senders[order], receivers=graph.receivers[order])
     rows = random_rows()
     np.testing.assert_allclose(compose(shuffled, *rows), compose(graph, *rows), atol=1e-6)
-    logits = array(normal(E, H))
+    logits = array(draw(E, H))
     np.testing.assert_allclose(
         weigh(shuffled, logits[order]), weigh(graph, logits)[order], atol=1e-6
     )
@@ -498,9 +483,9 @@ def test_direction_matters():
 
 def test_jraph_gat_agrees(x64):
     loops = range(N)
-    graph = random_graph(jnp.asarray(normal(N, 7)))
+    graph = random_graph(jnp.asarray(draw(N, 7)))
     graph = build_graph([*graph.senders, *loops], [*graph.receivers, *loops], graph.nodes)
-    projection, vector = normal(7, C, seed=1), normal(2 * C, 1, seed=2)
+    projection, vector = draw(7, C, seed=1), draw(2 * C, 1, seed=2)
     theirs = jraph.GAT(
         lambda nodes: nodes @ projection,
         lambda s, r, e: jax.nn.leaky_relu(jnp.concatenate([r, s], -1) @ vector, 0.2),
@@ -548,7 +533,7 @@ def test_combine_heads(how, expected, rows):
 
 
 def test_combine_heads_by_a_learned_contraction(x64):
-    x, w = normal(N, H, C), normal(H, C, 7, seed=1)
+    x, w = draw(N, H, C), draw(H, C, 7, seed=1)
     expected = sum(x[:, h, c, None] * w[h, c] for h in range(H) for c in range(C))
     np.testing.assert_allclose(combine_heads(jnp.asarray(x), jnp.asarray(w)), expected, atol=1e-12)
     identity = jnp.eye(H * C).reshape(H, C, H * C)

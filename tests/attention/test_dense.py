@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import quick_compilation
 from flax import nnx
+from helpers import array, both_precisions, normal
 from jax.test_util import check_grads
 from reference import EXTREME_LOGITS, softmax
 
@@ -27,25 +27,8 @@ from gatjax.attention import (
 from gatjax.graph import build_graph, fully_connected
 from gatjax.ops import segment_softmax
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 B, M, L, D, V = 2, 5, 7, 3, 4
-PRECISIONS = {"float32": 1e-5, "float64": 1e-6}
-
-
-@pytest.fixture(params=PRECISIONS)
-def tolerance(request):
-    """Run the test in both precisions."""
-    with jax.enable_x64(request.param == "float64"):
-        yield PRECISIONS[request.param]
-
-
-def array(x):
-    """In the precision of the test."""
-    return jnp.asarray(x, jnp.result_type(float))
-
-
-def normal(*shape, seed=0):
-    return array(np.random.default_rng(seed).normal(size=shape))
+tolerance = both_precisions(float32=1e-5, float64=1e-6)
 
 
 # "The sleepy child reads a book": the query is "book", the last of the keys.
@@ -240,10 +223,11 @@ scaled = lambda q, k: q @ k / np.sqrt(len(q))
 def test_any_leading_axes(leading, queries, x64):
     q, k = normal(*leading, *queries, D, seed=1), normal(*leading, L, D, seed=2)
     v = normal(*leading, L, V, seed=3)
-    out = attention_layer(q, k, v)
+    attend = jax.jit(attention_layer)
+    out = attend(q, k, v)
     assert out.shape == (*leading, *queries, V)
     np.testing.assert_allclose(out, in_loops(q, k, v, scaled), atol=1e-12)
-    numbers = attention_layer(q, k, v[..., 1])
+    numbers = attend(q, k, np.asarray(v)[..., 1])
     assert numbers.shape == (*leading, *queries)
     np.testing.assert_allclose(numbers, out[..., 1], atol=1e-12)
 

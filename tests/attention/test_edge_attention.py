@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from helpers import both_precisions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -30,17 +31,10 @@ from gatjax.ops.blocks import choose_block_size
 
 N, M, E, H, C, RELATIONS = 11, 13, 35, 2, 3, 5
 BLOCK = 8
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+tolerance = both_precisions(float32=1e-5, float64=1e-10)
 
 # Compiling dominates these tests, and code that runs once need not be fast.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-@pytest.fixture(params=TOLERANCE)
-def tolerance(request):
-    """Run the test in both precisions."""
-    with jax.enable_x64(request.param == "float64"):
-        yield TOLERANCE[request.param]
 
 
 # The mechanisms: each is made from captured arrays, so that closures are tested throughout.
@@ -216,7 +210,7 @@ def in_loops(logit, value, ends, **options):
     senders, receivers, mask = (np.asarray(x) for x in ends)
     return reference.edge_attention(
         logit, value, senders, receivers, (N, H, C), M, mask=mask, **options
-    )
+    )[0]
 
 
 @partial(jit, static_argnames="name")
@@ -310,7 +304,7 @@ def test_blocked_equals_plain_whether_or_not_features_fill_vectors(features, x64
         run = lambda r, s: edge_attention(
             score, value, None, r, s, None, *ends[:2], N, block_size=block_size
         )
-        return pull_back(lambda rows: run(*rows), rows)
+        return jit(partial(pull_back, lambda rows: run(*rows)))(rows)
 
     assert_close(attend(BLOCK), attend(None), 1e-10)
 
@@ -325,9 +319,10 @@ def test_a_dropout_mask_is_the_multiplier_that_it_draws(block_size, x64):
         attend_with = lambda part: attend(
             "GATv2", part._replace(multiplier=multiplier), ends, block_size
         )
-        return pull_back(attend_with, arrays._replace(multiplier=None))
+        return jit(partial(pull_back, attend_with))(arrays._replace(multiplier=None))
 
-    assert_close(run(mask, block_size), run(mask.rows(0, E, H), None), 1e-10)
+    rows = jax.jit(lambda mask: mask.rows(0, E, H))(mask)
+    assert_close(run(mask, block_size), run(rows, None), 1e-10)
 
 
 @both_paths

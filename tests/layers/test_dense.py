@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import quick_compilation
 from flax import nnx
+from helpers import normal
 from reference import softmax
 
 from gatjax.attention import (
@@ -21,12 +21,7 @@ from gatjax.attention import (
 from gatjax.graph import fully_connected
 from gatjax.layers import AttentionLayer, DotProductConv
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 B, M, L, H, D, V, F = 2, 5, 11, 3, 7, 2, 4
-
-
-def normal(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.result_type(float))
 
 
 def kernels():

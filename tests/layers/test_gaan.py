@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportIndexIssue=false
 
-import re
 from functools import partial
 
 import jax
@@ -23,9 +22,9 @@ from cases import (
     build,
     gaan_gate,
     graph_for,
-    quick_compilation,
 )
 from flax import nnx
+from helpers import close, rejects
 
 import gatjax.attention.neighbors
 import gatjax.ops.blocks
@@ -34,17 +33,8 @@ from gatjax.graph import build_graph
 from gatjax.layers import DropoutRates, GaANConv
 from gatjax.models import GaAN
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 CASE = {case.name: case for case in CASES}
 PAPER, CODE, NONE = (CASE[f"GaANConv{name}"] for name in ("", "-code", "-none"))
-
-
-def rejects(error, message):
-    return pytest.raises(error, match=re.escape(message))
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # The pools

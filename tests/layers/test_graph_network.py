@@ -1,6 +1,5 @@
 """Graph network blocks: against the equations in plain loops, against jraph, and the properties of every layer."""
 
-import re
 from functools import cache, partial
 
 import jax
@@ -8,14 +7,13 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
-from cases import EDGE_WIDTH, IN, NODES, OUT, Case, build, graph_for, quick_compilation
+from cases import EDGE_WIDTH, IN, NODES, OUT, Case, build, graph_for
 from flax import nnx
 from graph_strategies import relabel, reorder
+from helpers import assert_close, assign, rejects
 from jax.experimental.sparse import BCOO
 
-import gatjax.attention.attend
-import gatjax.ops.blocks
-from gatjax.attention import combine_heads
+from gatjax.attention import attention_weights, combine_heads
 from gatjax.graph import Budget, batch, build_graph, fully_connected, pad
 from gatjax.layers import (
     Attended,
@@ -31,8 +29,6 @@ from gatjax.layers import (
     update_globals,
     update_nodes,
 )
-
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
 V, D, U = 5, 3, 2
 OUT_E, OUT_V, OUT_U = 7, 4, 6
@@ -128,16 +124,6 @@ def attention(network, graph, edge_mask=None):
 def run(network, graph, edge_mask=None, **masks):
     """Edges, nodes and globals, compiled; ids and features are unknown to the compiler."""
     return _run(network, graph, masks if edge_mask is None else {"edge_mask": edge_mask, **masks})
-
-
-def assert_close(actual, expected, tolerance=2e-5):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        assert a.shape == b.shape
-        np.testing.assert_allclose(
-            a, b, rtol=0, atol=tolerance * max(np.abs(b).max(initial=0), 1e-3)
-        )
 
 
 # The equations
@@ -350,11 +336,6 @@ WEIGHTS = {
 }
 
 
-def assign(parameter, values):
-    assert parameter.shape == np.shape(values)
-    parameter[...] = jnp.asarray(values, parameter.dtype)
-
-
 def read_sentence(step):
     """Kernels that pick the word's key out of a row, and its value out of the fourth column."""
     for part in (step.query, step.key):
@@ -437,19 +418,14 @@ def test_the_edge_step_on_rows_is_the_block_on_nodes():
     assert_close(run(block, graph, mask)[1], expected)
 
 
-def test_the_block_never_asks_for_the_updated_edges(monkeypatch):
+def test_the_block_never_asks_for_the_updated_edges(blocks):
     """It goes through the blocks of `edge_attention`, which hold no array [E, H, C]."""
-    taken, original = [], gatjax.attention.attend.blocked_attention
-    record = lambda *arguments: taken.append(arguments[-1]) or original(*arguments)
-    monkeypatch.setattr(gatjax.ops.blocks, "DIRECT_NUMBERS", 0)
-    monkeypatch.setattr(gatjax.ops.blocks, "BLOCK_NUMBERS", 1)
-    monkeypatch.setattr(gatjax.attention.attend, "blocked_attention", record)
     graph = graph_for(WIDE, nodes=101, edges=523)
     block = build(WIDE)
     jax.eval_shape(lambda: block(graph).nodes)
     pool = AttentionPooling(IN, OUT, rngs=nnx.Rngs(0))
     jax.eval_shape(lambda: pool(jnp.asarray(graph.nodes), jnp.zeros(101, int), 3))
-    assert taken == [256, 256]
+    assert blocks == [256, 256]
 
 
 def test_a_constant_in_the_keys_would_change_nothing():
@@ -462,7 +438,7 @@ def test_a_constant_in_the_keys_would_change_nothing():
         for p in (block.step.key, block.step.query)
     )
     logits = lambda keys: (query[graph.receivers] * keys[graph.senders]).sum(-1)
-    alphas = [gatjax.attention.attention_weights(graph, logits(k)) for k in (key, key + shift)]
+    alphas = [attention_weights(graph, logits(k)) for k in (key, key + shift)]
     assert_close(*alphas)
     moved = block.attention(graph._replace(globals=graph.globals + 1))
     assert np.abs(np.asarray(moved - before)).max() > 1e-3
@@ -817,10 +793,6 @@ def test_a_stack_under_jit_and_in_linen():
 
 
 # Bad input
-
-
-def rejects(error, message):
-    return pytest.raises(error, match=re.escape(message))
 
 
 def test_bad_arguments_are_refused(unchecked):

@@ -4,8 +4,6 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalMemberAccess=false, reportIndexIssue=false
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,15 +20,14 @@ from cases import (
     evaluate,
     gat,
     graph_for,
-    quick_compilation,
 )
 from flax import nnx
+from helpers import close, rejects
 
 import gatjax.layers.relational
 from gatjax.graph import build_graph
 from gatjax.layers import GATConv, RelationalGATConv
 
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 ACROSS, WITHIN = (case for case in CASES if case.layer is RelationalGATConv)
 both = pytest.mark.parametrize("case", [ACROSS, WITHIN], ids=["across", "within"])
 
@@ -43,14 +40,6 @@ FACTS = build_graph(
     np.eye(4, dtype=np.float32),
     edges=np.array([BORN_IN, LOCATED_IN, LOCATED_IN], np.int32),
 )
-
-
-def rejects(error, message):
-    return pytest.raises(error, match=re.escape(message))
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def knowing(softmax):

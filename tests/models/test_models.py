@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportIndexIssue=false
 
-import re
 from functools import partial
 
 import jax
@@ -12,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import EDGE_WIDTH, EDGES, IN, NODES, Case, graph_for, quick_compilation
+from cases import EDGE_WIDTH, EDGES, IN, NODES, Case, graph_for
 from flax import nnx
+from helpers import close, rejects, run
 from jax.experimental.sparse import BCOO
 
 from gatjax.attention import attention_pool, pool_nodes, score_pairs
 from gatjax.graph import Budget, batch, build_graph, pad
 from gatjax.layers import DotProductConv, DropoutRates, GATConv, GATv2Conv, MeanConv
 from gatjax.models import GAT, GCN, ConstGAT, DotProductGAT, GATv2, Stack
-
-pytestmark = pytest.mark.usefixtures(quick_compilation.__name__)
 
 CLASSES, HIDDEN = 7, 6
 LAYERS = {GAT: GATConv, GATv2: GATv2Conv, DotProductGAT: DotProductConv, ConstGAT: MeanConv}
@@ -39,18 +37,14 @@ def make(model, seed=0, **options):
 
 
 @nnx.jit
-def run(model, graph):
-    return model(graph).nodes, model.attention(graph)
+def attention(model, graph):
+    return model.attention(graph)
 
 
 def num_parameters(make):
     """The size of all parameters, without making them."""
     params = nnx.state(nnx.eval_shape(make), nnx.Param)
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # Structure
@@ -182,16 +176,16 @@ def test_attention_changes_no_state(norm):
     graph = graph_for(PLAIN)
     kept = nnx.Not(nnx.RngKey)
     before = jax.tree.map(np.array, nnx.state(stack, kept))
-    stack.attention(graph)
+    attention(stack, graph)
     assert jax.tree.leaves(before)
     jax.tree.map(np.testing.assert_array_equal, before, nnx.state(stack, kept))
 
 
 def test_attention_is_that_of_the_model_without_dropout():
     stack, graph = make(GAT, dropout_rate=0.5, num_layers=3), graph_for(PLAIN)
-    first, second = stack.attention(graph), stack.attention(graph)
+    first, second = attention(stack, graph), attention(stack, graph)
     stack.eval()
-    for one, two, three in zip(first, second, stack.attention(graph), strict=True):
+    for one, two, three in zip(first, second, attention(stack, graph), strict=True):
         np.testing.assert_array_equal(one, two)
         np.testing.assert_array_equal(one, three)
 
@@ -294,10 +288,6 @@ def test_tiny_graphs(nodes, edges):
 # Bad input
 
 
-def rejects(error, message):
-    return pytest.raises(error, match=re.escape(message))
-
-
 @all_models
 def test_bad_models_are_refused(model, unchecked):
     with rejects(ValueError, "num_layers must be at least 1, got 0"):
@@ -396,16 +386,15 @@ def test_attention_pool_weighs_the_nodes_by_their_answers():
 
 def test_attention_pool_leaves_masked_nodes_and_padding_out():
     graph, query = three_graphs(), jnp.array([0.3, -0.2])
-    expected = np.asarray(attention_pool(graph, query))
+    expected = np.asarray(jax.jit(attention_pool)(graph, query))
     padded, masks = pad(graph, Budget(nodes=7, edges=1, graphs=5))
     padded.nodes[5:] = np.nan
     pool = lambda nodes, query: attention_pool(
         padded._replace(nodes=nodes), query, node_mask=masks.node
     )
-    close(pool(padded.nodes, query), [*expected, [0, 0], [0, 0]])
-    gradients = jax.grad(lambda *rows: pool(*rows).sum(), argnums=(0, 1))(
-        jnp.asarray(padded.nodes), query
-    )
+    close(jax.jit(pool)(padded.nodes, query), [*expected, [0, 0], [0, 0]])
+    gradient = jax.jit(jax.grad(lambda *rows: pool(*rows).sum(), argnums=(0, 1)))
+    gradients = gradient(padded.nodes, query)
     assert all(np.isfinite(x).all() and np.any(x != 0) for x in gradients)
 
 

@@ -1,0 +1,122 @@
+"""What a layer refuses, and in which words."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from cases import (
+    EDGE_WIDTH,
+    EDGES,
+    HEADS,
+    IN,
+    NODES,
+    ONE_EACH,
+    OUT,
+    WITH_EDGES,
+    build,
+    graph_for,
+    one_of_each,
+    rows,
+    takes,
+)
+from flax import nnx
+from helpers import rejects
+from jax.experimental.sparse import BCOO
+
+from gatjax.layers import DropoutRates
+
+
+@rows([case for case in ONE_EACH if takes(case, "combine")])
+def test_bad_heads_are_refused(case, unchecked):
+    make = partial(case.layer, IN, **case.options, rngs=nnx.Rngs(0))
+    with rejects(ValueError, "num_heads must be at least 1, got 0"):
+        make(OUT, num_heads=0)
+    with rejects(ValueError, "out_features=21 cannot be split over num_heads=2"):
+        make(OUT, num_heads=2)
+    with rejects(ValueError, 'combine must be "concat" or "mean", got \'sum\''):
+        make(OUT, num_heads=HEADS, combine="sum")
+    assert make(OUT, num_heads=2, combine="mean").num_heads == 2
+
+
+@one_of_each
+def test_bad_rates_are_refused(case, unchecked):
+    for rate in (-0.1, 1.0, 1.5, float("nan")):
+        for place in DropoutRates._fields:
+            with rejects(ValueError, f"dropout rate of {place} must lie in [0, 1), got {rate}"):
+                build(case, dropout_rate=DropoutRates(**{place: rate}))
+        with rejects(ValueError, f"dropout rate of attention must lie in [0, 1), got {rate}"):
+            build(case, dropout_rate=rate)
+
+
+def both_methods(layer):
+    return layer, layer.attention
+
+
+@rows([case for case in ONE_EACH if not takes(case, "num_relations")])
+def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):
+    layer = build(case)
+    graph = graph_for(case)._replace(edges=np.ones((EDGES, EDGE_WIDTH), np.float32))
+    for method in both_methods(layer):
+        with rejects(ValueError, "the graph has edge features, but the layer was built without"):
+            method(graph)
+
+
+@rows(WITH_EDGES)
+def test_edge_features_that_the_graph_lacks_or_of_another_width(case, unchecked):
+    graph = graph_for(case)
+    for method in both_methods(build(case)):
+        with rejects(ValueError, "built with edge_features=2, but the graph has none"):
+            method(graph._replace(edges=None))
+        with rejects(ValueError, "expected edges of shape [E, 2], got [29, 3]"):
+            method(graph._replace(edges=np.ones((EDGES, 3), np.float32)))
+        with rejects(ValueError, "expected edges of shape [E, 2], got [29]"):
+            method(graph._replace(edges=np.ones(EDGES, np.float32)))
+
+
+@one_of_each
+def test_nodes_of_another_width(case, unchecked):
+    layer, graph = build(case), graph_for(case)
+    wide = np.ones((NODES, IN + 1), np.float32)
+    for nodes in (wide, BCOO.fromdense(wide)):
+        with rejects(ValueError, "[N, 5], got [11, 6]"):
+            layer(graph._replace(nodes=nodes))
+    with rejects(ValueError, "[N, 5], got [11]"):
+        layer(graph._replace(nodes=np.ones(NODES, np.float32)))
+
+
+@one_of_each
+def test_a_graph_without_node_features(case, unchecked):
+    with pytest.raises((TypeError, ValueError), match="nodes"):
+        build(case)(graph_for(case)._replace(nodes=None))
+
+
+BAD_IDS = [
+    ("senders", 11, ValueError, "senders[3] = 11 is out of range"),
+    ("receivers", 11, ValueError, "receivers[3] = 11 is out of range"),
+    ("senders", -1, ValueError, "senders[3] = -1 is negative"),
+    ("receivers", -1, ValueError, "receivers[3] = -1 is negative"),
+    ("senders", 2**31, ValueError, "senders[3] = 2147483648 is over int32"),
+    ("receivers", 0.5, TypeError, "receivers must hold integers"),
+]
+
+
+@one_of_each
+def test_bad_ids_are_refused_outside_jit(case, unchecked):
+    layer, graph = build(case), graph_for(case)
+    for end, bad, error, message in BAD_IDS:
+        ids = getattr(graph, end).astype(np.float32 if isinstance(bad, float) else np.int64)
+        ids[3] = bad
+        for method in both_methods(layer):
+            with rejects(error, message):
+                method(graph._replace(**{end: ids}))
+
+
+@one_of_each
+def test_lengths_that_disagree_are_refused(case, unchecked):
+    layer, graph = build(case), graph_for(case)
+    for method in both_methods(layer):
+        with rejects(ValueError, "senders has 28 ids and receivers has 29"):
+            method(graph._replace(senders=graph.senders[1:]))
+        for length in (1, EDGES - 1):
+            with rejects(ValueError, f"edge_mask must have 29 rows, got {length}"):
+                method(graph, edge_mask=np.ones(length, bool))
