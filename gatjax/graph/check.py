@@ -5,7 +5,7 @@ before `jax.jit`. `check_edges` is the one door through which functions and laye
 `jax.jit` it validates the whole graph, inside it checks what is known there.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,14 @@ INT32_MAX = int(np.iinfo(np.int32).max)
 EdgeMask = Bool[ArrayLike, "E"] | None
 NodeMask = Bool[ArrayLike, "N"] | None
 EdgeWeight = Float[ArrayLike, "E"] | None
+
+
+class Parts(TypedDict, total=False):
+    """What counts of a graph, and how much: the arguments of `check_edges`."""
+
+    edge_mask: EdgeMask
+    edge_weight: EdgeWeight
+    node_mask: NodeMask
 
 
 class Ids(NamedTuple):

@@ -14,7 +14,7 @@ edges e' [E, H, C]. `AttentionBlock` is a layer that computes all lines without 
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,17 +27,18 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import RowFunction, edge_attention, on_edges
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import combine_heads, dot_product_score
-from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, check_edges, check_lengths
+from gatjax.graph.check import EdgeMask, Parts, check_edges, check_lengths
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.options import BlockOptions, listed
 from gatjax.layers.parts import (
     Dropout,
-    DropoutRates,
     HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
     Linear,
+    Setup,
     check_finite,
     check_sizes,
     features_per_head,
@@ -259,51 +260,40 @@ class AttentionBlock(Conv):
     contracts the heads.
     """
 
+    @listed(BlockOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        num_heads: int = 1,
         head_features: int | None = None,
         edge_features: int | None = None,
         global_features: int | None = None,
         scale: float | None = None,
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[BlockOptions],
     ):
-        check_sizes(out_features=out_features, head_features=head_features)
-        features = head_features or features_per_head(out_features, num_heads, "concat")
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
+        check_sizes(head_features=head_features)
+        setup = Setup(in_features, out_features, rngs, **options)
+        features = head_features or setup.heads.features
+        heads = HeadInit(setup.num_heads, features, *setup.numbers, rngs)
+        self.num_heads = setup.num_heads
         self.edge_features = edge_features
         self.step = AttentionEdgeStep(
             in_features,
             features,
-            num_heads=num_heads,
+            num_heads=setup.num_heads,
             edge_features=edge_features,
             global_features=global_features,
             scale=scale,
-            use_bias=use_bias,
-            kernel_init=kernel_init,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            use_bias=setup.use_bias,
+            kernel_init=setup.kernel_init,
+            dtype=setup.dtype,
+            param_dtype=setup.param_dtype,
             rngs=rngs,
         )
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features,
-            out_features,
-            heads,
-            combine="learned",
-            residual=residual,
-            use_bias=use_bias,
-        )
+        self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
+        self.output = HeadOutput(setup, learned=heads)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes, step = self.dropout.inputs(graph, keys), self.step
@@ -317,15 +307,10 @@ class AttentionBlock(Conv):
         weights = step.edge_weights(query.dtype)
         return Mechanism(step.score, _edge_value, Rows(weights, query, senders, graph.edges))
 
-    def check(
-        self,
-        graph: GraphsTuple,
-        edge_mask: EdgeMask,
-        edge_weight: EdgeWeight,
-        node_mask: NodeMask,
-    ) -> tuple[GraphsTuple, Ends]:
+    def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
         """Without the globals of graphs in which no node takes part, too."""
-        kept, ends = super().check(graph, edge_mask, edge_weight, node_mask)
+        kept, ends = super().check(graph, **parts)
+        node_mask = parts.get("node_mask")
         if node_mask is None or self.step.global_features is None:
             return kept, ends
         of_nodes = graph_ids(graph.n_node, num_nodes(graph))
@@ -333,16 +318,12 @@ class AttentionBlock(Conv):
         counted = segment_max(taking_part, of_nodes, len(graph.n_node)) > 0
         return kept._replace(globals=mask_rows(_globals(graph), counted)), ends
 
-    def updated_edges(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: EdgeMask = None,
-        edge_weight: EdgeWeight = None,
-        node_mask: NodeMask = None,
-    ) -> Float[Array, "E H C"]:
-        """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout."""
-        graph, ends = self.check(graph, edge_mask, edge_weight, node_mask)
+    def updated_edges(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> Float[Array, "E H C"]:
+        """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout.
+
+        `edge_mask`, `edge_weight` and `node_mask` are those of the call.
+        """
+        graph, ends = self.check(graph, **parts)
         score, value, rows, _ = self.mechanism(graph, ends, Keys())
         edges = Attended(*(on_edges(function, rows, ends) for function in (score, value)))
         return weigh(edges, ends, num_nodes(graph))

@@ -1,8 +1,9 @@
 """Layers without attention: the controls of every claim about it."""
 
+from typing import Unpack
+
 import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
@@ -12,25 +13,15 @@ from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
     NodeMask,
+    Parts,
     check_edges,
     check_not_negative,
     node_features,
 )
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
-    HeadInit,
-    HeadOutput,
-    HeadProjection,
-    Keys,
-    check_sizes,
-    features_per_head,
-    glorot_uniform,
-    sender_value,
-)
+from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
+from gatjax.layers.parts import Dropout, HeadOutput, HeadProjection, Keys, Setup, sender_value
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
@@ -59,30 +50,13 @@ class MeanConv(Conv):
     [[0.5], [0.5]]
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        num_heads: int = 1,
-        combine: Combine = "concat",
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ConvOptions]
     ):
-        check_sizes(in_features=in_features)
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
-        self.projection = HeadProjection(in_features, heads)
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        setup = Setup(in_features, out_features, rngs, **options)
+        self.projection = HeadProjection(in_features, setup.heads)
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
@@ -120,26 +94,18 @@ class GCNConv(Conv):
     Kipf, Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017.
     """
 
+    @listed(ResidualOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ResidualOptions],
     ):
-        check_sizes(in_features=in_features, out_features=out_features)
-        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
-        self.projection = HeadProjection(in_features, heads)
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine="concat", residual=residual, use_bias=use_bias
-        )
+        setup = Setup(in_features, out_features, rngs, **options)
+        self.projection = HeadProjection(in_features, setup.heads)
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
@@ -163,7 +129,8 @@ class GCNConv(Conv):
         node_mask: NodeMask = None,
     ) -> Float[Array, "E 1"]:
         """The weights w_ij / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
-        graph, ends = self.check(graph, edge_mask, edge_weight, node_mask)
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph, ends = self.check(graph, **parts)
         nodes, _ = promote(self.projection.dtype, node_features(graph), self.projection.kernel[...])
         root = jnp.sqrt(_degree(ends, num_nodes(graph), nodes.dtype)).astype(nodes.dtype)
         product = gather(root, ends.receivers) * gather(root, ends.senders)
@@ -203,25 +170,14 @@ class NodeLinear(nnx.Module):
     (3, 4)
     """
 
+    @listed(RowOptions, Setup)
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[RowOptions]
     ):
-        check_sizes(in_features=in_features, out_features=out_features)
-        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
-        self.projection = HeadProjection(in_features, heads)
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine="concat", residual=False, use_bias=use_bias
-        )
+        setup = Setup(in_features, out_features, rngs, **options)
+        self.projection = HeadProjection(in_features, setup.heads)
+        self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
+        self.output = HeadOutput(setup)
 
     def __call__(
         self,

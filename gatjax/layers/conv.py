@@ -1,7 +1,7 @@
 """The interface of a layer: its call and its attention, written once for all."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -13,12 +13,13 @@ from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
     NodeMask,
+    Parts,
     check_edge_features,
     check_edges,
     node_features,
 )
 from gatjax.graph.sizes import num_nodes
-from gatjax.layers.parts import Dropout, Keys, Normalize
+from gatjax.layers.parts import Dropout, HeadOutput, Keys, Normalize, Setup
 from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features, keep_rows
 
@@ -65,6 +66,12 @@ class Conv(nnx.Module):
     dropout: Dropout
     output: Callable[[Array, Features], Array]
 
+    def finish(self, setup: Setup) -> None:
+        """Dropout and output, which take their random keys after a layer's own parameters."""
+        self.num_heads = setup.num_heads
+        self.dropout = Dropout(setup.dropout_rate, rngs=setup.rngs)
+        self.output = HeadOutput(setup)
+
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         """Score, value and what they read.
 
@@ -101,7 +108,8 @@ class Conv(nnx.Module):
         Raises:
           TypeError, ValueError: a graph that is not sound, or not what the layer was built for.
         """
-        kept, ends = self.check(graph, edge_mask, edge_weight, node_mask)
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        kept, ends = self.check(graph, **parts)
         keys = self.dropout.keys(deterministic, rngs)
         score, value, rows, gate = self.mechanism(kept, ends, keys)
         x = attend(
@@ -128,21 +136,16 @@ class Conv(nnx.Module):
 
         The arguments are those of the call.
         """
-        graph, ends = self.check(graph, edge_mask, edge_weight, node_mask)
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph, ends = self.check(graph, **parts)
         mechanism = self.mechanism(graph, ends, Keys())
         logits = on_edges(mechanism.score, mechanism.rows, ends)
         normalize = normalizer(self.normalize)
         alpha = normalize(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
         return ends.weigh(alpha)
 
-    def check(
-        self,
-        graph: GraphsTuple,
-        edge_mask: EdgeMask,
-        edge_weight: EdgeWeight,
-        node_mask: NodeMask,
-    ) -> tuple[GraphsTuple, Ends]:
+    def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
         """The graph without the features of nodes that do not take part, and the edges that count."""
-        ends = check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
+        ends = check_edges(graph, **parts)
         check_edge_features(graph, self.edge_features)
-        return graph._replace(nodes=keep_rows(node_features(graph), node_mask)), ends
+        return graph._replace(nodes=keep_rows(node_features(graph), parts.get("node_mask"))), ends

@@ -149,7 +149,7 @@ class GaANConv(Conv):
 
         Weights of edges do not enter it: the gate sees which neighbours there are.
         """
-        graph, ends = self.check(graph, edge_mask, None, node_mask)
+        graph, ends = self.check(graph, edge_mask=edge_mask, node_mask=node_mask)
         gate = self.mechanism(graph, ends, Keys()).gate
         return jnp.ones((num_nodes(graph), self.num_heads)) if gate is None else gate
 

@@ -1,32 +1,24 @@
 """Graph attention with dynamic scores (GATv2)."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
-import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import Initializer
-from jax.typing import DTypeLike
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dynamic_score
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.options import ConvOptions, listed
 from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
-    HeadInit,
-    HeadOutput,
     HeadProjection,
     Keys,
     Normalize,
+    Setup,
     add_bias,
     check_finite,
     check_normalize,
     check_sizes,
-    features_per_head,
-    glorot_uniform,
 )
 from gatjax.ops.ends import Ends
 
@@ -59,30 +51,23 @@ class GATv2Conv(Conv):
     Brody, Alon, Yahav, How Attentive are Graph Attention Networks?, ICLR 2022.
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        num_heads: int = 1,
-        combine: Combine = "concat",
         edge_features: int | None = None,
         share_weights: bool = False,
         negative_slope: float = 0.2,
         normalize: Normalize = "softmax",
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ConvOptions],
     ):
-        check_sizes(in_features=in_features, edge_features=edge_features)
+        check_sizes(edge_features=edge_features)
         check_finite(negative_slope=negative_slope)
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
+        setup = Setup(in_features, out_features, rngs, **options)
+        heads = setup.heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
@@ -92,11 +77,9 @@ class GATv2Conv(Conv):
             None if edge_features is None else HeadProjection(edge_features, heads)
         )
         self.vector = heads.vector()
-        self.score_bias = heads.zeros(num_heads, features) if use_bias else None
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        bias = heads.num_heads, heads.features
+        self.score_bias = heads.zeros(*bias) if setup.use_bias else None
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes = self.dropout.inputs(graph, keys)

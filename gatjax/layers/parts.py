@@ -195,6 +195,34 @@ def check_finite(**numbers: float | Array | None) -> None:
             raise ValueError(f"{name} must be finite, got {number}")
 
 
+class Setup(NamedTuple):
+    """What a layer is told about its widths, its heads and its parameters."""
+
+    in_features: int
+    out_features: int
+    rngs: nnx.Rngs
+    num_heads: int = 1
+    combine: Combine = "concat"
+    residual: bool = False
+    use_bias: bool = True
+    dropout_rate: float | DropoutRates = 0.0
+    kernel_init: Initializer = glorot_uniform
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+
+    @property
+    def heads(self) -> HeadInit:
+        """How its parameters are drawn, after all checks."""
+        check_sizes(in_features=self.in_features)
+        features = features_per_head(self.out_features, self.num_heads, self.combine)
+        return HeadInit(self.num_heads, features, *self.numbers, self.rngs)
+
+    @property
+    def numbers(self) -> tuple[Initializer, DTypeLike | None, DTypeLike]:
+        """Initialiser and dtypes."""
+        return self.kernel_init, self.dtype, self.param_dtype
+
+
 class Linear(NamedTuple):
     """`y = x W + b` on rows: kernel W `[F, ...]`, bias b `[...]` or None. A pytree, for the weights of a mechanism."""
 
@@ -269,26 +297,19 @@ class HeadOutput(nnx.Module):
     h'_i = combine_h(x_ih) + W_res h_i + b
     ```
 
-    W_res is the identity, without parameters, where the widths agree. With `combine="learned"` the heads meet
+    W_res is the identity, without parameters, where the widths agree. `learned` heads, which may have any width, meet
     in a contraction over (head, feature), `Σ_hc x_ihc w_hcl`.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        heads: HeadInit,
-        *,
-        combine: Combine | Literal["learned"],
-        residual: bool,
-        use_bias: bool,
-    ):
-        self.combine = combine
-        self.contraction = heads.contraction(out_features) if combine == "learned" else None
-        self.residual = residual
-        widens = residual and in_features != out_features
+    def __init__(self, setup: Setup, *, learned: HeadInit | None = None):
+        in_features, out_features = setup.in_features, setup.out_features
+        heads = setup.heads if learned is None else learned
+        self.combine = setup.combine if learned is None else "learned"
+        self.contraction = None if learned is None else learned.contraction(out_features)
+        self.residual = setup.residual
+        widens = setup.residual and in_features != out_features
         self.projection = HeadProjection(in_features, heads.one(out_features)) if widens else None
-        self.bias = heads.zeros(out_features) if use_bias else None
+        self.bias = heads.zeros(out_features) if setup.use_bias else None
 
     def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:
         learned = self.contraction

@@ -9,8 +9,9 @@ from jaxtyping import Array
 
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.gaan import NEGATIVE_SLOPE, GaANConv
+from gatjax.layers.options import listed
 from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
-from gatjax.models.options import GaANOptions, listed
+from gatjax.models.options import GaANOptions
 from gatjax.models.stack import Stack
 
 _AFTER_LAYERS = DropoutRates(inputs=0.1)
