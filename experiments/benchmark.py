@@ -26,13 +26,14 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tyro
 from graphs import features_of, named
-from peers import Problem
+from peers import Mechanism, Phase, Problem, Workload
 from report import describe_run, markdown_table, save_result
 from tqdm import tqdm
 
@@ -44,7 +45,8 @@ MODULES = {
     "jraph": "jraph",
     "jraphx": "jraphx",
 }
-LAYER_SUITES = ("layer", "graphs", "options", "scaling", "widths", "first", "blocks")
+
+Measured = dict[str, Any]
 
 # So many times a copy, and rows are added one after the other, or by compare-and-swap.
 SLOW_SCATTER = 50
@@ -69,9 +71,9 @@ class Config:
     """What to measure; see the top of the file."""
     libraries: tuple[str, ...] = tuple(MODULES)
     """Libraries to compare."""
-    mechanisms: tuple[Literal["gat", "gatv2", "dot"], ...] = ("gat", "gatv2", "dot")
+    mechanisms: tuple[Mechanism, ...] = get_args(Mechanism)
     """Layers."""
-    phases: tuple[Literal["forward", "gradient", "step"], ...] = ("forward", "gradient", "step")
+    phases: tuple[Phase, ...] = get_args(Phase)
     """Forward; forward and backward; a step of Adam. The suites beside "layer" measure the gradient alone."""
     nodes: int = 169_000
     """Nodes of the made-up graphs."""
@@ -114,25 +116,95 @@ class Case:
     arguments: dict[str, Any]
 
 
-def cases(config: Config) -> list[Case]:
-    if config.suite == "epoch":
-        return epoch_cases(config)
-    if config.suite == "seeds":
-        return [
-            Case(
-                "gatjax", f"{dataset}, seeds at once: {count}", {"dataset": dataset, "count": count}
-            )
-            for dataset in config.datasets
-            for count in config.counts
-        ]
-    if config.suite == "scatter":
-        return [
-            Case("gatjax", name, {"width": config.heads * config.features, **arguments})
-            for name, arguments in scatters(config)
-        ]
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What to measure, how a worker does it, how to show the results, and what else to do with them."""
+
+    cases: Callable[[Config], list[Case]]
+    workload: Callable[[Config, Case], Workload | None]
+    table: Callable[[list[Measured]], str]
+    finish: Callable[[Config, list[Measured]], None] = lambda config, results: None
+
+
+# Names, and what tells one `Problem` from another.
+Problems = list[tuple[str, dict[str, Any]]]
+
+
+def phases(config: Config) -> Problems:
+    return [
+        (f"{mechanism}, {phase}", {"mechanism": mechanism, "phase": phase})
+        for mechanism in config.mechanisms
+        for phase in config.phases
+    ]
+
+
+def graphs(config: Config) -> Problems:
+    return [
+        (f"{graph}, {mechanism}", {"mechanism": mechanism, "graph": graph})
+        for graph in config.graphs
+        for mechanism in config.mechanisms
+    ]
+
+
+def options(config: Config) -> Problems:
+    each = {
+        "neither": {},
+        "attention dropout": {"dropout": 0.6},
+        "edge features": {"edge_features": 16},
+        "both": {"dropout": 0.6, "edge_features": 16},
+    }
+    return [
+        (f"{mechanism}, {name}", {"mechanism": mechanism, **option})
+        for mechanism in config.mechanisms
+        for name, option in each.items()
+    ]
+
+
+def numbers_of_edges(config: Config) -> Problems:
+    first = config.mechanisms[0]
+    return [
+        (f"{first}, {edges:,} edges", {"mechanism": first, "edges": edges, "nodes": edges // 16})
+        for edges in config.scaling_edges
+    ]
+
+
+def widths(config: Config) -> Problems:
+    sizes = [(heads, config.features) for heads in (1, 2, 4, 8, 16)]
+    sizes += [(config.heads, features) for features in (4, 8, 32)]
+    return [
+        (
+            f"{mechanism}, {heads} x {features}",
+            {"mechanism": mechanism, "heads": heads, "features": features},
+        )
+        for mechanism in config.mechanisms
+        for heads, features in sizes
+    ]
+
+
+def first_layers(config: Config) -> Problems:
+    return [
+        (
+            f"{dataset}, {layout} features, {mechanism}",
+            {"mechanism": mechanism, "graph": dataset, "layout": layout, "features": 8},
+        )
+        for dataset in config.datasets
+        for mechanism in config.mechanisms
+        for layout in ("dense", "sparse")
+    ]
+
+
+def sizes_of_blocks(config: Config) -> Problems:
+    return [
+        (f"{mechanism}, blocks of {numbers:,}", {"mechanism": mechanism, "block_numbers": numbers})
+        for mechanism in config.mechanisms
+        for numbers in config.block_numbers
+    ]
+
+
+def layer_cases(config: Config, problems: Problems) -> list[Case]:
     return [
         Case(library, name, {"graph": "power law", "phase": "gradient", **arguments})
-        for name, arguments in problems(config)
+        for name, arguments in problems
         for library in config.libraries
         if library == "gatjax" or _can_take(config, arguments)
     ]
@@ -146,13 +218,17 @@ def _can_take(config: Config, arguments: dict[str, Any]) -> bool:
     )
 
 
-def scatters(config: Config) -> list[tuple[str, dict[str, Any]]]:
+# Cases of more, or of less, than a layer.
+
+
+def scatter_cases(config: Config) -> list[Case]:
     """Rows added into few and into many, in order and not, in both widths of a number."""
-    rows = min(config.edges, 2**20)
+    width, rows = config.heads * config.features, min(config.edges, 2**20)
     return [
-        (
+        Case(
+            "gatjax",
             f"{dtype}, into {targets:,} rows, {order}",
-            {"rows": rows, "targets": targets, "order": order, "dtype": dtype},
+            {"width": width, "rows": rows, "targets": targets, "order": order, "dtype": dtype},
         )
         for dtype in ("float32", "bfloat16")
         for targets in (8, config.nodes)
@@ -179,72 +255,20 @@ def epoch_cases(config: Config) -> list[Case]:
     ]
 
 
-def problems(config: Config) -> list[tuple[str, dict[str, Any]]]:
-    """Names and settings of the layers to measure."""
-    gat = config.mechanisms[0]
-    if config.suite == "layer":
-        return [
-            (f"{mechanism}, {phase}", {"mechanism": mechanism, "phase": phase})
-            for mechanism in config.mechanisms
-            for phase in config.phases
-        ]
-    if config.suite == "graphs":
-        return [
-            (f"{graph}, {mechanism}", {"mechanism": mechanism, "graph": graph})
-            for graph in config.graphs
-            for mechanism in config.mechanisms
-        ]
-    if config.suite == "options":
-        options = {
-            "neither": {},
-            "attention dropout": {"dropout": 0.6},
-            "edge features": {"edge_features": 16},
-            "both": {"dropout": 0.6, "edge_features": 16},
-        }
-        return [
-            (f"{mechanism}, {name}", {"mechanism": mechanism, **option})
-            for mechanism in config.mechanisms
-            for name, option in options.items()
-        ]
-    if config.suite == "scaling":
-        return [
-            (f"{gat}, {edges:,} edges", {"mechanism": gat, "edges": edges, "nodes": edges // 16})
-            for edges in config.scaling_edges
-        ]
-    if config.suite == "first":
-        return [
-            (
-                f"{dataset}, {layout} features, {mechanism}",
-                {"mechanism": mechanism, "graph": dataset, "layout": layout, "features": 8},
-            )
-            for dataset in config.datasets
-            for mechanism in config.mechanisms
-            for layout in ("dense", "sparse")
-        ]
-    if config.suite == "blocks":
-        return [
-            (
-                f"{mechanism}, blocks of {numbers:,}",
-                {"mechanism": mechanism, "block_numbers": numbers},
-            )
-            for mechanism in config.mechanisms
-            for numbers in config.block_numbers
-        ]
-    widths = [(heads, config.features) for heads in (1, 2, 4, 8, 16)]
-    widths += [(config.heads, features) for features in (4, 8, 32)]
+def seed_cases(config: Config) -> list[Case]:
     return [
-        (
-            f"{mechanism}, {heads} x {features}",
-            {"mechanism": mechanism, "heads": heads, "features": features},
-        )
-        for mechanism in config.mechanisms
-        for heads, features in widths
+        Case("gatjax", f"{dataset}, seeds at once: {count}", {"dataset": dataset, "count": count})
+        for dataset in config.datasets
+        for count in config.counts
     ]
 
 
-def work(config: Config, case: Case) -> dict[str, Any] | None:
-    """In a worker: set up, run once, time the rest."""
-    workload = prepare(config, case)
+# What a worker does.
+
+
+def work(config: Config, case: Case) -> Measured | None:
+    """Set up, run once, time the rest."""
+    workload = SUITES[config.suite].workload(config, case)
     if workload is None:
         return None
     resident = forget_peak()
@@ -266,13 +290,20 @@ def work(config: Config, case: Case) -> dict[str, Any] | None:
     }
 
 
-def prepare(config: Config, case: Case) -> Any:
-    """The workload of a case, or None where the library has nothing of the kind."""
-    peer = importlib.import_module(f"peers.{case.library.split()[0]}_peer")
-    if config.suite not in LAYER_SUITES:
-        return getattr(peer, config.suite)(**case.arguments)
-    problem = problem_of(config, case)
-    return (peer.plain_layer if case.library == "gatjax plain" else peer.layer)(problem)
+def peer_of(case: Case) -> Any:
+    """The file of the case's library, imported here so that a process loads no other."""
+    return importlib.import_module(f"peers.{case.library.split()[0]}_peer")
+
+
+def layer_workload(config: Config, case: Case) -> Workload | None:
+    """A layer, or None where the library has nothing of the kind."""
+    peer = peer_of(case)
+    make = peer.plain_layer if case.library == "gatjax plain" else peer.layer
+    return make(problem_of(config, case))
+
+
+def workload_of_that_name(config: Config, case: Case) -> Workload | None:
+    return getattr(peer_of(case), config.suite)(**case.arguments)
 
 
 def problem_of(config: Config, case: Case) -> Problem:
@@ -287,7 +318,7 @@ def problem_of(config: Config, case: Case) -> Problem:
     return Problem(edges=named(name, *sizes), **settings)
 
 
-def floor_seconds(workload: Any) -> float | None:
+def floor_seconds(workload: Workload) -> float | None:
     """The time in which this device's memory can move what the work must, at the speed of a plain copy."""
     if workload.least_bytes is None:
         return None
@@ -315,8 +346,11 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def measure(config: Config, case: Case) -> dict[str, Any] | None:
-    """In the main process: let a worker do it."""
+# What the main process does: workers, one after the other, and tables of what they return.
+
+
+def measure(config: Config, case: Case) -> Measured | None:
+    """Let a worker do it."""
     task = json.dumps([dataclasses.asdict(config), dataclasses.asdict(case)], default=str)
     process = run_python(config, [__file__, "worker"], task)
     if process.returncode < 0:
@@ -353,7 +387,7 @@ def check_gpu(config: Config) -> None:
         )
 
 
-def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def merge(rounds: list[Measured]) -> Measured:
     seconds = [second for measured in rounds for second in measured["seconds"]]
     return rounds[-1] | {
         "seconds": seconds,
@@ -363,12 +397,13 @@ def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def table(result: dict[str, Any]) -> str:
+    """The table of a result, as its suite has it."""
+    return SUITES[result["config"]["suite"]].table(result["results"])
+
+
+def dataset_table(results: list[Measured]) -> str:
     """Medians, and their ratio to the first gatjax measurement of the same thing."""
-    if all("mechanism" in result["arguments"] for result in results):
-        return layer_table(results)
-    if all("targets" in result["arguments"] for result in results):
-        return scatter_table(results)
     rows = []
     for result in results:
         same = [other for other in results if other["library"] == "gatjax" and alike(other, result)]
@@ -394,7 +429,7 @@ def table(results: list[dict[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
-def scatter_table(results: list[dict[str, Any]]) -> str:
+def scatter_table(results: list[Measured]) -> str:
     """Time per number added, and in units of the copy that moves as many bytes."""
     rows = []
     for result in results:
@@ -411,7 +446,7 @@ def scatter_table(results: list[dict[str, Any]]) -> str:
     return markdown_table(["rows added", "median (ms)", "ns per number", "over a copy"], rows)
 
 
-def scatter_advice(results: list[dict[str, Any]]) -> str | None:
+def scatter_advice(results: list[Measured]) -> str | None:
     """What to do where adding rows is out of all proportion to copying them."""
     slow = [one for one in results if one["median_seconds"] > SLOW_SCATTER * one["floor_seconds"]]
     if not slow:
@@ -423,12 +458,12 @@ def scatter_advice(results: list[dict[str, Any]]) -> str | None:
     )
 
 
-def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def alike(one: Measured, other: Measured) -> bool:
     """Same data set, whatever the layout of features, the dropouts or the number of seeds."""
     return one["arguments"]["dataset"] == other["arguments"]["dataset"]
 
 
-def layer_table(results: list[dict[str, Any]]) -> str:
+def layer_table(results: list[Measured]) -> str:
     """One row per problem: our time and memory, and those of the others as multiples of ours."""
     libraries = [name for name in MODULES if any(one["library"] == name for one in results)]
     others = [name for name in libraries if name != "gatjax"]
@@ -463,11 +498,16 @@ def layer_table(results: list[dict[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
-def _ratio(other: dict[str, Any] | None, ours: dict[str, Any], field: str) -> str:
+def _ratio(other: Measured | None, ours: Measured, field: str) -> str:
     return "-" if other is None or not ours[field] else f"{other[field] / ours[field]:.1f}x"
 
 
-def plot_scaling(results: list[dict[str, Any]], path: Path) -> None:
+def print_advice(config: Config, results: list[Measured]) -> None:
+    if advice := scatter_advice(results):
+        print(f"\n{advice}")
+
+
+def plot_scaling(config: Config, results: list[Measured]) -> None:
     """Time and memory against the number of edges, one line per library."""
     import matplotlib.pyplot as plt
 
@@ -482,37 +522,60 @@ def plot_scaling(results: list[dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].legend()
     figure.suptitle("Forward and backward of one GAT layer")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    config.output.mkdir(parents=True, exist_ok=True)
+    figure.savefig(config.output / "scaling.png", dpi=120)
     plt.close(figure)
+
+
+def layer_suite(problems: Callable[[Config], Problems], **options: Any) -> Suite:
+    cases = lambda config: layer_cases(config, problems(config))
+    return Suite(cases, layer_workload, layer_table, **options)
+
+
+SUITES = {
+    "layer": layer_suite(phases),
+    "graphs": layer_suite(graphs),
+    "options": layer_suite(options),
+    "scaling": layer_suite(numbers_of_edges, finish=plot_scaling),
+    "widths": layer_suite(widths),
+    "first": layer_suite(first_layers),
+    "blocks": layer_suite(sizes_of_blocks),
+    "scatter": Suite(scatter_cases, workload_of_that_name, scatter_table, print_advice),
+    "epoch": Suite(epoch_cases, workload_of_that_name, dataset_table),
+    "seeds": Suite(seed_cases, workload_of_that_name, dataset_table),
+}
+
+
+def measure_all(config: Config, cases: list[Case]) -> list[Measured]:
+    """All rounds of every case, but of those that were killed."""
+    rounds: list[list[Measured]] = [[] for _ in cases]
+    with tqdm(total=config.rounds * len(cases), unit="measurement") as bar:
+        for _ in range(config.rounds):
+            for case, measurements in zip(cases, rounds, strict=True):
+                bar.set_postfix_str(f"{case.library}: {case.name}")
+                measured = measure(config, case)
+                if measured is not None:
+                    measurements.append(measured)
+                bar.update()
+    return [
+        dataclasses.asdict(case) | merge(measurements)
+        for case, measurements in zip(cases, rounds, strict=True)
+        if measurements
+    ]
 
 
 def main(config: Config) -> None:
     if config.device == "gpu":
         check_gpu(config)
-    todo = [case for case in cases(config) if importlib.util.find_spec(MODULES[case.library])]
-    absent = {case.library for case in cases(config)} - {case.library for case in todo}
+    suite = SUITES[config.suite]
+    cases = suite.cases(config)
+    todo = [case for case in cases if importlib.util.find_spec(MODULES[case.library])]
+    absent = {case.library for case in cases} - {case.library for case in todo}
     if absent:
         print(f"Not installed, left out: {', '.join(sorted(absent))} (see experiments/README.md).")
-    rounds: dict[int, list[dict[str, Any]]] = {index: [] for index in range(len(todo))}
-    with tqdm(total=config.rounds * len(todo), unit="measurement") as bar:
-        for _ in range(config.rounds):
-            for index, case in enumerate(todo):
-                bar.set_postfix_str(f"{case.library}: {case.name}")
-                measured = measure(config, case)
-                if measured is not None:
-                    rounds[index].append(measured)
-                bar.update()
-    results = [
-        dataclasses.asdict(todo[index]) | merge(measured)
-        for index, measured in rounds.items()
-        if measured
-    ]
-    print(f"\n{table(results)}")
-    if config.suite == "scatter" and (advice := scatter_advice(results)):
-        print(f"\n{advice}")
-    if config.suite == "scaling":
-        plot_scaling(results, config.output / "scaling.png")
+    results = measure_all(config, todo)
+    print(f"\n{suite.table(results)}")
+    suite.finish(config, results)
     result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
     print(f"\nDetails in {save_result(config.output / 'result.json', result)}")
 

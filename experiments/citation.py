@@ -8,12 +8,6 @@
 Cora and Pubmed are downloaded on first use; Citeseer comes with the package.
 """
 
-import os
-
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={os.cpu_count()}"]
-)
-
 import dataclasses
 import functools
 import shutil
@@ -26,10 +20,12 @@ import jax
 import numpy as np
 import optax
 import tyro
+from devices import use_every_core
 from flax import nnx
 from jax.typing import DTypeLike
 from jraph import GraphsTuple
 from report import describe_run, markdown_table, mean_and_sd, save_result
+from settings import fill, required
 
 from gatjax import (
     GAT,
@@ -49,13 +45,13 @@ from gatjax.training import (
     CheckpointError,
     Checkpoints,
     Labels,
-    Metrics,
     Trained,
     Training,
-    softmax_cross_entropy,
+    node_classification,
     train,
 )
 
+DatasetName = Literal["citeseer", "cora", "pubmed"]
 MODELS = {
     "gat": GAT,
     "gatv2": GATv2,
@@ -100,7 +96,7 @@ class Config:
     data set and the split, as the papers do.
     """
 
-    dataset: Literal["citeseer", "cora", "pubmed"] = "citeseer"
+    dataset: DatasetName = "citeseer"
     """Citation graph."""
     model: Literal["gat", "gatv2", "dot", "const", "gcn", "mlp"] = "gat"
     """GAT, GATv2, dot-product attention, uniform attention (Const-GAT), GCN, or no graph at all (MLP)."""
@@ -157,97 +153,87 @@ class Config:
     output: Path | None = None
     """Folder for result.json and learning_curves.png. None: runs/<dataset>-<model>-<split>."""
 
-    def __post_init__(self) -> None:
-        pubmed = self.dataset == "pubmed"
-        by_default = {
-            "out_heads": 8 if pubmed else 1,
-            "learning_rate": 0.01 if pubmed else 0.005,
-            "l2": 1e-3 if pubmed else 5e-4,
-            "normalize_features": self.split != "shchur",
-            "seeds_per_device": 1 if jax.default_backend() == "cpu" else self.seeds,
-            "output": Path("runs") / f"{self.dataset}-{self.model}-{self.split}",
-        }
-        for name, value in by_default.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Config):
+    """A `Config` in which nothing is left to a default."""
+
+    out_heads: int = required()
+    learning_rate: float = required()
+    l2: float = required()
+    seeds_per_device: int = required()
+    normalize_features: bool = required()
+    output: Path = required()
+
+
+def resolve(config: Config) -> Settings:
+    """What is None, as the papers have it for this data set and split."""
+    pubmed = config.dataset == "pubmed"
+    by_default = {
+        "out_heads": 8 if pubmed else 1,
+        "learning_rate": 0.01 if pubmed else 0.005,
+        "l2": 1e-3 if pubmed else 5e-4,
+        "normalize_features": config.split != "shchur",
+        "seeds_per_device": 1 if jax.default_backend() == "cpu" else config.seeds,
+        "output": Path("runs") / f"{config.dataset}-{config.model}-{config.split}",
+    }
+    return fill(Settings, config, by_default)
 
 
 class Task:
-    """Model and data as the pure functions that training wants.
+    """Model and data, and the pure functions of both that training wants.
 
     Graph, model and labels meet here and nowhere else: training sees the graph as arrays, and the labels
     of the training and validation nodes.
     """
 
-    def __init__(self, config: Config):
-        self.config = config
-        self.data = self.load(config.first_seed)
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.data = self.load(settings.first_seed)
         self.graph = add_self_loops(self.data.graph)
-        self.graphdef, _, self.rest = nnx.split(self.build(nnx.Rngs(0)), nnx.Param, ...)
+        self.functions = node_classification(self.build)
 
     def load(self, seed: int) -> Dataset:
-        config = self.config
+        settings = self.settings
         return load(
-            config.dataset,
-            split=config.split,
+            settings.dataset,
+            split=settings.split,
             seed=seed,
-            normalize_features=bool(config.normalize_features),
-            features=config.features,
+            normalize_features=settings.normalize_features,
+            features=settings.features,
         )
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Of the model's constructor."""
-        config = self.config
-        shared = config.input_masks == "shared"
+        settings = self.settings
+        shared = settings.input_masks == "shared"
         arguments = {
             "in_features": self.data.num_features,
             "out_features": self.data.num_classes,
-            "hidden_features": config.hidden_features,
-            "num_layers": config.num_layers,
+            "hidden_features": settings.hidden_features,
+            "num_layers": settings.num_layers,
             "dropout_rate": DropoutRates(
-                inputs=config.input_dropout if shared else 0.0,
-                projected=config.projected_dropout,
-                attention=config.attention_dropout,
-                head_inputs=0.0 if shared else config.input_dropout,
+                inputs=settings.input_dropout if shared else 0.0,
+                projected=settings.projected_dropout,
+                attention=settings.attention_dropout,
+                head_inputs=0.0 if shared else settings.input_dropout,
             ),
         }
-        if config.model in WITH_HEADS:
-            arguments |= {"num_heads": config.num_heads, "out_heads": config.out_heads}
-        if config.model == "gat":
-            arguments |= {"use_score_bias": config.score_bias}
+        if settings.model in WITH_HEADS:
+            arguments |= {"num_heads": settings.num_heads, "out_heads": settings.out_heads}
+        if settings.model == "gat":
+            arguments |= {"use_score_bias": settings.score_bias}
         return arguments
 
     def build(self, rngs: nnx.Rngs) -> nnx.Module:
         options: dict[str, Any] = {}
-        if self.config.initializer == "joint":
-            options["kernel_init"] = functools.partial(joint_glorot, self.config.num_heads)
-        return MODELS[self.config.model](**self.arguments, **options, rngs=rngs)
-
-    def initialise(self, key: jax.Array) -> nnx.State:
-        return nnx.state(self.build(nnx.Rngs(key)), nnx.Param)
-
-    def logits(
-        self, parameters: nnx.State, graph: GraphsTuple, key: jax.Array | None = None
-    ) -> jax.Array:
-        """[N, classes], with dropout where there is a key."""
-        model = nnx.merge(self.graphdef, parameters, self.rest, copy=True)
-        if key is None:
-            return model(graph, deterministic=True).nodes
-        return model(graph, deterministic=False, rngs=nnx.Rngs(dropout=key)).nodes
-
-    def loss(
-        self, parameters: nnx.State, key: jax.Array, graph: GraphsTuple, labels: Labels
-    ) -> jax.Array:
-        logits = self.logits(parameters, graph, key)
-        return softmax_cross_entropy(logits, labels.train_nodes, labels.train_labels).loss
-
-    def validate(self, parameters: nnx.State, graph: GraphsTuple, labels: Labels) -> Metrics:
-        logits = self.logits(parameters, graph)
-        return softmax_cross_entropy(logits, labels.validation_nodes, labels.validation_labels)
+        if self.settings.initializer == "joint":
+            options["kernel_init"] = functools.partial(joint_glorot, self.settings.num_heads)
+        return MODELS[self.settings.model](**self.arguments, **options, rngs=rngs)
 
     def dataset(self, seed: int) -> Dataset:
-        return self.data if self.config.split == "public" else self.load(seed)
+        return self.data if self.settings.split == "public" else self.load(seed)
 
     def labels(self, seed: int) -> Labels:
         data = self.dataset(seed)
@@ -258,7 +244,8 @@ class Task:
 
     @functools.cached_property
     def predict(self) -> Callable[[nnx.State, GraphsTuple], jax.Array]:
-        return jax.jit(lambda parameters, graph: self.logits(parameters, graph).argmax(-1))
+        logits = self.functions.logits
+        return jax.jit(lambda parameters, graph: logits(parameters, graph).argmax(-1))
 
     def accuracies(self, trained: Trained) -> dict[str, float]:
         """Accuracy on each part of the split: the one look at the test labels of a seed."""
@@ -276,30 +263,30 @@ def joint_glorot(
 
 
 def make_training(task: Task) -> Training:
-    settings: dict[str, Any] = dataclasses.asdict(task.config)
+    settings = task.settings
     # Coupled L2: the decay is part of the gradient that Adam sees, as in the original (unlike AdamW).
     optimizer = optax.chain(
-        optax.add_decayed_weights(settings["l2"]), optax.adam(settings["learning_rate"])
+        optax.add_decayed_weights(settings.l2), optax.adam(settings.learning_rate)
     )
     return Training(
-        initialise=task.initialise,
-        loss=task.loss,
-        validate=task.validate,
+        initialise=task.functions.initialise,
+        loss=task.functions.loss,
+        validate=task.functions.validate,
         optimizer=optimizer,
-        rule=RULES[settings["rule"]],
-        patience=settings["patience"],
-        max_epochs=settings["max_epochs"],
-        epochs_per_dispatch=settings["epochs_per_dispatch"],
+        rule=RULES[settings.rule],
+        patience=settings.patience,
+        max_epochs=settings.max_epochs,
+        epochs_per_dispatch=settings.epochs_per_dispatch,
     )
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(settings: Settings) -> dict[str, Any]:
     """Train all seeds; the result, as it is in result.json."""
-    task = Task(config)
+    task = Task(settings)
     print(task.data)
     training = make_training(task)
-    checkpoints = open_checkpoints(config)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    checkpoints = open_checkpoints(settings)
+    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     started = time.perf_counter()
     finished: dict[int, Trained] = {}
     runs = train(
@@ -307,60 +294,58 @@ def run(config: Config) -> dict[str, Any]:
         seeds,
         task.graph,
         task.labels,
-        seeds_per_device=config.seeds_per_device or 1,
+        seeds_per_device=settings.seeds_per_device,
         checkpoints=checkpoints,
-        progress=config.progress,
+        progress=settings.progress,
     )
     try:
         for trained in runs:
             finished[trained.seed] = trained
     except KeyboardInterrupt:
         print(
-            f"Interrupted with {len(finished)} of {config.seeds} seeds finished; --resume goes on from here."
+            f"Interrupted with {len(finished)} of {settings.seeds} seeds finished; --resume goes on from here."
         )
     except CheckpointError as error:
         raise SystemExit(f"Cannot resume: {error}") from error
     seconds = time.perf_counter() - started
     if not finished:
         raise SystemExit("No seed has finished: nothing to report.")
-    if len(finished) == config.seeds:
+    if len(finished) == settings.seeds:
         checkpoints.remove()
     return summarize(task, [finished[seed] for seed in sorted(finished)], seconds)
 
 
-def open_checkpoints(config: Config) -> Checkpoints:
+def open_checkpoints(settings: Settings) -> Checkpoints:
     """The checkpoints of this run, in its output folder; those of another run are left alone."""
-    settings: dict[str, Any] = dataclasses.asdict(config)
-    description = {name: value for name, value in settings.items() if name not in FREE}
+    values = dataclasses.asdict(settings)
+    description = {name: value for name, value in values.items() if name not in FREE}
     description["jax"] = jax.__version__
     checkpoints = Checkpoints(
-        settings["output"] / "checkpoints", description, every_seconds=config.checkpoint_seconds
+        settings.output / "checkpoints", description, every_seconds=settings.checkpoint_seconds
     )
-    if checkpoints.exist() and not config.resume:
+    if checkpoints.exist() and not settings.resume:
         raise SystemExit(
             f"{checkpoints.folder} holds an interrupted run: pass --resume to go on with it, delete it to "
             "start afresh, or choose another --output."
         )
-    if config.resume and not checkpoints.exist():
+    if settings.resume and not checkpoints.exist():
         print(f"Nothing to resume in {checkpoints.folder}: starting afresh.")
     return checkpoints
 
 
 def summarize(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
     """Everything worth keeping: result.json, the curves, and the model that validates best."""
-    config = task.config
-    settings: dict[str, Any] = dataclasses.asdict(config)
-    output: Path = settings["output"]
+    settings, output = task.settings, task.settings.output
     accuracies = [task.accuracies(trained) for trained in runs]
-    plot(output / "learning_curves.png", config, runs)
+    plot(output / "learning_curves.png", settings, runs)
     best = runs[int(np.argmax([accuracy["validation"] for accuracy in accuracies]))]
     shutil.rmtree(output / "model", ignore_errors=True)
-    save_model(output / "model", MODELS[config.model].__name__, task.arguments, best.parameters)
+    save_model(output / "model", MODELS[settings.model].__name__, task.arguments, best.parameters)
     result = {
-        "dataset": config.dataset,
-        "model": config.model,
-        "split": config.split,
-        "paper": paper_value(config),
+        "dataset": settings.dataset,
+        "model": settings.model,
+        "split": settings.split,
+        "paper": paper_value(settings),
         "seeds": [trained.seed for trained in runs],
         **{
             f"{part}_accuracy": [accuracy[part] for accuracy in accuracies]
@@ -370,23 +355,23 @@ def summarize(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]
         "best_epoch": [trained.best_epoch for trained in runs],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.parameters)),
         "seconds": seconds,
-        "config": settings,
+        "config": dataclasses.asdict(settings),
         **describe_run(),
     }
     save_result(output / "result.json", result)
     return result
 
 
-def plot(path: Path, config: Config, runs: list[Trained]) -> None:
+def plot(path: Path, settings: Settings, runs: list[Trained]) -> None:
     loss_axes, _ = plots.learning_curves(
         [trained.history for trained in runs], best_epochs=[trained.best_epoch for trained in runs]
     )
-    title = f"{config.model} on {config.dataset}, {config.split} split, {len(runs)} seeds"
+    title = f"{settings.model} on {settings.dataset}, {settings.split} split, {len(runs)} seeds"
     plots.save(loss_axes, path, title=title)
 
 
-def paper_value(config: Config) -> str:
-    return PAPER.get((config.split, config.dataset, config.model), "-")
+def paper_value(settings: Settings) -> str:
+    return PAPER.get((settings.split, settings.dataset, settings.model), "-")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -397,9 +382,11 @@ def table(result: dict[str, Any]) -> str:
 
 def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
-    result = run(config)
+    use_every_core()
+    settings = resolve(config)
+    result = run(settings)
     print(f"\n{table(result)}\n")
-    print(f"{result['seconds']:.0f} s, compilation included; details in {config.output}")
+    print(f"{result['seconds']:.0f} s, compilation included; details in {settings.output}")
     return result
 
 

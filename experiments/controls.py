@@ -8,15 +8,15 @@ Each row is a run of `citation.py` with one thing changed; the seeds are the sam
 finished are read from their result.json and not run again, so an interrupted study goes on where it was.
 """
 
-import citation  # isort: skip  (sets XLA_FLAGS before JAX is imported)
-
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Literal
 
+import citation
 import numpy as np
 import tyro
+from devices import use_every_core
 from report import describe_run, markdown_table, mean_and_sd, save_result
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -57,7 +57,7 @@ class Config:
 
     study: Literal["models", "heads", "details"] = "models"
     """Models against their controls, numbers of heads, or details of the original protocol."""
-    dataset: Literal["citeseer", "cora", "pubmed"] = "citeseer"
+    dataset: citation.DatasetName = "citeseer"
     """Citation graph."""
     seeds: int = 20
     """Seeds 0, 1, ... of every row."""
@@ -83,7 +83,7 @@ def run_row(config: Config, name: str, changes: dict[str, Any]) -> dict[str, Any
         resume=True,
         **changes,
     )
-    return json.loads(json.dumps(citation.run(row), default=str))
+    return json.loads(json.dumps(citation.run(citation.resolve(row)), default=str))
 
 
 def describe_row(result: dict[str, Any], reference: dict[str, Any]) -> list[str]:
@@ -123,6 +123,7 @@ def table(config: Config, results: dict[str, dict[str, Any]]) -> str:
 
 def main(config: Config) -> None:
     """Run all rows and print the table."""
+    use_every_core()
     results = {
         name: run_row(config, name, changes) for name, changes in STUDIES[config.study].items()
     }

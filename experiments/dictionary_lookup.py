@@ -8,12 +8,6 @@ A lookup is a complete bipartite graph. Query i knows its key, key j knows its v
 queries, and query i has to name the value of key i. A new lookup is a new permutation of the values.
 """
 
-import os
-
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={os.cpu_count()}"]
-)
-
 import dataclasses
 import itertools
 import queue
@@ -27,9 +21,11 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
+from devices import use_every_core
 from lookup import Lookups, Task, make_lookups, train
 from matplotlib.ticker import MaxNLocator
 from report import describe_run, markdown_table, mean_and_sd, save_result
+from settings import fill, required
 from tqdm import tqdm
 
 from gatjax import plots
@@ -116,20 +112,32 @@ class Config:
     output: Path = Path("runs/dictionary_lookup")
     """Folder for result.json and accuracy.png."""
 
-    def __post_init__(self) -> None:
-        dropout = {"dropout_rate": 0.5 if self.always_dropout else 0.2}
-        for name, value in (BUDGETS[self.budget] | dropout).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name in ("sizes", "heads", "learning_rates", "layers"):
-            if not getattr(self, name):
-                raise SystemExit(f"{name} is empty: give at least one")
-        if min(self.sizes or ()) < 3:
-            raise SystemExit(f"sizes = {self.sizes}: a split needs at least 3 keys")
-        if (self.steps or 0) < (self.evaluate_every or 0):
-            raise SystemExit(
-                f"steps = {self.steps} must be at least evaluate_every = {self.evaluate_every}"
-            )
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Config):
+    """A `Config` in which nothing is left to a default; `evaluate` may be None for all, `patience` for never."""
+
+    sizes: tuple[int, ...] = required()
+    steps: int = required()
+    batch_size: int = required()
+    evaluate_every: int = required()
+    dropout_rate: float = required()
+
+
+def resolve(config: Config) -> Settings:
+    """What is None, as the budget has it."""
+    dropout_rate = 0.5 if config.always_dropout else 0.2
+    settings = fill(Settings, config, {**BUDGETS[config.budget], "dropout_rate": dropout_rate})
+    for name in ("sizes", "heads", "learning_rates", "layers"):
+        if not getattr(settings, name):
+            raise SystemExit(f"{name} is empty: give at least one")
+    if min(settings.sizes) < 3:
+        raise SystemExit(f"sizes = {settings.sizes}: a split needs at least 3 keys")
+    if settings.steps < settings.evaluate_every:
+        raise SystemExit(
+            f"steps = {settings.steps} must be at least evaluate_every = {settings.evaluate_every}"
+        )
+    return settings
 
 
 class Row(NamedTuple):
@@ -143,31 +151,41 @@ class Row(NamedTuple):
         return f"k={self.k} {NAMES[self.layer]} {self.heads}h"
 
 
-def rows_of(config: Config) -> list[Row]:
-    settings: dict[str, Any] = dataclasses.asdict(config)
-    return [Row(*row) for row in itertools.product(settings["sizes"], config.layers, config.heads)]
+def rows_of(settings: Settings) -> list[Row]:
+    return [Row(*row) for row in itertools.product(settings.sizes, settings.layers, settings.heads)]
 
 
 def train_row(
-    config: Config, row: Row, data: Lookups, stop: threading.Event, bar: tqdm
+    settings: Settings, row: Row, data: Lookups, stop: threading.Event, bar: tqdm
 ) -> dict[str, Any] | None:
     """Every learning rate and seed of a row, or None where someone says stop."""
-    settings: dict[str, Any] = dataclasses.asdict(config)
-    pick = lambda *names: {name: settings[name] for name in names}
     task = Task(
-        *row, **pick("features", "batch_size", "evaluate_every", "dropout_rate", "always_dropout")
+        *row,
+        features=settings.features,
+        batch_size=settings.batch_size,
+        evaluate_every=settings.evaluate_every,
+        dropout_rate=settings.dropout_rate,
+        always_dropout=settings.always_dropout,
     )
     started, runs = time.perf_counter(), []
-    for rate, seed in itertools.product(config.learning_rates, range(config.seeds)):
-        options = pick("steps", "patience", "evaluate")
+    for rate, seed in itertools.product(settings.learning_rates, range(settings.seeds)):
+        evaluations = train(
+            task,
+            data,
+            learning_rate=rate,
+            seed=seed,
+            steps=settings.steps,
+            patience=settings.patience,
+            evaluate=settings.evaluate,
+        )
         history = []
-        for now in train(task, data, learning_rate=rate, seed=seed, **options):
+        for now in evaluations:
             if stop.is_set():
                 return None
             history.append(now)
             bar.set_postfix_str(f"{row}: {100 * now.train_accuracy:.1f} %", refresh=False)
             bar.update(task.evaluate_every)
-        bar.update(settings["steps"] - history[-1].step)
+        bar.update(settings.steps - history[-1].step)
         runs.append(
             {"learning_rate": rate, "seed": seed}
             | history[-1]._asdict()
@@ -176,12 +194,12 @@ def train_row(
     return row._asdict() | {"seconds": time.perf_counter() - started, "runs": runs}
 
 
-def run(config: Config) -> list[dict[str, Any]]:
+def run(settings: Settings) -> list[dict[str, Any]]:
     """Every row, one at a time on each device; after Ctrl-C those that have finished."""
-    settings: dict[str, Any] = dataclasses.asdict(config)
-    rows, stop = rows_of(config), threading.Event()
+    rows, stop = rows_of(settings), threading.Event()
     data = {
-        k: make_lookups(k, lookups=config.lookups, seed=config.data_seed) for k in settings["sizes"]
+        k: make_lookups(k, lookups=settings.lookups, seed=settings.data_seed)
+        for k in settings.sizes
     }
     free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
     for device in jax.local_devices():
@@ -191,13 +209,13 @@ def run(config: Config) -> list[dict[str, Any]]:
         device = free.get()
         try:
             with jax.default_device(device):
-                return train_row(config, row, data[row.k], stop, bar)
+                return train_row(settings, row, data[row.k], stop, bar)
         finally:
             free.put(device)
 
-    total = len(rows) * len(config.learning_rates) * config.seeds * settings["steps"]
+    total = len(rows) * len(settings.learning_rates) * settings.seeds * settings.steps
     with (
-        tqdm(total=total, unit="step", disable=not config.progress) as bar,
+        tqdm(total=total, unit="step", disable=not settings.progress) as bar,
         ThreadPoolExecutor(len(jax.local_devices())) as pool,
     ):
         futures = [pool.submit(on_a_free_device, row) for row in rows]
@@ -282,21 +300,23 @@ def plot(path: Path, results: list[dict[str, Any]]) -> None:
 
 def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
+    use_every_core()
+    settings = resolve(config)
     started = time.perf_counter()
-    results = run(config)
+    results = run(settings)
     if not results:
         raise SystemExit("No row has finished: nothing to report.")
     seconds = time.perf_counter() - started
-    plot(config.output / "accuracy.png", results)
+    plot(settings.output / "accuracy.png", results)
     result = {
         "rows": results,
         "seconds": seconds,
-        "config": dataclasses.asdict(config),
+        "config": dataclasses.asdict(settings),
         **describe_run(),
     }
-    save_result(config.output / "result.json", result)
+    save_result(settings.output / "result.json", result)
     print(f"\n{table(results)}\n\nIn percent; the paper's numbers are read off its figure.")
-    print(f"{seconds:.0f} s, compilation included; details in {config.output}")
+    print(f"{seconds:.0f} s, compilation included; details in {settings.output}")
     return result
 
 

@@ -19,12 +19,6 @@ is right at least 20 points more often than the sum. The reason is degree: an ed
 a node of a larger graph has more neighbours. Where it has not (`--degree 3`) the sum is about as good as attention.
 """
 
-import os
-
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={os.cpu_count()}"]
-)
-
 import dataclasses
 import functools
 import time
@@ -37,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import tyro
+from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from matplotlib.axes import Axes
@@ -59,7 +54,7 @@ from gatjax import (
     plots,
     segment_max,
 )
-from gatjax.training import Metrics, Trained, Training, lowest_loss, train
+from gatjax.training import Metrics, Trained, Training, functional, lowest_loss, train
 
 Aggregation = Literal["sum", "mean", "max", "attention"]
 
@@ -209,19 +204,21 @@ class Task:
     def __init__(self, config: Config, aggregation: Aggregation):
         self.config = config
         self.aggregation: Aggregation = aggregation
-        self.graphdef, self.example = nnx.split(build_model(config, aggregation, nnx.Rngs(0)))
+        self.initialise, self.apply = functional(self.build)
+
+    def build(self, rngs: nnx.Rngs) -> EncodeProcessDecode:
+        return build_model(self.config, self.aggregation, rngs)
 
     def model(self, parameters: nnx.State) -> EncodeProcessDecode:
-        return nnx.merge(self.graphdef, parameters)
-
-    def initialise(self, key: jax.Array) -> nnx.State:
-        return nnx.state(build_model(self.config, self.aggregation, nnx.Rngs(key)))
+        model = self.build(nnx.Rngs(0))
+        nnx.update(model, parameters)
+        return model
 
     def score(self, parameters: nnx.State, paths: Paths) -> Metrics:
         """Cross-entropy and accuracy of the next hop, over all nodes but the goals."""
         graph, receivers = paths.graph, jnp.asarray(paths.graph.receivers)
         edge_mask = jnp.asarray(paths.edge_mask)
-        edges: Any = self.model(parameters)(graph, edge_mask=edge_mask).edges
+        edges = self.apply(parameters, graph, edge_mask=edge_mask).edges
         logits = edges[:, 0]
         chosen = attention_weights(graph, logits, edge_mask)
         count = paths.next_hop.sum()
@@ -378,6 +375,7 @@ def margins(result: dict[str, Any]) -> dict[str, float]:
 
 def main(config: Config) -> dict[str, Any]:
     """Run, and say how far attention leads."""
+    use_every_core()
     result = run(config)
     print(f"\nnext hop is right, in percent (mean ± sd of {config.seeds} seeds)\n")
     print(f"{table(result)}\n")

@@ -6,7 +6,7 @@ Shapes: k keys, B lookups per batch; a lookup is the row of its values, one per 
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from flax import nnx
 from jraph import GraphsTuple
 
 from gatjax import GATConv, GATv2Conv
+from gatjax.training import Functional, functional
 
 # Up to this k all k! lookups exist; above, they are drawn.
 MOST_ENUMERATED = 7
@@ -145,15 +146,15 @@ class Task:
     dropout_rate: float = 0.2
     always_dropout: bool = False
 
-    def build(self, rngs: nnx.Rngs) -> Lookup:
+    @cached_property
+    def model(self) -> Functional:
         size = self.k, self.layer, self.heads, self.features
-        return Lookup(*size, dropout_rate=self.dropout_rate, rngs=rngs)
+        return functional(lambda rngs: Lookup(*size, dropout_rate=self.dropout_rate, rngs=rngs))
 
     def logits(
         self, parameters: nnx.State, values: jax.Array, dropout_key: jax.Array | None
     ) -> jax.Array:
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))))
-        return nnx.merge(graphdef, parameters)(values, dropout_key)
+        return self.model.apply(parameters, values, dropout_key)
 
 
 class State(NamedTuple):
@@ -168,7 +169,7 @@ class State(NamedTuple):
 def start(task: Task, seed: int) -> State:
     """The state before the first step of a seed."""
     for_parameters, for_training = jax.random.split(jax.random.key(seed))
-    parameters = nnx.state(task.build(nnx.Rngs(for_parameters)), nnx.Param)
+    parameters = task.model.initialise(for_parameters)
     return State(parameters, OPTIMIZER.init(parameters), PLATEAU.init(parameters), for_training)
 
 

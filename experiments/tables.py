@@ -82,7 +82,7 @@ def benchmark_tables(pattern: str) -> str:
     import benchmark
 
     return "\n\n".join(
-        f"`{result['command']}`\n\n{benchmark.table(result['results'])}" for result in read(pattern)
+        f"`{result['command']}`\n\n{benchmark.table(result)}" for result in read(pattern)
     )
 
 

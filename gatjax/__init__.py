@@ -89,6 +89,7 @@ from gatjax.layers import AttentionBlock as AttentionBlock
 from gatjax.layers import AttentionEdgeStep as AttentionEdgeStep
 from gatjax.layers import AttentionLayer as AttentionLayer
 from gatjax.layers import AttentionPooling as AttentionPooling
+from gatjax.layers import Conv as Conv
 from gatjax.layers import DotProductConv as DotProductConv
 from gatjax.layers import DropoutRates as DropoutRates
 from gatjax.layers import EncodeProcessDecode as EncodeProcessDecode
@@ -99,6 +100,7 @@ from gatjax.layers import GCNConv as GCNConv
 from gatjax.layers import GraphIndependent as GraphIndependent
 from gatjax.layers import GraphNetwork as GraphNetwork
 from gatjax.layers import MeanConv as MeanConv
+from gatjax.layers import Mechanism as Mechanism
 from gatjax.layers import NodeLinear as NodeLinear
 from gatjax.layers import RelationalGATConv as RelationalGATConv
 from gatjax.layers import RowMLP as RowMLP

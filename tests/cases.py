@@ -106,8 +106,8 @@ def gat(layer, graph, keep=NOTHING_DROPPED):
     bias = 0.0 if layer.score_bias is None else array(layer.score_bias)
     term = np.zeros((len(graph.senders), len(vector))) + bias
     if layer.edge_features is not None:
-        projected = heads(graph.edges, layer.edge_projection)
-        term = term + (projected * array(layer.edge_vector)).sum(-1)
+        projected = heads(graph.edges, layer.edge_term.projection)
+        term = term + (projected * array(layer.edge_term.vector)).sum(-1)
     dropped = z * keep.projected
     x, alpha = attend(
         graph,
@@ -129,7 +129,7 @@ def gatv2(layer, graph, keep=NOTHING_DROPPED):
     bias = 0.0 if layer.score_bias is None else array(layer.score_bias)
     edge = np.zeros((len(graph.senders), *vector.shape)) + bias
     if layer.edge_features is not None:
-        edge = edge + heads(graph.edges, layer.edge_kernel)
+        edge = edge + heads(graph.edges, layer.edge_projection)
     dropped = sending * keep.projected
     x, alpha = attend(
         graph,
@@ -146,12 +146,12 @@ def gatv2(layer, graph, keep=NOTHING_DROPPED):
 def dot_product(layer, graph, keep=NOTHING_DROPPED):
     nodes = graph.nodes * keep.inputs
     query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
-    if layer.query_bias is not None:
-        query = query + array(layer.query_bias)[None]
+    if layer.query.bias is not None:
+        query = query + array(layer.query.bias)[None]
     dropped = value * keep.projected
     edge = np.zeros((len(graph.senders), *query.shape[1:]))
     if layer.edge_features is not None:
-        edge = heads(graph.edges, layer.edge_kernel)
+        edge = heads(graph.edges, layer.edge_projection)
     x, alpha = attend(
         graph,
         query.shape[1:],
@@ -171,7 +171,7 @@ def attention_block(layer, graph, keep=NOTHING_DROPPED):
     on_key = stacked(step.key, step.edge_key)
     on_value = stacked(step.value, step.global_value)
     _, num_heads, features = on_query.shape
-    bias = 0.0 if step.query_bias is None else array(step.query_bias)
+    bias = 0.0 if step.query.bias is None else array(step.query.bias)
     kept = np.broadcast_to(keep.projected, (len(nodes), num_heads, features))
     edges = np.zeros((len(graph.senders), 0)) if graph.edges is None else graph.edges
     times = lambda row, kernel: np.tensordot(row, kernel, axes=1)
@@ -216,8 +216,8 @@ def gcn(layer, graph, keep=NOTHING_DROPPED):
 def gaan(layer, graph, keep=NOTHING_DROPPED):
     nodes = graph.nodes * keep.inputs
     query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
-    if layer.query_bias is not None:
-        query, value = query + array(layer.query_bias), value + array(layer.value_bias)
+    if layer.query.bias is not None:
+        query, value = query + array(layer.query.bias), value + array(layer.value.bias)
     value = leaky_relu(value, 0.1) * keep.projected
     width = query.shape[2]
     scale = {1: "none", 1 / width: "linear", width**-0.5: "sqrt"}[layer.scale]
@@ -226,8 +226,8 @@ def gaan(layer, graph, keep=NOTHING_DROPPED):
     def logit(i, j, k):
         total = dot_logit(query[i], key[j], factor)
         if layer.edge_features is not None:
-            hidden = leaky_relu(affine(layer.edge_hidden, graph.edges[k]), 0.1)
-            total = total + affine(layer.edge_score, hidden)
+            hidden = leaky_relu(affine(layer.edge_score.hidden, graph.edges[k]), 0.1)
+            total = total + affine(layer.edge_score.out, hidden)
         return total
 
     x, alpha = attend(graph, value.shape[1:], logit, lambda i, j, k: value[j], keep)

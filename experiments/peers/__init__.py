@@ -12,6 +12,9 @@ from typing import Any, Literal, NamedTuple
 from graphs import Edges
 from jax.experimental.sparse import BCOO
 
+Mechanism = Literal["gat", "gatv2", "dot"]
+Phase = Literal["forward", "gradient", "step"]
+
 
 class Problem(NamedTuple):
     """What one layer is to do; gatjax in blocks of `block_numbers` numbers, where they are given.
@@ -21,11 +24,11 @@ class Problem(NamedTuple):
     mean square of the output.
     """
 
-    mechanism: Literal["gat", "gatv2", "dot"]
+    mechanism: Mechanism
     edges: Edges
     heads: int
     features: int
-    phase: Literal["forward", "gradient", "step"]
+    phase: Phase
     edge_features: int | None = None
     dropout: float = 0.0
     device: Literal["cpu", "gpu"] = "cpu"

@@ -1,9 +1,5 @@
 """DGL: its layers. None of them takes edge features, and there is none for the dot product."""
 
-import warnings
-
-warnings.filterwarnings("ignore", module="dgl|outdated|networkx")
-
 import dgl
 import numpy as np
 import torch

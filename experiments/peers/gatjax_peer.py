@@ -1,14 +1,16 @@
 """gatjax: its layers, by the hot path it chooses and by the plain formula."""
 
+import functools
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from devices import use_every_core
 
 from gatjax import DotProductConv, GATConv, GATv2Conv, build_graph
 from gatjax.ops import blocks
+from gatjax.training import advance, functional, start, train
 from peers import Problem, Workload, on_jax
 
 EPOCHS = 5
@@ -21,21 +23,20 @@ def layer(problem: Problem) -> Workload:
         blocks.BLOCK_NUMBERS = blocks.ACCELERATOR_BLOCK_NUMBERS = problem.block_numbers
     nodes, edges = on_jax.inputs(problem)
     graph = build_graph(problem.edges.senders, problem.edges.receivers, nodes, edges=edges)
-    module = LAYERS[problem.mechanism](
+    build = functools.partial(
+        LAYERS[problem.mechanism],
         problem.in_features,
         problem.width,
         num_heads=problem.heads,
         edge_features=problem.edge_features,
         dropout_rate=problem.dropout,
-        rngs=nnx.Rngs(0),
     )
-    graphdef, parameters, rest = nnx.split(module, nnx.Param, ...)
+    initialise, apply = functional(lambda rngs: build(rngs=rngs))
 
     def forward(parameters, nodes, graph, key):
-        layer = nnx.merge(graphdef, parameters, rest, copy=True)
-        return layer(graph._replace(nodes=nodes), rngs=nnx.Rngs(dropout=key)).nodes
+        return apply(parameters, graph._replace(nodes=nodes), key=key).nodes
 
-    workload = on_jax.workload(problem, forward, parameters, nodes, graph)
+    workload = on_jax.workload(problem, forward, initialise(jax.random.key(0)), nodes, graph)
     return workload._replace(least_bytes=problem.least_bytes)
 
 
@@ -76,10 +77,10 @@ def epoch(dataset: str, features: str, dropouts: str) -> Workload:
     """
     import citation
 
-    from gatjax.training import advance, start
-
+    use_every_core()
     fewer = {"input_masks": "shared", "projected_dropout": 0.0} if dropouts == "pyg" else {}
-    task = citation.Task(citation.Config(dataset=dataset, features=features, **fewer))
+    config = citation.Config(dataset=dataset, features=features, **fewer)
+    task = citation.Task(citation.resolve(config))
     training = citation.make_training(task)._replace(patience=10**6, epochs_per_dispatch=EPOCHS)
     graph, labels = jax.device_put(task.graph), jax.device_put(task.labels(0))
     box = [start(training, 0)]
@@ -98,12 +99,11 @@ def seeds(dataset: str, count: int) -> Workload:
     """`count` trainings of the paper's GAT at once, per epoch of each."""
     import citation
 
-    from gatjax.training import train
-
-    config = citation.Config(dataset=dataset, seeds=count)
-    task = citation.Task(config)
+    use_every_core()
+    settings = citation.resolve(citation.Config(dataset=dataset, seeds=count))
+    task = citation.Task(settings)
     training = citation.make_training(task)._replace(patience=10**6, max_epochs=SEED_EPOCHS)
-    together = {"seeds_per_device": config.seeds_per_device or 1, "progress": False}
+    together = {"seeds_per_device": settings.seeds_per_device, "progress": False}
 
     def run() -> None:
         list(train(training, range(count), task.graph, task.labels, **together))

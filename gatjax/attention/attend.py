@@ -27,15 +27,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows, blocked_attention
-from gatjax.graph.check import _check_lengths, _edge_ids, _num_rows, check_graph, ends_of
+from gatjax.graph.check import EdgeMask, check_edges, check_ends, check_graph, check_lengths
 from gatjax.graph.sizes import num_edges, num_nodes
-from gatjax.ops.blocks import choose_block_size, fill_rows, gather_wide, mask_rows, round_up
+from gatjax.ops.blocks import choose_block_size, fill_rows, gather, mask_rows, round_up
 from gatjax.ops.dropout import DropoutMask
-from gatjax.ops.ends import _ends
+from gatjax.ops.ends import Ends
 from gatjax.ops.segment import (
     segment_hardmax,
     segment_softmax,
@@ -44,10 +45,7 @@ from gatjax.ops.segment import (
 )
 
 RowFunction = Callable[[Any, Any, Any, Any], Array]
-
-
 Normalizer = Callable[..., Array]
-
 
 NORMALIZERS: dict[str, Normalizer] = {
     "softmax": segment_softmax,
@@ -86,19 +84,23 @@ def attention_logits(
     >>> attention_logits(graph, lambda w, r, s, e: r * s, None, graph.nodes, graph.nodes).tolist()
     [[2.0], [6.0]]
     """
-    check_graph(graph)
-    nodes, edges = num_nodes(graph), num_edges(graph)
-    _check_lengths(nodes, receiver_rows=receiver_rows, sender_rows=sender_rows)
-    _check_lengths(edges, edge_rows=edge_rows)
-    ends = ends_of(graph)
-    r, s = gather_wide(receiver_rows, ends.receivers), gather_wide(sender_rows, ends.senders)
-    return score(weights, r, s, edge_rows)
+    ends = check_edges(graph)
+    check_lengths(num_nodes(graph), receiver_rows=receiver_rows, sender_rows=sender_rows)
+    check_lengths(num_edges(graph), edge_rows=edge_rows)
+    return on_edges(score, Rows(weights, receiver_rows, sender_rows, edge_rows), ends)
+
+
+def on_edges(function: RowFunction, rows: Rows, ends: Ends) -> Array:
+    """A score or a value of every edge, from the rows that it joins and its own."""
+    r = gather(rows.receivers, ends.receivers, accumulate=jnp.float32)
+    s = gather(rows.senders, ends.senders, accumulate=jnp.float32)
+    return function(rows.weights, r, s, jax.tree.map(jnp.asarray, rows.edges))
 
 
 def attention_weights(
     graph: GraphsTuple,
     logits: Float[ArrayLike, "E *H"],
-    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    edge_mask: EdgeMask = None,
     *,
     normalize: str | Normalizer = "softmax",
 ) -> Float[Array, "E *H"]:
@@ -122,10 +124,9 @@ def attention_weights(
     >>> print(jnp.round(100 * attention_weights(graph, jnp.array([2.0, 0.5, 1.0]))))
     [63. 14. 23.]
     """
-    check_graph(graph)
-    _check_lengths(num_edges(graph), logits=logits, edge_mask=edge_mask)
-    ends = ends_of(graph, edge_mask)
-    return _normalizer(normalize)(
+    ends = check_edges(graph, edge_mask)
+    check_lengths(num_edges(graph), logits=logits)
+    return normalizer(normalize)(
         jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
     )
 
@@ -162,15 +163,14 @@ def weighted_sum(
     >>> print(weighted_sum(graph, jnp.array([0.6, 0.3, 0.1]), values)[3])
     [13.6]
     """
-    check_graph(graph)
-    _check_lengths(num_edges(graph), alpha=alpha, edge_values=edge_values)
-    _check_lengths(num_nodes(graph), values=values)
-    ends = ends_of(graph)
+    ends = check_edges(graph)
+    check_lengths(num_edges(graph), alpha=alpha, edge_values=edge_values)
+    check_lengths(num_nodes(graph), values=values)
     if values is None and edge_values is None:
         raise ValueError(
             "weighted_sum needs values [N, H, C] of the senders, or edge_values [E, H, C]"
         )
-    messages = 0 if values is None else gather_wide(values, ends.senders)
+    messages = 0 if values is None else gather(values, ends.senders, accumulate=jnp.float32)
     messages = messages if edge_values is None else messages + edge_values
     messages = mask_rows(messages, ends.counted) * jnp.asarray(alpha)[..., None]
     return segment_sum(messages, ends.receivers, num_nodes(graph), mask=ends.counted)
@@ -187,7 +187,7 @@ def edge_attention(
     receivers: Int[ArrayLike, "E"],
     num_receivers: int,
     *,
-    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    edge_mask: EdgeMask = None,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
     normalize: str | Normalizer = "softmax",
     block_size: int | str | None = "auto",
@@ -236,22 +236,42 @@ def edge_attention(
     >>> edge_attention(score, value, None, query, rows, None, *ids, 1).tolist()
     [[[2.0]]]
     """
-    rows = jax.tree.map(jnp.asarray, Rows(weights, receiver_rows, sender_rows, edge_rows))
+    rows = Rows(weights, receiver_rows, sender_rows, edge_rows)
+    num_senders = _num_rows(sender_rows)
+    ends = check_ends(senders, receivers, num_senders, num_receivers, edge_mask)
+    check_lengths(len(ends.senders), edge_rows=edge_rows)
+    check_lengths(num_receivers, receiver_rows=receiver_rows)
+    check_lengths(num_senders, sender_rows=sender_rows)
+    return attend(
+        score,
+        value,
+        rows,
+        ends,
+        num_receivers,
+        multiplier=multiplier,
+        normalize=normalize,
+        block_size=block_size,
+    )
+
+
+def attend(
+    score: RowFunction,
+    value: RowFunction,
+    rows: Rows,
+    ends: Ends,
+    num_receivers: int,
+    *,
+    multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
+    normalize: str | Normalizer = "softmax",
+    block_size: int | str | None = "auto",
+) -> Float[Array, "N H C"]:
+    """`edge_attention` where rows and ends have been checked: what all layers go through."""
+    rows = jax.tree.map(jnp.asarray, rows)
     if not (multiplier is None or isinstance(multiplier, DropoutMask)):
         multiplier = jnp.asarray(multiplier)
-    senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
-    if edge_mask is not None and not jnp.issubdtype(jnp.result_type(edge_mask), bool):
-        raise TypeError(
-            f"edge_mask must be boolean, got {jnp.result_type(edge_mask)}; use edge_mask > 0"
-        )
-    num_senders = _num_rows(rows.senders)
-    _check_lengths(senders.shape[0], receivers=receivers, edge_rows=rows.edges, edge_mask=edge_mask)
-    _check_lengths(num_receivers, receiver_rows=rows.receivers)
-    _check_lengths(num_senders, sender_rows=rows.senders)
-    ends = _ends(senders, receivers, num_senders, num_receivers, edge_mask)
     values = _value_type(score, value, rows, multiplier, len(ends.senders))
     block_size = _block_size(block_size, normalize, values)
-    if values.size == 0 or num_receivers == 0 or num_senders == 0:
+    if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
     if isinstance(multiplier, DropoutMask):
         num_rows = len(ends.senders) if block_size is None else round_up(len(ends.senders))
@@ -260,12 +280,12 @@ def edge_attention(
         return blocked_attention(score, value, rows, multiplier, ends, num_receivers, block_size)
     edges = Rows(
         rows.weights,
-        gather_wide(rows.receivers, ends.receivers),
-        gather_wide(rows.senders, ends.senders),
+        gather(rows.receivers, ends.receivers, accumulate=jnp.float32),
+        gather(rows.senders, ends.senders, accumulate=jnp.float32),
         fill_rows(rows.edges, ends.counted, rows.edges, ends.safe),
     )
     factor = mask_rows(multiplier, ends.counted)
-    alpha = _normalizer(normalize)(score(*edges), ends.receivers, num_receivers, mask=ends.counted)
+    alpha = normalizer(normalize)(score(*edges), ends.receivers, num_receivers, mask=ends.counted)
     alpha = alpha if factor is None else alpha * factor.astype(alpha.dtype)
     messages = alpha[:, :, None].astype(values.dtype) * value(*edges)
     return segment_sum(messages, ends.receivers, num_receivers, mask=ends.counted)
@@ -280,7 +300,7 @@ def graph_attention(
     sender_rows: PyTree,
     edge_rows: PyTree = None,
     *,
-    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    edge_mask: EdgeMask = None,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
     normalize: str | Normalizer = "softmax",
     block_size: int | str | None = "auto",
@@ -303,8 +323,8 @@ def graph_attention(
         receiver_rows,
         sender_rows,
         edge_rows,
-        _edge_ids("senders", jnp.asarray(graph.senders)),
-        _edge_ids("receivers", jnp.asarray(graph.receivers)),
+        jnp.asarray(graph.senders),
+        jnp.asarray(graph.receivers),
         num_nodes(graph),
         edge_mask=edge_mask,
         multiplier=multiplier,
@@ -313,7 +333,12 @@ def graph_attention(
     )
 
 
-def _normalizer(normalize: str | Normalizer) -> Normalizer:
+def normalizer(normalize: str | Normalizer) -> Normalizer:
+    """The function of that name, or the function itself.
+
+    Raises:
+      ValueError: an unknown name.
+    """
     if callable(normalize):
         return normalize
     if normalize not in NORMALIZERS:
@@ -327,7 +352,7 @@ def _block_size(
     block_size: int | str | None, normalize: str | Normalizer, values: jax.ShapeDtypeStruct
 ) -> int | None:
     """The number of edges per block, or None for the direct formula."""
-    _normalizer(normalize)
+    normalizer(normalize)
     chosen = choose_block_size(block_size, values.shape[0], math.prod(values.shape[1:]))
     if normalize == "softmax":
         return chosen
@@ -366,3 +391,8 @@ def _value_type(
             f"multiplier must be [E, H] = {list(logits.shape)}, got {list(multiplier.shape)}"
         )
     return values
+
+
+def _num_rows(table: PyTree) -> int | None:
+    leaves = jax.tree.leaves(table)
+    return np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else None

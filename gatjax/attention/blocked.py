@@ -36,8 +36,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gatjax.ops.blocks import (
     VECTOR,
-    _flat,
     fill_rows,
+    flat,
     gather,
     mask_rows,
     read,
@@ -67,7 +67,11 @@ class _Softmax(NamedTuple):
 
 
 def _lift(function: Callable, *example: PyTree) -> tuple[Callable, list]:
-    """The function with all arrays that it closes over as a last argument, and those arrays."""
+    """The function with all arrays that it closes over as a last argument, and those arrays.
+
+    `jax.closure_convert` lifts out no more than what may be differentiated: a traced array of whole numbers would stay
+    behind in the function.
+    """
     closed = jax.make_jaxpr(function)(*example)
 
     def lifted(*args):
@@ -203,7 +207,7 @@ def _backward(mechanism, block_size, residuals, gradient):
         return d_rows, None if m is None else write(d_multiplier, start, fresh, d_m)
 
     weights, *tables = rows
-    carry = Rows(_zeros(weights), *_zeros(jax.tree.map(_flat, tables))), _zeros(multiplier)
+    carry = Rows(_zeros(weights), *_zeros(jax.tree.map(flat, tables))), _zeros(multiplier)
     d_rows, d_multiplier = walk(num_edges, block_size, accumulate, carry)
     return jax.tree.map(
         lambda sum, like: sum.reshape(like.shape).astype(like.dtype),

@@ -14,11 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
-AttentionMechanism = Callable[[Array, Array], Array]
+from gatjax.ops.softmax import Groups, check_temperature, hardmax, softmax, straight_through
 
+AttentionMechanism = Callable[[Array, Array], Array]
 
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -29,7 +29,7 @@ def tensor_dot(
     *,
     scale: float | Array | None = None,
 ) -> Float[Array, "..."]:
-    """The dot product of every query with every key.
+    """Dot-product attention's logits: the product of every query with every key.
 
     ```
     e_l = scale · (q · k_l)
@@ -56,14 +56,17 @@ def tensor_dot(
             "of them, or use general_dot or dense_score, which take two widths"
         )
     factor = max(q.shape[-1], 1) ** -0.5 if scale is None else scale
-    m = "" if q.ndim < k.ndim else "m"
-    return _einsum(f"...{m}d,...ld->...{m}l", _widen(q), _widen(k)) * factor
+    queries = q if q.ndim == k.ndim else q[..., None, :]
+    logits = _einsum("...md,...ld->...ml", _widen(queries), _widen(k)) * factor
+    return logits if q.ndim == k.ndim else logits[..., 0, :]
 
 
 def general_dot(
     q: Num[ArrayLike, "..."], k: Num[ArrayLike, "..."], kernel: Float[ArrayLike, "d_q d_k"]
 ) -> Float[Array, "..."]:
-    """A trainable product, `e_l = q · W k_l`, for queries and keys of any two widths.
+    """General (Luong) attention's logits: a trainable product, `e_l = q · W k_l`.
+
+    Queries and keys may have any two widths.
 
     Bind the kernel to make it a mechanism: `partial(general_dot, kernel=kernel)`.
 
@@ -96,7 +99,7 @@ def general_dot(
 def dense_score(
     q: Num[ArrayLike, "..."], k: Num[ArrayLike, "..."], dense: Callable[[Array], Array]
 ) -> Float[Array, "L"]:
-    """A dense layer that reads query and key side by side, `e_l = dense(q ‖ k_l)`.
+    """Additive (Bahdanau) attention's logits: a dense layer on query and key side by side, `e_l = dense(q ‖ k_l)`.
 
     Bind the layer to make it a mechanism: `partial(dense_score, dense=nnx.Linear(d_q + d_k, 1, rngs=rngs))`.
 
@@ -170,14 +173,11 @@ def dense_weights(
     """
     if normalize not in _NORMALIZERS:
         raise ValueError(f"normalize must be one of {list(_NORMALIZERS)}, got {normalize!r}")
-    if not isinstance(temperature, Tracer) and not temperature > 0:
-        raise ValueError(
-            f'temperature must be positive, got {temperature}; its limit 0 is normalize="hardmax"'
-        )
+    check_temperature(temperature, 'normalize="hardmax"')
     q, k = query_and_keys(q, k)
     per_query = jnp.vectorize(partial(_one_query, mechanism), signature="(d),(l,e)->(l)")
     logits = _widen(per_query(q, k if q.ndim < k.ndim else k[..., None, :, :]))
-    counted = _allowed(mask, logits.shape) & (logits != -jnp.inf)
+    counted = _allowed(mask, logits.shape)
     return _NORMALIZERS[normalize](logits, counted, temperature)
 
 
@@ -229,8 +229,11 @@ def attention_layer(
         )
     options: dict[str, Any] = {"normalize": normalize, "temperature": temperature, "mask": mask}
     b = dense_weights(q, k, mechanism=mechanism, **options)
-    m, c = "" if q.ndim < k.ndim else "m", "" if v.ndim < k.ndim else "c"
-    return _einsum(f"...{m}l,...l{c}->...{m}{c}", b, _widen(v)).astype(v.dtype)
+    b = b if q.ndim == k.ndim else b[..., None, :]
+    values = v if v.ndim == k.ndim else v[..., None]
+    out = _einsum("...ml,...lc->...mc", b, _widen(values)).astype(v.dtype)
+    out = out if v.ndim == k.ndim else out[..., 0]
+    return out if q.ndim == k.ndim else jnp.squeeze(out, axis=k.ndim - 2)
 
 
 def self_attention(x: Num[ArrayLike, "*batch L d"], **options: Any) -> Float[Array, "*batch L d"]:
@@ -300,29 +303,36 @@ def _allowed(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "...
     return jnp.broadcast_to(mask, shape)
 
 
-def _softmax(logits: Array, counted: Array, temperature: float | Array) -> Array:
-    largest = jnp.max(logits, axis=-1, keepdims=True, where=counted, initial=-jnp.inf)
-    largest = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
-    unnormalised = jnp.exp(jnp.where(counted, logits - largest, 0) / temperature)
-    total = jnp.sum(unnormalised, axis=-1, keepdims=True, where=counted)
-    return jnp.where(counted, unnormalised / jnp.where(total == 0, 1, total), 0)
+def _soft(logits: Array, counted: Array, temperature: float | Array) -> Array:
+    return softmax(logits, counted, _along_keys(counted), temperature)
 
 
-def _hardmax(logits: Array, counted: Array, temperature: float | Array) -> Array:
-    if logits.size == 0:
-        return logits
-    best = jnp.argmax(jnp.where(counted, logits, -jnp.inf), axis=-1)
-    return counted * jax.nn.one_hot(best, logits.shape[-1], dtype=logits.dtype)
+def _hard(logits: Array, counted: Array, temperature: float | Array) -> Array:
+    num_keys = logits.shape[-1]
+    position = jnp.broadcast_to(jnp.arange(num_keys, dtype=jnp.int32), logits.shape)
+    return hardmax(logits, counted, _along_keys(counted), position, num_keys)
 
 
 def _straight_through(logits: Array, counted: Array, temperature: float | Array) -> Array:
-    soft = _softmax(logits, counted, temperature)
-    return _hardmax(logits, counted, temperature) + (soft - jax.lax.stop_gradient(soft))
+    return straight_through(
+        _hard(logits, counted, temperature), _soft(logits, counted, temperature)
+    )
+
+
+def _along_keys(counted: Array) -> Groups:
+    """All keys of a query are one group."""
+    reduce = partial(partial, axis=-1, keepdims=True)
+    return Groups(
+        largest=reduce(jnp.max, where=counted, initial=-jnp.inf),
+        first=reduce(jnp.min, initial=counted.shape[-1]),
+        total=reduce(jnp.sum),
+        spread=lambda x: x,
+    )
 
 
 _NORMALIZERS = {
-    "softmax": _softmax,
-    "hardmax": _hardmax,
+    "softmax": _soft,
+    "hardmax": _hard,
     "straight_through": _straight_through,
 }
 
@@ -375,17 +385,17 @@ def multi_head_attention(
         )
     axis = k.ndim - 2
     rows = [
-        _split_heads(name, x, kernel, axis)
+        split_heads(name, x, kernel, axis)
         for name, x, kernel in (("q", q, w_q), ("k", k, w_k), ("v", v, w_v))
     ]
     if len({x.shape[axis] for x in rows}) != 1:
         raise ValueError(
             f"w_q, w_k and w_v must have the same H, their second axis, got {[x.shape[axis] for x in rows]}"
         )
-    return attention_layer(*rows, mask=_mask_of_heads(mask, axis), **options)
+    return attention_layer(*rows, mask=mask_of_heads(mask, axis), **options)
 
 
-def _split_heads(name: str, x: Array, kernel: ArrayLike, axis: int) -> Array:
+def split_heads(name: str, x: Array, kernel: ArrayLike, axis: int) -> Array:
     """`x W_h` for every head, `[..., F]` to `[..., H, width]`, with the heads moved to `axis`."""
     kernel = jnp.asarray(kernel)
     if kernel.ndim != 3 or kernel.shape[0] != x.shape[-1]:
@@ -396,5 +406,5 @@ def _split_heads(name: str, x: Array, kernel: ArrayLike, axis: int) -> Array:
     return jnp.moveaxis(jnp.einsum("...f,fhc->...hc", x, kernel), -2, axis)
 
 
-def _mask_of_heads(mask: ArrayLike | None, axis: int) -> Array | None:
+def mask_of_heads(mask: ArrayLike | None, axis: int) -> Array | None:
     return None if mask is None else jnp.expand_dims(jnp.asarray(mask), axis)

@@ -9,23 +9,27 @@ edge. With m the largest entries and g their gradient, the backward pass counts,
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
-from gatjax.graph.check import _check_lengths, check_graph, counted_edges, ends_of
-from gatjax.graph.sizes import num_edges, num_nodes
-from gatjax.ops.blocks import choose_block_size, gather, gather_wide, read, scatter_add, walk
+from gatjax.graph.check import EdgeMask, check_edges, check_lengths
+from gatjax.graph.sizes import num_nodes
+from gatjax.ops.blocks import choose_block_size, gather, read, scatter_add, walk
+from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_max, segment_mean
+
+# XLA's CPU backend copies rows of these widths one number at a time, and wider ones more than twice as fast.
+COLUMNS = 80
+AWKWARD_COLUMNS = range(33, COLUMNS)
 
 
 def neighbor_mean(
     graph: GraphsTuple,
     values: Float[ArrayLike, "N *rest"],
-    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    edge_mask: EdgeMask = None,
 ) -> Float[Array, "N *rest"]:
     """Mean of the senders' values: attention with equal weights, the control of every claim about attention.
 
@@ -46,27 +50,21 @@ def neighbor_mean(
     >>> neighbor_mean(graph, jnp.asarray(graph.nodes)).tolist()
     [[0.0], [0.0], [2.0]]
     """
-    check_graph(graph)
-    _check_lengths(num_edges(graph), edge_mask=edge_mask)
-    _check_lengths(num_nodes(graph), values=values)
-    ends = ends_of(graph, edge_mask)
-    return segment_mean(
-        gather_wide(values, ends.senders), ends.receivers, num_nodes(graph), mask=ends.counted
-    )
+    ends = check_edges(graph, edge_mask)
+    check_lengths(num_nodes(graph), values=values)
+    return _mean_of_senders(values, ends, num_nodes(graph))
 
 
-# XLA's CPU backend copies rows of these widths one number at a time, and wider ones more than twice as fast.
-COLUMNS = 80
-
-
-AWKWARD_COLUMNS = range(33, COLUMNS)
+def _mean_of_senders(values: ArrayLike, ends: Ends, num_receivers: int) -> Array:
+    rows = gather(values, ends.senders, accumulate=jnp.float32)
+    return segment_mean(rows, ends.receivers, num_receivers, mask=ends.counted)
 
 
 def pool_neighbors(
     graph: GraphsTuple,
     largest: Float[ArrayLike, "N M"],
     mean: Float[ArrayLike, "N K"],
-    edge_mask: Bool[ArrayLike, "E"] | None = None,
+    edge_mask: EdgeMask = None,
     *,
     block_size: int | str | None = "auto",
 ) -> tuple[Float[Array, "N M"], Float[Array, "N K"]]:
@@ -92,41 +90,47 @@ def pool_neighbors(
     >>> [x.tolist() for x in pool_neighbors(graph, graph.nodes, graph.nodes)]
     [[[0.0], [0.0], [-1.0]], [[0.0], [0.0], [-2.0]]]
     """
-    largest, mean = jnp.asarray(largest), jnp.asarray(mean)
-    counted = counted_edges(graph, edge_mask)
-    nodes, edges, width = num_nodes(graph), num_edges(graph), largest.shape[1] + mean.shape[1]
-    block_size = choose_block_size(block_size, edges, width)
-    read_end = lambda ids: jnp.where(counted, jnp.asarray(ids).astype(jnp.int32), 0)
-    senders, receivers = read_end(graph.senders), read_end(graph.receivers)
-    if block_size is None or 0 in (nodes, edges, width):
-        rows = gather_wide(largest, senders)
-        return segment_max(rows, receivers, nodes, mask=counted), neighbor_mean(
-            graph, mean, edge_mask
-        )
-    spare = jnp.asarray(nodes, jnp.int32)
-    ids = _Ids(senders, jnp.where(counted, receivers, spare))
-    return _pool(min(block_size, edges), largest, mean, ids)
+    ends = check_edges(graph, edge_mask)
+    check_lengths(num_nodes(graph), largest=largest, mean=mean)
+    return pool_ends(ends, jnp.asarray(largest), jnp.asarray(mean), block_size=block_size)
 
 
-class _Ids(NamedTuple):
-    """Both ends of every edge; one that does not count ends in the spare row N of every table [N + 1, ...]."""
+def pool_ends(
+    ends: Ends,
+    largest: Float[Array, "N M"],
+    mean: Float[Array, "N K"],
+    *,
+    block_size: int | str | None = "auto",
+) -> tuple[Float[Array, "N M"], Float[Array, "N K"]]:
+    """`pool_neighbors` where the edges have been checked."""
+    num_nodes, num_edges = len(largest), len(ends.senders)
+    width = largest.shape[1] + mean.shape[1]
+    block_size = choose_block_size(block_size, num_edges, width)
+    if block_size is None or 0 in (num_nodes, num_edges, width):
+        rows = gather(largest, ends.senders, accumulate=jnp.float32)
+        top = segment_max(rows, ends.receivers, num_nodes, mask=ends.counted)
+        return top, _mean_of_senders(mean, ends, num_nodes)
+    return _pool(min(block_size, num_edges), largest, mean, _with_spare_row(ends, num_nodes))
 
-    senders: Int[Array, "E"]
-    receivers: Int[Array, "E"]
+
+def _with_spare_row(ends: Ends, num_nodes: int) -> Ends:
+    """An edge that does not count ends in the spare row N of every table [N + 1, ...]."""
+    spare = jnp.asarray(num_nodes, ends.receivers.dtype)
+    return ends._replace(receivers=jnp.where(ends.counted, ends.receivers, spare))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(block_size: int, largest: Array, mean: Array, ids: _Ids) -> tuple[Array, Array]:
-    return _forward(block_size, largest, mean, ids)[0]
+def _pool(block_size: int, largest: Array, mean: Array, ends: Ends) -> tuple[Array, Array]:
+    return _forward(block_size, largest, mean, ends)[0]
 
 
-def _forward(block_size, largest, mean, ids):
+def _forward(block_size, largest, mean, ends):
     (nodes, width), dtype = largest.shape, jnp.promote_types(mean.dtype, jnp.float32)
-    table = _widen(jnp.concatenate([largest, mean], axis=1))
+    table = _pad_columns(jnp.concatenate([largest, mean], axis=1))
 
     def step(start, fresh, carry):
         top, total = carry
-        senders, receivers = read(ids, start, block_size)
+        senders, receivers = read(ends[:2], start, block_size)
         rows = gather(table, senders)
         return (
             top.at[receivers].max(rows[:, :width], mode="promise_in_bounds"),
@@ -135,22 +139,22 @@ def _forward(block_size, largest, mean, ids):
 
     top = jnp.full((nodes + 1, width), -jnp.inf, table.dtype)
     total = jnp.zeros((nodes + 1, table.shape[1] - width), dtype)
-    top, total = walk(len(ids.senders), block_size, step, (top, total))
-    count = jnp.zeros(nodes + 1, dtype).at[ids.receivers].add(1, mode="promise_in_bounds")
+    top, total = walk(len(ends.senders), block_size, step, (top, total))
+    count = jnp.zeros(nodes + 1, dtype).at[ends.receivers].add(1, mode="promise_in_bounds")
     count = count[:nodes, None]
     top = jnp.where(count > 0, top[:nodes], 0).astype(largest.dtype)
     average = (total[:nodes, : mean.shape[1]] / jnp.maximum(count, 1)).astype(mean.dtype)
-    return (top, average), (largest, top, count, ids)
+    return (top, average), (largest, top, count, ends)
 
 
 def _backward(block_size, residuals, gradients):
-    largest, top, count, ids = residuals
+    largest, top, count, ends = residuals
     g_top, g_mean = (g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in gradients)
-    nodes, num_edges = len(largest), len(ids.senders)
-    sent, received = _widen(largest), _spare(top)
+    nodes, num_edges = len(largest), len(ends.senders)
+    sent, received = _pad_columns(largest), _spare(top)
 
     def is_largest(start, fresh):
-        senders, receivers = read(ids, start, block_size)
+        senders, receivers = read(ends[:2], start, block_size)
         hit = gather(sent, senders)[:, : largest.shape[1]] == gather(received, receivers)
         return senders, receivers, fresh & (receivers < nodes), hit
 
@@ -177,7 +181,7 @@ def _backward(block_size, residuals, gradients):
 _pool.defvjp(_forward, _backward)
 
 
-def _widen(table: Array) -> Array:
+def _pad_columns(table: Array) -> Array:
     """The table, its rows padded where they have an awkward width."""
     missing = COLUMNS - table.shape[1] if table.shape[1] in AWKWARD_COLUMNS else 0
     return jnp.pad(table, [(0, 0), (0, missing)])

@@ -5,12 +5,13 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 from jraph import GraphsTuple
 
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import dot_product_score
-from gatjax.graph.sizes import num_nodes, owners
+from gatjax.graph.check import NodeMask
+from gatjax.graph.sizes import graph_ids, num_nodes
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum
 
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
@@ -20,7 +21,7 @@ def pool_nodes(
     graph: GraphsTuple,
     how: Literal["mean", "sum", "max"] = "mean",
     *,
-    node_mask: Bool[ArrayLike, "N"] | None = None,
+    node_mask: NodeMask = None,
 ) -> Float[Array, "G *rest"]:
     """One row per graph of a batch.
 
@@ -48,7 +49,7 @@ def pool_nodes(
     mask = None if node_mask is None else jnp.asarray(node_mask)
     num_graphs = len(graph.n_node)
     return _POOLS[how](
-        jnp.asarray(graph.nodes), owners(graph.n_node, num_nodes(graph)), num_graphs, mask=mask
+        jnp.asarray(graph.nodes), graph_ids(graph.n_node, num_nodes(graph)), num_graphs, mask=mask
     )
 
 
@@ -56,7 +57,7 @@ def attention_pool(
     graph: GraphsTuple,
     query: Float[ArrayLike, "*G F"],
     *,
-    node_mask: Bool[ArrayLike, "N"] | None = None,
+    node_mask: NodeMask = None,
     scale: float | Array | None = None,
 ) -> Float[Array, "G F"]:
     """One row per graph of a batch: the nodes, weighted by how well each answers a query.
@@ -89,7 +90,7 @@ def attention_pool(
             f"query must be [F] = [{width}] or [G, F] = [{num_graphs}, {width}], got {list(query.shape)}"
         )
     queries, rows = jnp.broadcast_to(query, (num_graphs, width))[:, None, :], nodes[:, None, :]
-    ids = jnp.arange(len(nodes)), owners(graph.n_node, num_nodes(graph)), num_graphs
+    ids = jnp.arange(len(nodes)), graph_ids(graph.n_node, num_nodes(graph)), num_graphs
     pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=node_mask)
     return pooled[:, 0, :]
 

@@ -7,20 +7,20 @@ import numpy as np
 
 from gatjax.data.dataset import Dataset, make_graph
 from gatjax.data.features import LAYOUTS, Matrix, as_matrix, normalize_rows
-from gatjax.data.splits import Splits, check_splits, random_split
-from gatjax.data.tables import (
+from gatjax.data.files import (
     about,
     check_finite,
     find_table,
-    integer,
     pick,
     place,
-    read_csv,
     read_matrix,
     read_npy,
     read_npz,
     require_table,
 )
+from gatjax.data.splits import Splits, check_splits, random_split
+from gatjax.graph.check import first_true
+from gatjax.graph.tables import read_table
 
 
 def load_folder(
@@ -118,7 +118,8 @@ def _read_features(file: Path) -> Matrix:
 def _read_edges(file: Path, num_nodes: int) -> np.ndarray:
     """Return rows (sender, receiver) of int64 node ids, [E, 2]."""
     if file.suffix == ".csv":
-        edges = read_csv(file, {"sender": integer, "receiver": integer})[1]
+        table = read_table(file, {"sender": "whole", "receiver": "whole"})
+        edges = np.stack([table.columns["sender"], table.columns["receiver"]], axis=1)
     elif file.suffix == ".npy":
         edges = read_npy(file)
     else:
@@ -148,7 +149,8 @@ def _read_labels(file: Path, num_nodes: int) -> tuple[np.ndarray, tuple[str, ...
     """Return class ids [N] or numbers [N] or [N, T], with a name for each class or column."""
     names = None
     if file.suffix == ".csv":
-        names, labels = read_csv(file)
+        columns = read_table(file, others="number").columns
+        names, labels = tuple(columns), np.stack(list(columns.values()), axis=1)
     else:
         labels = read_npy(file)
     if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
@@ -186,8 +188,15 @@ def _class_ids(file: Path, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, .
 
 def _read_splits(file: Path, labels: np.ndarray) -> Splits:
     if file.suffix == ".csv":
-        _, table = read_csv(file, {"node": integer, "split": _part})
-        parts = [table[table[:, 1] == index, 0] for index in range(len(Splits._fields))]
+        table = read_table(file, {"node": "whole", "split": "text"})
+        nodes, names = table.columns["node"], table.columns["split"]
+        unknown = first_true(~np.isin(names.astype(str), Splits._fields))
+        if unknown is not None:
+            raise ValueError(
+                f"{table.place(unknown)}, column split: {names[unknown]!r} is not one of "
+                f"{', '.join(Splits._fields)}"
+            )
+        parts = [nodes[names == name] for name in Splits._fields]
     else:
         parts = pick(file, read_npz(file), Splits._fields)
     with about(file):
@@ -199,9 +208,3 @@ def _read_splits(file: Path, labels: np.ndarray) -> Splits:
             if unlabelled.size:
                 raise ValueError(f"node {unlabelled[0]} is in {name} but has no label")
     return splits
-
-
-def _part(cell: str) -> int:
-    if cell.strip() not in Splits._fields:
-        raise ValueError(f"{cell!r} is not one of {', '.join(Splits._fields)}")
-    return Splits._fields.index(cell.strip())

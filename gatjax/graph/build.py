@@ -115,8 +115,9 @@ def _arrays(name: str, features: PyTree) -> PyTree:
 def _node_count(nodes: PyTree, total: int | None) -> int:
     """N from `num_nodes`, else from the first axis of the node features."""
     if total is None:
-        for leaf in leaves(nodes):
-            return (*np.shape(leaf), 0)[0]
+        rows = leaves(nodes)
+        if rows:
+            return np.shape(rows[0])[0] if np.ndim(rows[0]) else 0
         raise ValueError("num_nodes is needed where nodes is None: pass num_nodes=N")
     if isinstance(total, bool) or not isinstance(total, int | np.integer):
         raise TypeError(f"num_nodes must be an integer, got {total!r}")

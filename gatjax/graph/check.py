@@ -1,7 +1,8 @@
 """What a sound `GraphsTuple` is, and the errors that say why one is not.
 
-An edge runs sender -> receiver. Shapes: N nodes, E edges, G graphs. All of it runs on the host, on
-concrete values, before `jax.jit`.
+An edge runs sender -> receiver. Shapes: N nodes, E edges, G graphs. `validate` runs on the host, on concrete values,
+before `jax.jit`. `check_edges` is the one door through which functions and layers read the edges of a graph: outside
+`jax.jit` it validates the whole graph, inside it checks what is known there.
 """
 
 from typing import NamedTuple
@@ -12,13 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
 from jax.experimental.sparse import JAXSparse
-from jaxtyping import Array, ArrayLike, Bool, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.sizes import is_sparse, leaves, num_edges, num_nodes
-from gatjax.ops.ends import Ends, _ends
+from gatjax.graph.sizes import is_sparse, leaves, num_nodes
+from gatjax.ops.ends import Ends, safe_ends
+from gatjax.ops.sparse import Features
 
 INT32_MAX = int(np.iinfo(np.int32).max)
+
+EdgeMask = Bool[ArrayLike, "E"] | None
+NodeMask = Bool[ArrayLike, "N"] | None
 
 
 class Ids(NamedTuple):
@@ -124,9 +129,18 @@ def integers(name: str, values: npt.ArrayLike | None) -> np.ndarray:
         raise ValueError(f"{name} has shape {array.shape}: it must have one axis")
     bounds = {"is negative: it must be at least 0": array < 0, "is over int32": array > INT32_MAX}
     for reason, bad in bounds.items():
-        for first in np.flatnonzero(bad)[:1]:
+        if (first := first_true(bad)) is not None:
             raise ValueError(f"{name}[{first}] = {array[first]} {reason}, at most {INT32_MAX}")
     return array.astype(np.int32)
+
+
+def first_true(marked: np.ndarray) -> int | None:
+    """The index of the first entry that is true, None where none is.
+
+    >>> first_true(np.array([False, True, True])), first_true(np.array([False]))
+    (1, None)
+    """
+    return int(np.argmax(marked)) if marked.any() else None
 
 
 def _check_rows(name: str, features: PyTree, rows: int, meaning: str) -> None:
@@ -152,8 +166,9 @@ def _check_ids(
     """Every end of every edge is a node, and a node of the edge's own graph."""
     total = n_node.sum()
     ends = {"senders": senders, "receivers": receivers}
-    outside = {name: ids >= total for name, ids in ends.items()}
-    for name, edge in _first_end(outside):
+    outside = _first_end({name: ids >= total for name, ids in ends.items()})
+    if outside is not None:
+        name, edge = outside
         raise ValueError(
             f"{name}[{edge}] = {ends[name][edge]} is out of range: the graph has {total} nodes, "
             "ids start at 0; mend the edge or add the node"
@@ -162,8 +177,9 @@ def _check_ids(
         return
     stop = np.cumsum(n_node)
     start, stop = np.repeat(stop - n_node, n_edge), np.repeat(stop, n_edge)
-    stray = {name: (ids < start) | (ids >= stop) for name, ids in ends.items()}
-    for name, edge in _first_end(stray):
+    stray = _first_end({name: (ids < start) | (ids >= stop) for name, ids in ends.items()})
+    if stray is not None:
+        name, edge = stray
         raise ValueError(
             f"{name}[{edge}] = {ends[name][edge]} crosses graphs: by n_node and n_edge this edge's "
             f"graph has the ids from {start[edge]} up to, not including, {stop[edge]}; "
@@ -171,10 +187,10 @@ def _check_ids(
         )
 
 
-def _first_end(bad: dict[str, np.ndarray]) -> list[tuple[str, int]]:
-    """The field and index of the first bad edge, in a list that is empty if there is none."""
-    edges = np.flatnonzero(bad["senders"] | bad["receivers"])[:1]
-    return [("senders" if bad["senders"][edge] else "receivers", int(edge)) for edge in edges]
+def _first_end(bad: dict[str, np.ndarray]) -> tuple[str, int] | None:
+    """The field and index of the first bad edge, if there is one."""
+    edge = first_true(bad["senders"] | bad["receivers"])
+    return None if edge is None else ("senders" if bad["senders"][edge] else "receivers", edge)
 
 
 def check_graph(graph: GraphsTuple) -> None:
@@ -200,42 +216,51 @@ def check_graph(graph: GraphsTuple) -> None:
     _check_rows("edges", graph.edges, num_edges, "the number of edges")
 
 
-def counted_edges(
-    graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None
-) -> Bool[Array, "E"]:
-    """The edges that count: both ends name a node of the graph, and the mask leaves them.
+def check_edges(graph: GraphsTuple, edge_mask: EdgeMask = None) -> Ends:
+    """The edges of a graph, ready to be gathered with, after every check of the graph and the mask.
+
+    Args:
+        graph: one graph or a batch.
+        edge_mask: edges that take part, [E]; all by default.
+
+    Returns:
+        Both ends of every edge; an edge counts if both name a node of the graph and the mask leaves it.
+
+    Raises:
+        TypeError, ValueError: as `check_graph`; a mask that is not boolean, or of another length.
 
     >>> from gatjax.graph import build_graph
-    >>> counted_edges(build_graph([0, 1], [1, 0], num_nodes=2), jnp.array([True, False])).tolist()
+    >>> check_edges(build_graph([0, 1], [1, 0], num_nodes=2), jnp.array([True, False])).counted.tolist()
     [True, False]
     """
     check_graph(graph)
-    _check_lengths(num_edges(graph), edge_mask=edge_mask)
-    return ends_of(graph, edge_mask).counted
-
-
-def ends_of(graph: GraphsTuple, edge_mask: Bool[ArrayLike, "E"] | None = None) -> Ends:
-    """Ids that `gather_wide` may use, and which edges count; an edge that does not reads where one that does ends."""
     nodes = num_nodes(graph)
-    _check_lengths(num_edges(graph), edge_mask=edge_mask)
-    senders = _edge_ids("senders", jnp.asarray(graph.senders))
-    receivers = _edge_ids("receivers", jnp.asarray(graph.receivers))
-    return _ends(senders, receivers, nodes, nodes, edge_mask)
+    return check_ends(graph.senders, graph.receivers, nodes, nodes, edge_mask)
 
 
-def _edge_ids(name: str, ids: ArrayLike) -> Array:
-    ids = ids if isinstance(ids, jax.Array) else np.asarray(ids)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers, got {ids.dtype}; use {name}.astype(jnp.int32)")
-    if ids.ndim != 1:
-        raise ValueError(f"{name} must have one axis [E], got {list(ids.shape)}")
-    if isinstance(ids, np.ndarray) and ids.size and ids.max() > np.iinfo(np.int32).max:
-        raise ValueError(f"{name} has the id {ids.max()}, over int32")
-    ids = jnp.asarray(ids)
-    return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
+def check_ends(
+    senders: ArrayLike | None,
+    receivers: ArrayLike | None,
+    num_senders: int | None,
+    num_receivers: int,
+    edge_mask: EdgeMask = None,
+) -> Ends:
+    """As `check_edges`, for edges that join the rows of two tables; ids out of range do not count."""
+    senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
+    if edge_mask is not None and not jnp.issubdtype(jnp.result_type(edge_mask), bool):
+        raise TypeError(
+            f"edge_mask must be boolean, got {jnp.result_type(edge_mask)}; use edge_mask > 0"
+        )
+    check_lengths(len(senders), receivers=receivers, edge_mask=edge_mask)
+    return safe_ends(senders, receivers, num_senders, num_receivers, edge_mask)
 
 
-def _check_lengths(length: int | None, **tables: PyTree) -> None:
+def check_lengths(length: int | None, **tables: PyTree) -> None:
+    """Every array of every table has so many rows.
+
+    Raises:
+        ValueError: one has another number of rows, by name.
+    """
     for name, table in tables.items():
         for leaf in jax.tree.leaves(table):
             if np.shape(leaf)[:1] != (length,):
@@ -243,6 +268,50 @@ def _check_lengths(length: int | None, **tables: PyTree) -> None:
                 raise ValueError(f"{name} must have {length} rows, got {got}")
 
 
-def _num_rows(table: PyTree) -> int | None:
-    leaves = jax.tree.leaves(table)
-    return np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else None
+def _edge_ids(name: str, ids: ArrayLike | None) -> Int[Array, "E"]:
+    ids = ids if isinstance(ids, jax.Array) else np.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got {ids.dtype}; use {name}.astype(jnp.int32)")
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must have one axis [E], got {list(ids.shape)}")
+    if isinstance(ids, np.ndarray) and ids.size and ids.max() > INT32_MAX:
+        raise ValueError(f"{name} has the id {ids.max()}, over int32")
+    ids = jnp.asarray(ids)
+    return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
+
+
+def node_features(graph: GraphsTuple) -> Features:
+    """The graph's node features, if it has one array of them.
+
+    Raises:
+        ValueError: it has none, or a tree of arrays.
+    """
+    if not isinstance(graph.nodes, Features):
+        raise ValueError(
+            f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"
+        )
+    return graph.nodes
+
+
+def check_edge_features(graph: GraphsTuple, width: int | None) -> None:
+    """Refuse edge features of another width than the layer was built for, and features where it reads none.
+
+    Raises:
+        ValueError: the graph and the layer's `edge_features` disagree.
+    """
+    edges = graph.edges
+    if width is None:
+        if edges is None:
+            return
+        raise ValueError(
+            "the graph has edge features, but the layer was built without: pass edge_features=... to the "
+            "layer, or drop them with graph._replace(edges=None)"
+        )
+    if edges is None:
+        raise ValueError(
+            f"the layer was built with edge_features={width}, but the graph has none (edges=None)"
+        )
+    if not isinstance(edges, Features):
+        raise ValueError(f"a layer needs graph.edges [E, F], one array, got {type(edges).__name__}")
+    if edges.shape[1:] != (width,):
+        raise ValueError(f"expected edges of shape [E, {width}], got {list(edges.shape)}")

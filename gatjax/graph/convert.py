@@ -4,7 +4,6 @@ An edge runs sender -> receiver: `u -> v` in NetworkX, row -> column in a matrix
 column in a file. Shapes: N nodes, E edges, F features.
 """
 
-import csv
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -17,10 +16,9 @@ from jaxtyping import PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import require_dense, validate
+from gatjax.graph.check import first_true, require_dense, validate
 from gatjax.graph.sizes import num_nodes
-
-_INT32_MAX = np.iinfo(np.int32).max
+from gatjax.graph.tables import check_ids, read_table
 
 
 def from_networkx(
@@ -171,11 +169,11 @@ def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
 
 
 def from_csv(
-    path: str | PathLike, nodes: PyTree = None, *, num_nodes: int | None = None
+    path: str | PathLike[str], nodes: PyTree = None, *, num_nodes: int | None = None
 ) -> GraphsTuple:
     """An edge list in a CSV file as a `GraphsTuple`, one edge per line.
 
-    The first line names the columns: `sender,receiver`, then any number of numeric edge features.
+    The first line names the columns: `sender` and `receiver`, and any number of numeric edge features.
     Ids start at 0; blank lines are skipped. Without `nodes` and `num_nodes`, N is the largest id
     plus 1.
 
@@ -199,30 +197,23 @@ def from_csv(
     >>> graph.senders.tolist(), graph.edges.tolist(), graph.n_node.tolist()
     ([0, 2], [[2.5], [0.5]], [3])
     """
+    table = read_table(path, {"sender": "whole", "receiver": "whole"}, others="number")
+    columns = dict(table.columns)
+    senders, receivers = columns.pop("sender"), columns.pop("receiver")
     limit = _row_count(nodes) if num_nodes is None else num_nodes
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file, strict=True)
-        try:
-            columns = _header(path, next(lines, []))
-            rows = [
-                (lines.line_num, *_edge(f"{path}, line {lines.line_num}", columns, cells, limit))
-                for cells in lines
-                if any(cell.strip() for cell in cells)
-            ]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, line {lines.line_num}: not a CSV file: {error}") from None
-    ids = np.array([ends for _, ends, _ in rows], np.int32).reshape(-1, 2)
-    features = np.array([row for _, _, row in rows]).reshape(len(rows), len(columns) - 2)
-    too_large = np.isfinite(features) & (np.abs(features) > float(np.finfo(_float()).max))
-    for row, column in np.argwhere(too_large)[:1]:
-        raise ValueError(
-            f"{path}, line {rows[row][0]}: {columns[2 + column]} is {features[row, column]}, "
-            f"over {_float()}"
-        )
-    if nodes is None and num_nodes is None:
-        num_nodes = int(ids.max(initial=-1)) + 1
-    edges = features.astype(_float()) if len(columns) > 2 else None
-    return build_graph(ids[:, 0], ids[:, 1], nodes, edges=edges, num_nodes=num_nodes)
+    check_ids(table, {"sender": senders, "receiver": receivers}, limit)
+    edges = None
+    if columns:
+        edges = np.stack(list(columns.values()), axis=1)
+        too_large = np.isfinite(edges) & (np.abs(edges) > float(np.finfo(_float()).max))
+        if (row := first_true(np.any(too_large, axis=1))) is not None:
+            name = list(columns)[int(np.argmax(too_large[row]))]
+            value = columns[name][row]
+            raise ValueError(f"{table.place(row)}, column {name}: {value} is over {_float()}")
+        edges = edges.astype(_float())
+    if limit is None:
+        num_nodes = int(max(senders.max(initial=-1), receivers.max(initial=-1))) + 1
+    return build_graph(senders, receivers, nodes, edges=edges, num_nodes=num_nodes)
 
 
 def _networkx() -> Any:
@@ -277,54 +268,6 @@ def _row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
 
 def _row_count(nodes: PyTree) -> int | None:
     return None if nodes is None else int(build_graph([], [], nodes).n_node[0])
-
-
-def _header(path: str | PathLike, cells: list[str]) -> list[str]:
-    columns = [cell.strip() for cell in cells]
-    if columns[:2] != ["sender", "receiver"]:
-        raise ValueError(
-            f"{path}, line 1: the header is {','.join(cells)!r}, it must begin with sender,receiver"
-        )
-    return columns
-
-
-def _edge(
-    where: str, columns: list[str], cells: list[str], limit: int | None
-) -> tuple[list[int], list[float]]:
-    """The two ids and the features of one line."""
-    if len(cells) != len(columns):
-        raise ValueError(f"{where}: {len(cells)} columns, the header has {len(columns)}")
-    ids = [_id(where, name, cell, limit) for name, cell in zip(columns[:2], cells[:2], strict=True)]
-    features = [
-        _feature(where, name, cell) for name, cell in zip(columns[2:], cells[2:], strict=True)
-    ]
-    return ids, features
-
-
-def _feature(where: str, name: str, cell: str) -> float:
-    try:
-        return float(_plain(cell))
-    except ValueError:
-        raise ValueError(f"{where}: {name} is {cell!r}, it must be a number") from None
-
-
-def _id(where: str, name: str, cell: str, limit: int | None) -> int:
-    try:
-        value = int(_plain(cell))
-    except ValueError:
-        raise ValueError(f"{where}: {name} is {cell!r}, it must be a whole number") from None
-    if value < 0:
-        raise ValueError(f"{where}: {name} is {value}, ids start at 0")
-    if limit is not None and value >= limit:
-        raise ValueError(f"{where}: {name} is {value}, out of range for {limit} nodes")
-    if value >= _INT32_MAX:
-        raise ValueError(f"{where}: {name} is {value}, over int32")
-    return value
-
-
-def _plain(cell: str) -> str:
-    """The cell, made unreadable where Python would take an underscore for a digit separator."""
-    return cell.replace("_", "?")
 
 
 def _float() -> np.dtype:

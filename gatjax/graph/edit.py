@@ -6,7 +6,7 @@ untouched. Nodes and globals are passed through as they are, so node features ma
 come back as NumPy arrays of the same dtype.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,6 @@ from jraph import GraphsTuple
 from gatjax.graph.check import Ids, host_ids, integers
 
 Reduction = Literal["sum", "mean", "max", "first"]
-
-
-REDUCTIONS = ("sum", "mean", "max", "first")
 
 
 def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
@@ -42,6 +39,7 @@ def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
         TypeError: "mean" or a fraction for edge features that are not floating-point.
         ValueError: an unknown `fill`, or one that is not a row of `edges`.
 
+    >>> from gatjax.graph import build_graph
     >>> graph = add_self_loops(build_graph([0, 1], [1, 1], num_nodes=3))
     >>> list(zip(graph.senders.tolist(), graph.receivers.tolist()))
     [(0, 1), (1, 1), (0, 0), (2, 2)]
@@ -60,6 +58,7 @@ def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
 def remove_self_loops(graph: GraphsTuple) -> GraphsTuple:
     """Every edge between two different nodes, in the same order.
 
+    >>> from gatjax.graph import build_graph
     >>> remove_self_loops(build_graph([0, 1, 1], [0, 0, 1], num_nodes=2)).senders.tolist()
     [1]
     """
@@ -83,6 +82,7 @@ def to_undirected(graph: GraphsTuple, *, reduce: Reduction = "mean") -> GraphsTu
     Raises:
         TypeError, ValueError: as `coalesce`.
 
+    >>> from gatjax.graph import build_graph
     >>> graph = to_undirected(build_graph([0, 1], [1, 2], num_nodes=3))
     >>> list(zip(graph.senders.tolist(), graph.receivers.tolist()))
     [(1, 0), (0, 1), (2, 1), (1, 2)]
@@ -107,13 +107,15 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
         TypeError: a mean of features that are not floating-point, or a sum of booleans.
         ValueError: an unknown `reduce`.
 
+    >>> from gatjax.graph import build_graph
     >>> graph = build_graph([1, 0, 1], [0, 1, 0], edges=[[2.0], [3.0], [4.0]], num_nodes=2)
     >>> graph = coalesce(graph)
     >>> graph.senders.tolist(), graph.edges.tolist()
     ([1, 0], [[6.0], [3.0]])
     """
-    if reduce not in REDUCTIONS:
-        raise ValueError(f"unknown reduce {reduce!r}: choose one of {', '.join(REDUCTIONS)}")
+    if reduce not in get_args(Reduction):
+        known = ", ".join(get_args(Reduction))
+        raise ValueError(f"unknown reduce {reduce!r}: choose one of {known}")
     graph = sort_edges(graph)
     senders, receivers, _, _ = host_ids(graph)
     first = np.ones(len(senders), bool)
@@ -133,6 +135,7 @@ def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver
     Raises:
         ValueError: an unknown `by`.
 
+    >>> from gatjax.graph import build_graph
     >>> sort_edges(build_graph([2, 1, 0], [1, 1, 0], num_nodes=3)).senders.tolist()
     [0, 1, 2]
     """

@@ -32,11 +32,13 @@ def num_nodes(graph: GraphsTuple) -> int:
     Raises:
         TypeError: no node features and a traced `n_node`.
 
+    >>> from gatjax.graph import build_graph
     >>> num_nodes(build_graph([], [], num_nodes=3))
     3
     """
-    for leaf in leaves(graph.nodes):
-        return leaf.shape[0]
+    rows = leaves(graph.nodes)
+    if rows:
+        return rows[0].shape[0]
     if isinstance(graph.n_node, Tracer):
         raise TypeError(
             "nodes is None and n_node is traced, so the number of nodes is unknown inside jax.jit: "
@@ -48,16 +50,17 @@ def num_nodes(graph: GraphsTuple) -> int:
 def num_edges(graph: GraphsTuple) -> int:
     """E as a Python integer, inside `jax.jit` too.
 
+    >>> from gatjax.graph import build_graph
     >>> num_edges(build_graph([0, 1], [1, 0], num_nodes=2))
     2
     """
     return leaves(graph.senders)[0].shape[0]
 
 
-def owners(counts: ArrayLike, total: int) -> Int[Array, "rows"]:
+def graph_ids(counts: ArrayLike, total: int) -> Int[Array, "rows"]:
     """The graph that each node or edge of a batch belongs to.
 
-    >>> owners(jnp.array([2, 1]), 3).tolist()
+    >>> graph_ids(jnp.array([2, 1]), 3).tolist()
     [0, 0, 1]
     """
     counts = jnp.asarray(counts)

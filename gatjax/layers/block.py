@@ -13,7 +13,6 @@ e'_k = b_k V_k          ē_i = Σ_{k : r_k = i} e'_k          ē_il = Σ_hc ē_i
 edges e' [E, H, C]. `AttentionBlock` is a layer that computes all lines without ever holding an [E, H, C] array.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,24 +23,28 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import RowFunction, attention_logits, attention_weights, edge_attention
+from gatjax.attention.attend import RowFunction, edge_attention, on_edges
+from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import combine_heads, dot_product_score
-from gatjax.graph.check import counted_edges
-from gatjax.graph.sizes import num_nodes, owners
-from gatjax.layers.conv import Mechanism, attention_of, check_edge_features, convolve
+from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, check_lengths
+from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
+from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
-    Mask,
+    Linear,
+    check_num_heads,
+    features_per_head,
     glorot_uniform,
-    make_heads,
     sender_value,
 )
-from gatjax.ops.blocks import gather_wide, mask_rows
-from gatjax.ops.sparse import project
+from gatjax.ops.blocks import gather, mask_rows
+from gatjax.ops.ends import Ends
+from gatjax.ops.segment import segment_softmax
 
 
 class Attended(NamedTuple):
@@ -57,7 +60,7 @@ class Attended(NamedTuple):
 
 
 def attend_edges(
-    graph: GraphsTuple, edges: Attended, edge_mask: Mask = None
+    graph: GraphsTuple, edges: Attended, edge_mask: EdgeMask = None
 ) -> Float[Array, "E *H C"]:
     """The updated edges of attention, before they are added up.
 
@@ -80,8 +83,15 @@ def attend_edges(
 
     The chapter that writes this as a contraction of b with V, and sums again afterwards, adds the neighbours twice.
     """
-    weights = attention_weights(graph, edges.logits, edge_mask)
-    values = mask_rows(edges.values, counted_edges(graph, edge_mask))
+    check_lengths(num_edges(graph), logits=edges.logits, values=edges.values)
+    return weigh(edges, check_edges(graph, edge_mask), num_nodes(graph))
+
+
+def weigh(edges: Attended, ends: Ends, num_receivers: int) -> Float[Array, "E *H C"]:
+    """`attend_edges` where the edges have been checked."""
+    logits, values = jnp.asarray(edges.logits), jnp.asarray(edges.values)
+    weights = segment_softmax(logits, ends.receivers, num_receivers, mask=ends.counted)
+    values = mask_rows(values, ends.counted)
     return weights[..., None].astype(values.dtype) * values
 
 
@@ -100,15 +110,11 @@ class AttentionEdgeStep(nnx.Module):
     Args:
       in_features: width F of the nodes.
       head_features: C, per head.
-      num_heads: H.
-      edge_features: width of the edges' features, None if they are not read.
+      num_heads, edge_features, dtype, param_dtype, rngs: as in `GATConv`.
       global_features: width of the globals, None if they are not read.
       scale: of the logits; `1/sqrt(C)` by default, 1.0 for unscaled dot products.
       use_bias: b_q.
       kernel_init: called once per head, with shape (width, C).
-      dtype: of the computation; promoted from rows and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     Raises:
       ValueError: no head; when called, edge features that it was not built for, or the reverse.
@@ -134,37 +140,33 @@ class AttentionEdgeStep(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(head_features, num_heads, "mean", kernel_init, dtype, param_dtype, rngs)
+        heads = HeadInit(
+            check_num_heads(num_heads), head_features, kernel_init, dtype, param_dtype, rngs
+        )
         self.edge_features = edge_features
         self.global_features = global_features
         self.scale = scale
-        self.query = HeadProjection(in_features, heads)
+        self.query = HeadProjection(in_features, heads, use_bias=use_bias)
         self.key = HeadProjection(in_features, heads)
         self.value = HeadProjection(in_features, heads)
-        self.query_bias = heads.zeros(num_heads, head_features) if use_bias else None
-        self.edge_key, self.edge_value = _pair(heads.kernel, edge_features)
-        self.global_query, self.global_value = _pair(
-            partial(HeadProjection, heads=heads), global_features
-        )
+        self.edge_key, self.edge_value = _pair(heads, edge_features)
+        self.global_query, self.global_value = _pair(heads, global_features)
 
     @property
     def score(self) -> RowFunction:
         return partial(_score, scale=self.scale)
 
     def queries(self, receivers: Any, globals: Any = None) -> Float[Array, "rows H C"]:
-        query = _plus(self.query(receivers), self.global_query, globals)
-        bias = self.query_bias
-        return query if bias is None else query + bias[...].astype(query.dtype)[None, :, :]
+        return _plus(self.query(receivers), self.global_query, globals)
 
     def values(self, senders: Any, globals: Any = None) -> Float[Array, "rows H C"]:
         return _plus(self.value(senders), self.global_value, globals)
 
-    def edge_weights(self, dtype: DTypeLike) -> dict[str, Array] | None:
-        """The kernels that act on the edges' own features."""
+    def edge_weights(self, dtype: DTypeLike) -> dict[str, Linear] | None:
+        """The maps that act on the edges' own features."""
         if self.edge_key is None or self.edge_value is None:
             return None
-        kernels = {"key": self.edge_key, "value": self.edge_value}
-        return {name: kernel[...].astype(dtype) for name, kernel in kernels.items()}
+        return {"key": self.edge_key.linear(dtype), "value": self.edge_value.linear(dtype)}
 
     def __call__(
         self,
@@ -186,8 +188,13 @@ class AttentionEdgeStep(nnx.Module):
         )
 
 
-def _pair(make: Callable[[int], Any], width: int | None) -> tuple[Any, Any]:
-    return (None, None) if width is None else (make(width), make(width))
+def _pair(
+    heads: HeadInit, width: int | None
+) -> tuple[HeadProjection, HeadProjection] | tuple[None, None]:
+    """Two maps of the same rows, or none where there are no rows."""
+    if width is None:
+        return None, None
+    return HeadProjection(width, heads), HeadProjection(width, heads)
 
 
 def _plus(z: Array, projection: HeadProjection | None, globals: Any) -> Array:
@@ -204,10 +211,10 @@ def _edge_value(weights, r, s, e):
 
 def _with_edge(part, weights, s, e):
     row = s[part]
-    return row if weights is None else row + project(e.astype(row.dtype), weights[part])
+    return row if weights is None else row + weights[part](e)
 
 
-class AttentionBlock(nnx.Module):
+class AttentionBlock(Conv):
     """A graph network block whose edge step is attention and whose node update is linear, as a layer.
 
     ```
@@ -221,20 +228,12 @@ class AttentionBlock(nnx.Module):
     `global_features` is set.
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output.
-      num_heads: H.
+      in_features, out_features, num_heads, edge_features, residual, dropout_rate, dtype, param_dtype, rngs: as in
+        `GATConv`.
       head_features: C, per head; `out_features / num_heads` by default.
-      edge_features: width of the edges' features, None if they have none.
-      global_features: width of the globals, None if they are not read.
-      scale: of the logits; `1/sqrt(C)` by default, 1.0 for unscaled dot products.
-      residual: adds the input, projected where the widths differ.
+      global_features, scale: as in `AttentionEdgeStep`.
       use_bias: b on the output and b_q on the query.
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
       kernel_init: called once per head with shape (width, C), and for w with (H·C, out_features).
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     Raises:
       ValueError: no head, a width that heads do not divide where `head_features` is not given, a rate outside [0, 1).
@@ -268,14 +267,13 @@ class AttentionBlock(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        split = "concat" if head_features is None else "mean"
-        width = out_features if head_features is None else head_features
-        heads = make_heads(width, num_heads, split, kernel_init, dtype, param_dtype, rngs)
+        features = head_features or features_per_head(out_features, num_heads, "concat")
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
         self.step = AttentionEdgeStep(
             in_features,
-            heads.features,
+            features,
             num_heads=num_heads,
             edge_features=edge_features,
             global_features=global_features,
@@ -296,36 +294,27 @@ class AttentionBlock(nnx.Module):
             use_bias=use_bias,
         )
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes, step = self.dropout.inputs(graph, keys), self.step
         globals = None
         if step.global_features is not None:
-            globals = gather_wide(_globals(graph), owners(graph.n_node, num_nodes(graph)))
+            of_nodes = graph_ids(graph.n_node, num_nodes(graph))
+            globals = gather(_globals(graph), of_nodes, accumulate=jnp.float32)
         query = step.queries(nodes, globals)
         values = self.dropout.projected(step.values(nodes, globals), keys)
         senders = {"key": step.key(nodes), "value": values}
         weights = step.edge_weights(query.dtype)
-        return Mechanism(step.score, _edge_value, weights, query, senders, graph.edges)
+        return Mechanism(step.score, _edge_value, Rows(weights, query, senders, graph.edges))
 
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
-        return attention_of(self, graph, edge_mask)
-
-    def updated_edges(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H C"]:
+    def updated_edges(
+        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None
+    ) -> Float[Array, "E H C"]:
         """The updated edges e'_k = b_k V_k, before they are added up and without dropout."""
-        check_edge_features(self, graph)
-        score, value, *rows, _ = self.mechanism(graph, edge_mask, Keys())
-        logits, values = (attention_logits(graph, part, *rows) for part in (score, value))
-        return attend_edges(graph, Attended(logits, values), edge_mask)
+        ends = check_edges(graph, edge_mask)
+        check_edge_features(graph, self.edge_features)
+        score, value, rows, _ = self.mechanism(graph, ends, Keys())
+        edges = Attended(*(on_edges(function, rows, ends) for function in (score, value)))
+        return weigh(edges, ends, num_nodes(graph))
 
 
 def _globals(graph: GraphsTuple) -> Array:
@@ -338,7 +327,7 @@ def _globals(graph: GraphsTuple) -> Array:
 
 
 class AttentionPooling(nnx.Module):
-    """Aggregation by attention: each row of a group votes for itself, and the group is the weighted sum.
+    """Aggregation by attention: each row of a group has a logit of its own, and the group is the weighted sum.
 
     ```
     out_i = ‖_h Σ_{k : id_k = i} b_kh W_h x_k,      b = softmax over the group of a_h · x_k
@@ -348,12 +337,7 @@ class AttentionPooling(nnx.Module):
 
     Args:
       in_features: width of the rows.
-      out_features: width of the output, of all heads together.
-      num_heads: H.
-      kernel_init: called once per head.
-      dtype: of the computation; promoted from rows and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
+      out_features, num_heads, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
 
     Raises:
       ValueError: no head, or a width that heads do not divide.
@@ -374,8 +358,9 @@ class AttentionPooling(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, num_heads, "concat", kernel_init, dtype, param_dtype, rngs)
-        self.vote = HeadProjection(in_features, heads._replace(features=1))
+        features = features_per_head(out_features, num_heads, "concat")
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
+        self.logit = HeadProjection(in_features, heads._replace(features=1))
         self.value = HeadProjection(in_features, heads)
 
     def __call__(
@@ -387,16 +372,17 @@ class AttentionPooling(nnx.Module):
         mask: Bool[Array, "R"] | None = None,
     ) -> Float[Array, "S out"]:
         rows = rows if mask is None else mask_rows(rows, mask)
-        votes = {"logit": self.votes(rows), "value": self.value(rows)}
-        members = jnp.arange(len(rows))
-        mechanism = Mechanism(_vote, sender_value, None, None, votes, None)[:-1]
-        out = edge_attention(*mechanism, members, segment_ids, num_segments, edge_mask=mask)
+        members = {"logit": self.logits(rows), "value": self.value(rows)}
+        ids = jnp.arange(len(rows)), segment_ids, num_segments
+        out = edge_attention(
+            _own_logit, sender_value, None, None, members, None, *ids, edge_mask=mask
+        )
         return combine_heads(out, "concat")
 
-    def votes(self, rows: Float[Array, "R F"]) -> Float[Array, "R H"]:
+    def logits(self, rows: Float[Array, "R F"]) -> Float[Array, "R H"]:
         """The logits a_h · x_k."""
-        return self.vote(rows)[:, :, 0]
+        return self.logit(rows)[:, :, 0]
 
 
-def _vote(weights, r, s, e):
+def _own_logit(weights, r, s, e):
     return s["logit"]

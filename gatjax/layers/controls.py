@@ -7,27 +7,28 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import attention_logits
-from gatjax.graph.check import counted_edges
+from gatjax.attention.blocked import Rows
+from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, node_features
 from gatjax.graph.sizes import num_nodes
-from gatjax.layers.conv import Mechanism, attention_of, check_edge_features, convolve
+from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
     Combine,
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
-    Mask,
+    features_per_head,
     glorot_uniform,
-    make_heads,
-    node_features,
     sender_value,
 )
+from gatjax.ops.blocks import gather
+from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
 
 
-class MeanConv(nnx.Module):
+class MeanConv(Conv):
     """Project, then average the neighbours: attention with equal weights, the control of every layer here.
 
     ```
@@ -37,28 +38,17 @@ class MeanConv(nnx.Module):
     With the widths, heads and dropout of a GAT it is that GAT with its attention held uniform (Const-GAT).
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output, of all heads together.
-      num_heads: H.
-      combine: "concat" or "mean".
-      residual: adds the input, projected where the widths differ.
-      use_bias: b, on the output.
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
-      kernel_init: called once per head, with shape (F, C).
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
+      in_features, out_features, num_heads, combine, residual, use_bias, dropout_rate, kernel_init, dtype, param_dtype,
+        rngs: as in `GATConv`.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown `combine`.
+      ValueError: as `GATConv`.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> MeanConv(3, 4, rngs=nnx.Rngs(0)).attention(graph).tolist()
     [[0.5], [0.5]]
     """
-
-    edge_features: int | None = None
 
     def __init__(
         self,
@@ -75,7 +65,8 @@ class MeanConv(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
+        features = features_per_head(out_features, num_heads, combine)
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.projection = HeadProjection(in_features, heads)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
@@ -83,30 +74,17 @@ class MeanConv(nnx.Module):
             in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
         )
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
         senders = {"value": self.dropout.projected(z, keys)}
-        return Mechanism(_uniform, sender_value, None, None, senders, None)
-
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
-        return attention_of(self, graph, edge_mask)
+        return Mechanism(_uniform, sender_value, Rows(None, None, senders, None))
 
 
 def _uniform(weights, r, s, e):
     return jnp.zeros_like(s["value"][:, :, 0])
 
 
-class GCNConv(nnx.Module):
+class GCNConv(Conv):
     """Graph convolution: fixed weights from the degrees, no attention.
 
     ```
@@ -117,15 +95,9 @@ class GCNConv(nnx.Module):
     published layer has self-loops on every node (`add_self_loops`).
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output.
-      residual: adds the input, projected where the widths differ.
-      use_bias: b, on the output.
-      dropout_rate: of the edges, or `DropoutRates` for all three places.
-      kernel_init: called with shape (F, out_features).
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
+      in_features, out_features, residual, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`, with one
+        head.
+      dropout_rate: of the edges, or `DropoutRates` for its four places.
 
     Raises:
       ValueError: a rate outside [0, 1).
@@ -137,9 +109,6 @@ class GCNConv(nnx.Module):
 
     Kipf, Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017.
     """
-
-    edge_features: int | None = None
-    num_heads: int = 1
 
     def __init__(
         self,
@@ -154,46 +123,33 @@ class GCNConv(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, 1, "concat", kernel_init, dtype, param_dtype, rngs)
+        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
         self.projection = HeadProjection(in_features, heads)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.output = HeadOutput(
             in_features, out_features, heads, combine="concat", residual=residual, use_bias=use_bias
         )
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
-        root = _root_degree(graph, edge_mask, z.dtype)
+        root = _root_degree(ends, num_nodes(graph), z.dtype)
         senders = {"value": self.dropout.projected(z, keys) / root[:, None, None]}
-        return Mechanism(_uniform, sender_value, None, None, senders, None, gate=root[:, None])
+        rows = Rows(None, None, senders, None)
+        return Mechanism(_uniform, sender_value, rows, gate=root[:, None])
 
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E 1"]:
-        check_edge_features(self, graph)
-        *_, gate = self.mechanism(graph, edge_mask, Keys())
-        counted = counted_edges(graph, edge_mask)
-        return attention_logits(graph, _inverse_product, counted, gate, gate)
+    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E 1"]:
+        """The weights 1 / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
+        ends = check_edges(graph, edge_mask)
+        check_edge_features(graph, self.edge_features)
+        root = self.mechanism(graph, ends, Keys()).gate
+        product = gather(root, ends.receivers) * gather(root, ends.senders)
+        return jnp.where(ends.counted[:, None], 1 / product, 0)
 
 
-def _root_degree(graph: GraphsTuple, edge_mask: Mask, dtype: DTypeLike) -> Float[Array, "N"]:
-    counted = counted_edges(graph, edge_mask)
-    ones = jnp.ones(counted.shape, jnp.promote_types(dtype, jnp.float32))
-    receivers = jnp.asarray(graph.receivers).astype(jnp.int32)
-    degree = segment_sum(ones, receivers, num_nodes(graph), mask=counted)
+def _root_degree(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    ones = jnp.ones(ends.counted.shape, jnp.promote_types(dtype, jnp.float32))
+    degree = segment_sum(ones, ends.receivers, num_nodes, mask=ends.counted)
     return jnp.sqrt(jnp.maximum(degree, 1)).astype(dtype)
-
-
-def _inverse_product(counted, r, s, e):
-    return jnp.where(counted[:, None], 1 / (r * s), 0)
 
 
 class NodeLinear(nnx.Module):
@@ -204,14 +160,8 @@ class NodeLinear(nnx.Module):
     ```
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output.
-      use_bias: b, on the output.
+      in_features, out_features, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`, with one head.
       dropout_rate: of the edges, of which there are none, or `DropoutRates`, of which `inputs` counts.
-      kernel_init: called with shape (F, out_features).
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     >>> from gatjax.graph import build_graph
     >>> NodeLinear(3, 4, rngs=nnx.Rngs(0))(build_graph([], [], jnp.eye(3))).nodes.shape
@@ -230,7 +180,7 @@ class NodeLinear(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, 1, "concat", kernel_init, dtype, param_dtype, rngs)
+        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
         self.projection = HeadProjection(in_features, heads)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.output = HeadOutput(
@@ -241,7 +191,7 @@ class NodeLinear(nnx.Module):
         self,
         graph: GraphsTuple,
         *,
-        edge_mask: Mask = None,
+        edge_mask: EdgeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:

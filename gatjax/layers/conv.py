@@ -1,90 +1,118 @@
-"""The interface of a layer: its call and its attention, the same for all."""
+"""The interface of a layer: its call and its attention, written once for all."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import (
-    RowFunction,
-    attention_logits,
-    attention_weights,
-    graph_attention,
-)
-from gatjax.layers.parts import Dropout, Keys, Mask, edge_features, node_features
+from gatjax.attention.attend import RowFunction, attend, normalizer, on_edges
+from gatjax.attention.blocked import Rows
+from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, node_features
+from gatjax.graph.sizes import num_nodes
+from gatjax.layers.parts import Dropout, Keys, Normalize
+from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features
 
 
 class Mechanism(NamedTuple):
-    """What tells one layer from another: the first arguments of `graph_attention`, and a gate.
+    """What tells one layer from another: two functions on rows, the rows that they read, and a gate.
 
-    The gate [N, H], where there is one, multiplies what each receiver's heads have summed up.
+    Attributes:
+      score: `score(weights, r, s, e) -> [..., H]`.
+      value: `value(weights, r, s, e) -> [..., H, C]`.
+      rows: weights, and tables of receivers, senders and edges.
+      gate: `[N, H]`, multiplies what each receiver's heads have summed up; none by default.
     """
 
     score: RowFunction
     value: RowFunction
-    weights: PyTree
-    receiver_rows: PyTree
-    sender_rows: PyTree
-    edge_rows: PyTree
+    rows: Rows
     gate: Float[Array, "N H"] | None = None
 
 
-@runtime_checkable
-class Layer(Protocol):
-    """What `convolve` asks of a layer; one that has a `normalize` uses it, the others the softmax."""
+class Conv(nnx.Module):
+    """A layer: node features [N, in_features] in, [N, out_features] out, the rest of the graph left alone.
 
-    num_heads: int
-    edge_features: int | None
+    ```
+    h'_i = output(g_i Σ_{j -> i} m_ij α_ij v_ij, h_i),        α_ij = softmax over the incoming edges of e_ij
+    ```
+
+    A layer of one's own sets the attributes below and defines `mechanism`, which says what e_ij and v_ij are; the
+    attention dropout m and the rest are here. No layer applies an activation or adds self-loops: both are the caller's
+    (`add_self_loops`). A node without incoming edges gets the bias and the residual, nothing else.
+
+    Attributes:
+      num_heads: H.
+      edge_features: width of the edges' features, None if it reads none.
+      normalize: "softmax", "hardmax" or "straight_through".
+      dropout: the layer's `Dropout`.
+      output: `output(x, nodes)`, from what the heads have summed up [N, H, C], and the node features, to
+        [N, out_features].
+    """
+
+    num_heads: int = 1
+    edge_features: int | None = None
+    normalize: Normalize = "softmax"
     dropout: Dropout
+    output: Callable[[Array, Features], Array]
 
-    @property
-    def output(self) -> Callable[[Array, Features], Array]: ...
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
+        """Score, value and what they read.
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism: ...
+        Args:
+          graph: one graph or a batch, checked.
+          ends: both ends of its edges, and which edges count.
+          keys: for dropout, None where nothing is dropped.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define mechanism(graph, ends, keys)")
 
+    def __call__(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> GraphsTuple:
+        """The graph with new node features.
 
-def convolve(
-    layer: Layer,
-    graph: GraphsTuple,
-    edge_mask: Mask,
-    deterministic: bool | None,
-    rngs: nnx.Rngs | None,
-) -> GraphsTuple:
-    check_edge_features(layer, graph)
-    keys = layer.dropout.keys(deterministic, rngs)
-    *mechanism, gate = layer.mechanism(graph, edge_mask, keys)
-    x = graph_attention(
-        graph,
-        *mechanism,
-        edge_mask=edge_mask,
-        multiplier=layer.dropout.attention(keys),
-        normalize=getattr(layer, "normalize", "softmax"),
-    )
-    x = x if gate is None else x * gate[:, :, None]
-    return graph._replace(nodes=layer.output(x, node_features(graph)))
+        Args:
+          graph: one graph or a batch; node features may be a sparse `BCOO`.
+          edge_mask: edges that take part, [E]; all by default.
+          deterministic: without dropout; as set by `train()` and `eval()` by default.
+          rngs: keys for dropout; those of the layer by default.
 
-
-def attention_of(layer: Layer, graph: GraphsTuple, edge_mask: Mask) -> Float[Array, "E H"]:
-    check_edge_features(layer, graph)
-    score, _, *rows, _ = layer.mechanism(graph, edge_mask, Keys())
-    logits = attention_logits(graph, score, *rows)
-    normalize = getattr(layer, "normalize", "softmax")
-    return attention_weights(graph, logits, edge_mask, normalize=normalize)
-
-
-def check_edge_features(layer: Layer, graph: GraphsTuple) -> None:
-    if layer.edge_features is None and graph.edges is not None:
-        raise ValueError(
-            "the graph has edge features, but the layer was built without: pass edge_features=... to the "
-            "layer, or drop them with graph._replace(edges=None)"
+        Raises:
+          TypeError, ValueError: a graph that is not sound, or not what the layer was built for.
+        """
+        ends = check_edges(graph, edge_mask)
+        check_edge_features(graph, self.edge_features)
+        keys = self.dropout.keys(deterministic, rngs)
+        score, value, rows, gate = self.mechanism(graph, ends, keys)
+        x = attend(
+            score,
+            value,
+            rows,
+            ends,
+            num_nodes(graph),
+            multiplier=self.dropout.attention(keys),
+            normalize=self.normalize,
         )
-    if layer.edge_features is not None and graph.edges is None:
-        raise ValueError(
-            f"the layer was built with edge_features={layer.edge_features}, but the graph has none (edges=None)"
-        )
-    if layer.edge_features is not None and edge_features(graph).shape[1:] != (layer.edge_features,):
-        shape = list(edge_features(graph).shape)
-        raise ValueError(f"expected edges of shape [E, {layer.edge_features}], got {shape}")
+        x = x if gate is None else x * gate[:, :, None]
+        return graph._replace(nodes=self.output(x, node_features(graph)))
+
+    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E H"]:
+        """The weights α, aligned with the graph's edges, before dropout; 0 on an edge that does not count.
+
+        Args:
+          graph: one graph or a batch.
+          edge_mask: edges that take part, [E]; all by default.
+        """
+        ends = check_edges(graph, edge_mask)
+        check_edge_features(graph, self.edge_features)
+        mechanism = self.mechanism(graph, ends, Keys())
+        logits = on_edges(mechanism.score, mechanism.rows, ends)
+        normalize = normalizer(self.normalize)
+        return normalize(logits, ends.receivers, num_nodes(graph), mask=ends.counted)

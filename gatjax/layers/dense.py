@@ -13,11 +13,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
 from gatjax.attention.dense import (
-    _mask_of_heads,
-    _split_heads,
     dense_weights,
+    mask_of_heads,
     multi_head_attention,
     query_and_keys,
+    split_heads,
 )
 from gatjax.attention.scores import reduce_heads
 
@@ -114,7 +114,7 @@ class AttentionLayer(nnx.Module):
         q, k = query_and_keys(q, q if k is None else k)
         axis = k.ndim - 2
         rows = (
-            _split_heads("q", q, self.query[...], axis),
-            _split_heads("k", k, self.key[...], axis),
+            split_heads("q", q, self.query[...], axis),
+            split_heads("k", k, self.key[...], axis),
         )
-        return dense_weights(*rows, mask=_mask_of_heads(mask, axis), **options)
+        return dense_weights(*rows, mask=mask_of_heads(mask, axis), **options)

@@ -4,28 +4,28 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
+from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
-from gatjax.layers.conv import Mechanism, attention_of, convolve
+from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
     Combine,
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
-    Mask,
     Normalize,
     check_normalize,
+    features_per_head,
     glorot_uniform,
-    make_heads,
 )
-from gatjax.ops.sparse import project
+from gatjax.ops.ends import Ends
 
 
-class DotProductConv(nnx.Module):
+class DotProductConv(Conv):
     """Scaled dot-product attention over a graph: query from the receiver, key and value from the sender.
 
     ```
@@ -39,23 +39,12 @@ class DotProductConv(nnx.Module):
     nodes with an edge: the first changes nothing, the second is b.
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output, of all heads together.
-      num_heads: H.
-      combine: "concat" or "mean".
-      edge_features: width of the edges' features, None if they have none.
-      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
-      residual: adds the input, projected where the widths differ.
+      in_features, out_features, num_heads, combine, edge_features, normalize, residual, dropout_rate, kernel_init,
+        dtype, param_dtype, rngs: as in `GATConv`.
       use_bias: b on the output and b_q on the query.
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
-      kernel_init: called once per head, with shape (F, C).
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
-        `combine` or `normalize`.
+      ValueError: as `GATConv`.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -83,50 +72,37 @@ class DotProductConv(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
+        features = features_per_head(out_features, num_heads, combine)
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
-        self.query = HeadProjection(in_features, heads)
+        self.query = HeadProjection(in_features, heads, use_bias=use_bias)
         self.key = HeadProjection(in_features, heads)
         self.value = HeadProjection(in_features, heads)
-        self.query_bias = heads.zeros(num_heads, heads.features) if use_bias else None
-        self.edge_kernel = None if edge_features is None else heads.kernel(edge_features)
+        self.edge_projection = (
+            None if edge_features is None else HeadProjection(edge_features, heads)
+        )
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.output = HeadOutput(
             in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
         )
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes = self.dropout.inputs(graph, keys)
         query = self.query(nodes)
-        if self.query_bias is not None:
-            query += self.query_bias[...].astype(query.dtype)[None, :, :]
         senders = {"key": self.key(nodes), "value": self.dropout.projected(self.value(nodes), keys)}
-        kernel = None if self.edge_kernel is None else self.edge_kernel[...].astype(query.dtype)
-        return Mechanism(_query_key, _value_with_edge, kernel, query, senders, graph.edges)
-
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
-        return attention_of(self, graph, edge_mask)
+        edge = None if self.edge_projection is None else self.edge_projection.linear(query.dtype)
+        return Mechanism(_query_key, _value_with_edge, Rows(edge, query, senders, graph.edges))
 
 
-def _query_key(edge_kernel, r, s, e):
-    return dot_product_score(r, _with_edge(edge_kernel, s["key"], e))
+def _query_key(edge, r, s, e):
+    return dot_product_score(r, _with_edge(edge, s["key"], e))
 
 
-def _value_with_edge(edge_kernel, r, s, e):
-    return _with_edge(edge_kernel, s["value"], e)
+def _value_with_edge(edge, r, s, e):
+    return _with_edge(edge, s["value"], e)
 
 
-def _with_edge(edge_kernel, row, e):
-    return row if e is None else row + project(e.astype(row.dtype), edge_kernel)
+def _with_edge(edge, row, e):
+    return row if e is None else row + edge(e)

@@ -1,7 +1,7 @@
 """Gated attention: a dot-product layer whose heads each receiver opens and closes."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,39 +11,36 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.attention.neighbors import pool_neighbors
+from gatjax.attention.blocked import Rows
+from gatjax.attention.neighbors import pool_ends
 from gatjax.attention.scores import combine_heads, dot_product_score
+from gatjax.graph.check import EdgeMask, check_edges
 from gatjax.graph.sizes import num_nodes
-from gatjax.layers.conv import Mechanism, attention_of, convolve
+from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
+    Dense,
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadProjection,
-    Heads,
     Keys,
-    Mask,
+    Linear,
+    add_bias,
+    check_num_heads,
     glorot_uniform,
-    make_heads,
     sender_value,
 )
+from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features, HeadDropout, project, promote
 
 Gate = Literal["paper", "code", "none"]
-
-
 Scale = Literal["none", "sqrt", "linear"]
 
-
 NEGATIVE_SLOPE = 0.1
+SCALES: dict[Scale, float] = {"none": 0.0, "sqrt": -0.5, "linear": -1.0}
 
 
-GATES = ("paper", "code", "none")
-
-
-SCALES = {"none": 0.0, "sqrt": -0.5, "linear": -1.0}
-
-
-class GaANConv(nnx.Module):
+class GaANConv(Conv):
     """Gated attention: dot-product heads, each multiplied by a gate of its own at every receiver.
 
     ```
@@ -66,21 +63,14 @@ class GaANConv(nnx.Module):
     make it its own neighbour. `layer.gates(graph)` are the gates.
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output.
-      num_heads: H.
+      in_features, out_features, num_heads, edge_features, dropout_rate, dtype, param_dtype, rngs: as in `GATConv`.
       key_features: d_a, per head.
       value_features: d_v, per head.
       gate_features: d_m.
       gate: "paper"; "code", the authors' program, whose gate does not see its receiver; or "none".
       scale: s: "none" is 1, as in the paper, "sqrt" 1/sqrt(d_a), "linear" 1/d_a, as in the authors' program.
-      edge_features: width of the edges' features, None if they have none.
       use_bias: all b.
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
       kernel_init: called once per head for W_q, W_k and W_v, once for every other matrix, as written above.
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     Raises:
       ValueError: no head, a width below 1, a rate outside [0, 1), an unknown `gate` or `scale`.
@@ -122,61 +112,53 @@ class GaANConv(nnx.Module):
             value_features=value_features,
             gate_features=gate_features,
         )
-        heads = make_heads(out_features, num_heads, "mean", kernel_init, dtype, param_dtype, rngs)
+        heads = HeadInit(
+            check_num_heads(num_heads), out_features, kernel_init, dtype, param_dtype, rngs
+        )
         keys = heads._replace(features=key_features)
         values = heads._replace(features=value_features)
         self.num_heads = num_heads
         self.edge_features = edge_features
         self.scale = key_features ** SCALES[scale]
-        self.query = HeadProjection(in_features, keys)
+        self.query = HeadProjection(in_features, keys, use_bias=use_bias)
         self.key = HeadProjection(in_features, keys)
-        self.value = HeadProjection(in_features, values)
-        self.query_bias = heads.zeros(num_heads, key_features) if use_bias else None
-        self.value_bias = heads.zeros(num_heads, value_features) if use_bias else None
-        self.edge_hidden = (
-            None if edge_features is None else Dense(edge_features, key_features, heads, use_bias)
-        )
+        self.value = HeadProjection(in_features, values, use_bias=use_bias)
         self.edge_score = (
-            None if edge_features is None else Dense(key_features, num_heads, heads, False)
+            None if edge_features is None else EdgeScore(edge_features, keys, use_bias=use_bias)
         )
         self.gate = (
             None
             if gate == "none"
-            else NeighborhoodGate(in_features, gate_features, heads, gate, use_bias)
+            else NeighborhoodGate(in_features, gate_features, heads, gate, use_bias=use_bias)
         )
         self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = SkipOutput(in_features, out_features, values, use_bias)
+        self.output = SkipOutput(in_features, out_features, values, use_bias=use_bias)
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes = self.dropout.inputs(graph, keys)
-        query = _shift(self.query(nodes), self.query_bias)
-        value = _leaky_relu(_shift(self.value(nodes), self.value_bias))
+        query, value = self.query(nodes), _leaky_relu(self.value(nodes))
         senders = {"key": self.key(nodes), "value": self.dropout.projected(value, keys)}
-        weights = None
-        if self.edge_hidden is not None and self.edge_score is not None:
-            weights = self.edge_hidden.weights(query.dtype), self.edge_score.weights(query.dtype)
-        score = partial(_query_key, scale=self.scale)
+        weights = None if self.edge_score is None else self.edge_score.linear(query.dtype)
         shared = nodes.features if isinstance(nodes, HeadDropout) else nodes
-        gate = None if self.gate is None else self.gate(graph, shared, edge_mask)
-        return Mechanism(score, sender_value, weights, query, senders, graph.edges, gate)
+        gate = None if self.gate is None else self.gate(ends, shared)
+        score = partial(_query_key, scale=self.scale)
+        return Mechanism(score, sender_value, Rows(weights, query, senders, graph.edges), gate)
 
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
-        return attention_of(self, graph, edge_mask)
-
-    def gates(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "N H"]:
+    def gates(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "N H"]:
         """What each receiver multiplies its heads by, in (0, 1); 1 where the layer has no gate."""
-        gate = self.mechanism(graph, edge_mask, Keys()).gate
+        gate = self.mechanism(graph, check_edges(graph, edge_mask), Keys()).gate
         return jnp.ones((num_nodes(graph), self.num_heads)) if gate is None else gate
+
+
+class EdgeScore(nnx.Module):
+    """What an edge's own features add to its logits, u · LeakyReLU(W_e e_ij + b_e) for every head."""
+
+    def __init__(self, edge_features: int, keys: HeadInit, *, use_bias: bool):
+        self.hidden = Dense(edge_features, keys.features, keys, use_bias=use_bias)
+        self.out = Dense(keys.features, keys.num_heads, keys)
+
+    def linear(self, dtype: DTypeLike) -> tuple[Linear, Linear]:
+        return self.hidden.linear(dtype), self.out.linear(dtype)
 
 
 class NeighborhoodGate(nnx.Module):
@@ -191,16 +173,18 @@ class NeighborhoodGate(nnx.Module):
     d_m numbers are fewer to average along the edges than F.
     """
 
-    def __init__(self, in_features: int, width: int, heads: Heads, kind: Gate, use_bias: bool):
+    def __init__(
+        self, in_features: int, width: int, heads: HeadInit, kind: Gate, *, use_bias: bool
+    ):
         from_code = kind == "code"
         joined = width + in_features * (1 if from_code else 2)
         context = width if from_code else heads.num_heads
-        self.pool = Dense(in_features, width, heads, False)
-        self.context = Dense(joined, context, heads, use_bias)
-        self.out = Dense(width, heads.num_heads, heads, use_bias) if from_code else None
+        self.pool = Dense(in_features, width, heads)
+        self.context = Dense(joined, context, heads, use_bias=use_bias)
+        self.out = Dense(width, heads.num_heads, heads, use_bias=use_bias) if from_code else None
         self.dtype = heads.dtype
 
-    def __call__(self, graph: GraphsTuple, nodes: Features, edge_mask: Mask) -> Float[Array, "N H"]:
+    def __call__(self, ends: Ends, nodes: Features) -> Float[Array, "N H"]:
         nodes, pool, joined = promote(
             self.dtype, nodes, self.pool.kernel[...], self.context.kernel[...]
         )
@@ -212,10 +196,10 @@ class NeighborhoodGate(nnx.Module):
             [width + joined.shape[1] * index for index in range(len(parts))],
             axis=1,
         )
-        largest, mean = pool_neighbors(graph, pooled, mean, edge_mask)
-        context = _shift(sum(own, largest @ of_max + mean), self.context.bias)
+        largest, mean = pool_ends(ends, pooled, mean)
+        context = add_bias(sum(own, largest @ of_max + mean), self.context.bias)
         if self.out is not None:
-            context = _dense(self.out.weights(context.dtype), _leaky_relu(context))
+            context = self.out.linear(context.dtype)(_leaky_relu(context))
         return jax.nn.sigmoid(context)
 
 
@@ -227,38 +211,15 @@ class SkipOutput(nnx.Module):
     ```
     """
 
-    def __init__(self, in_features: int, out_features: int, heads: Heads, use_bias: bool):
+    def __init__(self, in_features: int, out_features: int, heads: HeadInit, *, use_bias: bool):
         joined = heads.num_heads * heads.features + in_features
-        self.dense = Dense(joined, out_features, heads, use_bias)
+        self.dense = Dense(joined, out_features, heads, use_bias=use_bias)
 
     def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:
         joined = combine_heads(x, "concat")
         of_heads, of_node = jnp.split(self.dense.kernel[...].astype(x.dtype), [joined.shape[1]])
         skipped = project(*promote(x.dtype, nodes, of_node))
-        return _shift(joined @ of_heads + skipped, self.dense.bias)
-
-
-class Dense(nnx.Module):
-    """A linear map with the settings of the heads, `y = x W + b`."""
-
-    def __init__(self, in_features: int, out_features: int, heads: Heads, use_bias: bool):
-        one_head = heads._replace(num_heads=1, features=out_features)
-        self.kernel = nnx.Param(one_head.kernel(in_features)[:, 0])
-        self.bias = heads.zeros(out_features) if use_bias else None
-
-    def weights(self, dtype: DTypeLike) -> tuple[Array, Array | None]:
-        bias = None if self.bias is None else self.bias[...].astype(dtype)
-        return self.kernel[...].astype(dtype), bias
-
-
-def _dense(weights, x):
-    kernel, bias = weights
-    return _shift(x @ kernel, bias)
-
-
-def _shift(x, bias):
-    """x + b, for a bias with the last axes of x."""
-    return x if bias is None else x + bias[...].astype(x.dtype).reshape(1, *x.shape[1:])
+        return add_bias(joined @ of_heads + skipped, self.dense.bias)
 
 
 def _leaky_relu(x):
@@ -270,12 +231,12 @@ def _query_key(weights, r, s, e, *, scale):
     if weights is None:
         return logits
     hidden, out = weights
-    return logits + _dense(out, _leaky_relu(_dense(hidden, e.astype(r.dtype))))
+    return logits + out(_leaky_relu(hidden(e)))
 
 
 def _check(gate: str, scale: str, **widths: int) -> None:
-    if gate not in GATES:
-        raise ValueError(f"gate must be one of {list(GATES)}, got {gate!r}")
+    if gate not in get_args(Gate):
+        raise ValueError(f"gate must be one of {list(get_args(Gate))}, got {gate!r}")
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {list(SCALES)}, got {scale!r}")
     for name, width in widths.items():

@@ -9,30 +9,31 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
+from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
-from gatjax.graph.check import counted_edges
-from gatjax.layers.conv import Mechanism, attention_of, convolve
+from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
     Combine,
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
-    Mask,
     Normalize,
+    add_bias,
     check_normalize,
-    edge_features,
+    features_per_head,
     glorot_uniform,
-    make_heads,
     sender_value,
 )
 from gatjax.ops.blocks import mask_rows
+from gatjax.ops.ends import Ends
 from gatjax.ops.features import dot_features
-from gatjax.ops.sparse import Features, project, promote
+from gatjax.ops.sparse import project, promote
 
 
-class GATConv(nnx.Module):
+class GATConv(Conv):
     """Graph attention: the logit is a LeakyReLU of one term per end of the edge.
 
     ```
@@ -52,11 +53,13 @@ class GATConv(nnx.Module):
       combine: "concat" or "mean".
       edge_features: width of the edges' features, None if they have none.
       negative_slope: of the LeakyReLU.
-      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
+      normalize: "softmax"; "hardmax": each receiver reads, per head, the one sender of the largest logit, the first of
+        equal ones, and the logits get no gradient; or "straight_through": it reads the same, and the logits get the
+        gradient of the softmax, so that the choice can be learned. The hard ones hold E·H·C numbers.
       residual: adds the input, projected where the widths differ.
       use_bias: b, on the output.
       use_score_bias: b_a, one per head, as in the original code (not in the paper, nor in PyG).
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
+      dropout_rate: of the attention weights, or `DropoutRates` for its four places.
       kernel_init: called once per head, with shape (F, C) or (C, 1).
       dtype: of the computation; promoted from nodes and parameters by default.
       param_dtype: of the parameters.
@@ -95,7 +98,8 @@ class GATConv(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
+        features = features_per_head(out_features, num_heads, combine)
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
@@ -103,50 +107,37 @@ class GATConv(nnx.Module):
         self.projection = HeadProjection(in_features, heads)
         self.receiver_vector = heads.vector()
         self.sender_vector = heads.vector()
-        self.edge_projection = (
-            None if edge_features is None else HeadProjection(edge_features, heads)
-        )
-        self.edge_vector = None if edge_features is None else heads.vector()
+        self.edge_term = None if edge_features is None else EdgeTerm(edge_features, heads)
         self.score_bias = heads.zeros(num_heads) if use_score_bias else None
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.output = HeadOutput(
             in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
         )
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
         vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
         receiver_term, sender_term = jnp.moveaxis(dot_features(z, vectors.astype(z.dtype)), 1, 0)
-        if self.score_bias is not None:
-            receiver_term += self.score_bias[...].astype(z.dtype)[None, :]
-        edge_term = None
-        if self.edge_projection is not None and self.edge_vector is not None:
-            edges = mask_rows(edge_features(graph), counted_edges(graph, edge_mask))
-            edge_term = _edge_terms(edges, self.edge_projection, self.edge_vector)
         senders = {"term": sender_term, "value": self.dropout.projected(z, keys)}
+        edges = None
+        if self.edge_term is not None:
+            edges = self.edge_term(mask_rows(graph.edges, ends.counted))
+        rows = Rows(None, add_bias(receiver_term, self.score_bias), senders, edges)
         score = partial(_additive, negative_slope=self.negative_slope)
-        return Mechanism(score, sender_value, None, receiver_term, senders, edge_term)
-
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
-        return attention_of(self, graph, edge_mask)
+        return Mechanism(score, sender_value, rows)
 
 
-def _edge_terms(
-    edges: Features, projection: HeadProjection, vector: nnx.Param
-) -> Float[Array, "E H"]:
-    """a_e · W_e e_ij as one product with the vectors W_eᵀ a_e [F, H]: W_e e_ij [E, H, C] is never held."""
-    edges, kernel, vector = promote(projection.dtype, edges, projection.kernel[...], vector[...])
-    return project(edges, dot_features(kernel, jnp.asarray(vector)))
+class EdgeTerm(nnx.Module):
+    """a_e · W_e e_ij, as one product with the vectors W_eᵀ a_e [F, H]: W_e e_ij [E, H, C] is never held."""
+
+    def __init__(self, edge_features: int, heads: HeadInit):
+        self.projection = HeadProjection(edge_features, heads)
+        self.vector = heads.vector()
+
+    def __call__(self, edges: Float[Array, "E F"]) -> Float[Array, "E H"]:
+        parameters = self.projection.kernel[...], self.vector[...]
+        edges, kernel, vector = promote(self.projection.dtype, edges, *parameters)
+        return project(edges, dot_features(kernel, jnp.asarray(vector)))
 
 
 def _additive(weights, r, s, e, *, negative_slope):

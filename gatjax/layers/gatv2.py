@@ -1,33 +1,35 @@
 """Graph attention with dynamic scores (GATv2)."""
 
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
+from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dynamic_score
-from gatjax.layers.conv import Mechanism, attention_of, convolve
+from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
     Combine,
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
-    Mask,
     Normalize,
+    add_bias,
     check_normalize,
+    features_per_head,
     glorot_uniform,
-    make_heads,
 )
-from gatjax.ops.sparse import project
+from gatjax.ops.ends import Ends
 
 
-class GATv2Conv(nnx.Module):
+class GATv2Conv(Conv):
     """Graph attention with dynamic scores: the attention vector acts after the nonlinearity.
 
     ```
@@ -39,25 +41,13 @@ class GATv2Conv(nnx.Module):
     for every head; a and b_a [H, C], α [E, H]. The ranking of the senders depends on the receiver.
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output, of all heads together.
-      num_heads: H.
-      combine: "concat" or "mean".
-      edge_features: width of the edges' features, None if they have none.
+      in_features, out_features, num_heads, combine, edge_features, negative_slope, normalize, residual, dropout_rate,
+        kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
       share_weights: W_r = W_s, half the parameters.
-      negative_slope: of the LeakyReLU.
-      normalize: "softmax", "hardmax" or "straight_through" (see `gatjax.layers`).
-      residual: adds the input, projected where the widths differ.
       use_bias: b on the output and b_a in the score. PyG's biases of both projections are these two.
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
-      kernel_init: called once per head, with shape (F, C) or (C, 1).
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
-        `combine` or `normalize`.
+      ValueError: as `GATConv`.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -86,52 +76,41 @@ class GATv2Conv(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
+        features = features_per_head(out_features, num_heads, combine)
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.num_heads = num_heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
         self.sender_projection = HeadProjection(in_features, heads)
         self.receiver_projection = None if share_weights else HeadProjection(in_features, heads)
-        self.edge_kernel = None if edge_features is None else heads.kernel(edge_features)
+        self.edge_projection = (
+            None if edge_features is None else HeadProjection(edge_features, heads)
+        )
         self.vector = heads.vector()
-        self.score_bias = heads.zeros(num_heads, heads.features) if use_bias else None
+        self.score_bias = heads.zeros(num_heads, features) if use_bias else None
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.output = HeadOutput(
             in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
         )
 
-    def mechanism(self, graph: GraphsTuple, edge_mask: Mask, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes = self.dropout.inputs(graph, keys)
         z = self.sender_projection(nodes)
         receivers = z if self.receiver_projection is None else self.receiver_projection(nodes)
-        if self.score_bias is not None:
-            receivers += self.score_bias[...].astype(z.dtype)[None, :, :]
         senders = {"row": z}
         if keys.projected is not None:
             senders["value"] = self.dropout.projected(z, keys)
-        weights = {"vector": self.vector[...].astype(z.dtype)}
-        if self.edge_kernel is not None:
-            weights["edge_kernel"] = self.edge_kernel[...].astype(z.dtype)
+        weights: dict[str, Any] = {"vector": self.vector[...].astype(z.dtype)}
+        if self.edge_projection is not None:
+            weights["edge"] = self.edge_projection.linear(z.dtype)
+        rows = Rows(weights, add_bias(receivers, self.score_bias), senders, graph.edges)
         score = partial(_dynamic, negative_slope=self.negative_slope)
-        return Mechanism(score, _row_or_value, weights, receivers, senders, graph.edges)
-
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: Mask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        return convolve(self, graph, edge_mask, deterministic, rngs)
-
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
-        return attention_of(self, graph, edge_mask)
+        return Mechanism(score, _row_or_value, rows)
 
 
 def _dynamic(weights, r, s, e, *, negative_slope):
-    edge_row = None if e is None else project(e.astype(r.dtype), weights["edge_kernel"])
+    edge_row = None if e is None else weights["edge"](e)
     return dynamic_score(r, s["row"], weights["vector"], edge_row, negative_slope=negative_slope)
 
 

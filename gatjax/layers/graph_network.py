@@ -14,31 +14,24 @@ Write φ as modules or as functions at module level. A lambda made anew with eve
 `jax.jit`, which then compiles every model anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import attention_weights
-from gatjax.graph.check import check_graph, counted_edges, ends_of, require_dense
-from gatjax.graph.sizes import num_edges, num_nodes, owners
-from gatjax.layers.block import Attended, AttentionPooling, attend_edges
-from gatjax.layers.parts import Mask
-from gatjax.ops.blocks import fill_rows, gather_wide, mask_rows
-from gatjax.ops.segment import segment_max, segment_mean, segment_sum
+from gatjax.graph.check import EdgeMask, NodeMask, check_edges, require_dense
+from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
+from gatjax.layers.block import Attended, AttentionPooling, weigh
+from gatjax.ops.blocks import fill_rows, gather, mask_rows
+from gatjax.ops.ends import Ends
+from gatjax.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 
 Aggregation = str | Callable[..., Array]
-
-
-NodeMask = Bool[ArrayLike, "N"] | None
-
-
-FEATURES = ("edges", "nodes", "globals")
 
 
 AGGREGATIONS: dict[str, Callable[..., Array]] = {
@@ -49,7 +42,7 @@ AGGREGATIONS: dict[str, Callable[..., Array]] = {
 
 
 def update_edges(
-    graph: GraphsTuple, update: Callable[..., PyTree], *, edge_mask: Mask = None
+    graph: GraphsTuple, update: Callable[..., PyTree], *, edge_mask: EdgeMask = None
 ) -> GraphsTuple:
     """The first line of the block: every edge from itself, its two ends and the globals.
 
@@ -71,10 +64,11 @@ def update_edges(
     >>> update_edges(graph, lambda e, s, r, u: r - s).edges.tolist()
     [[9.0], [7.0]]
     """
-    messages = _messages(graph, update, edge_mask)
+    ends = _check(graph, edge_mask)
+    messages = _messages(graph, update, ends)
     if isinstance(messages, Attended):
-        return graph._replace(edges=attend_edges(graph, messages, edge_mask))
-    return graph._replace(edges=mask_rows(messages, counted_edges(graph, edge_mask)))
+        return graph._replace(edges=weigh(messages, ends, num_nodes(graph)))
+    return graph._replace(edges=mask_rows(messages, ends.counted))
 
 
 def update_nodes(
@@ -82,7 +76,7 @@ def update_nodes(
     update: Callable[..., PyTree],
     *,
     aggregate: Aggregation = "sum",
-    edge_mask: Mask = None,
+    edge_mask: EdgeMask = None,
 ) -> GraphsTuple:
     """The second line of the block: every node from itself, the edges that enter it, and the globals.
 
@@ -104,10 +98,9 @@ def update_nodes(
     >>> update_nodes(graph, lambda v, e, u: v + e, aggregate="max").nodes.tolist()
     [[0.0], [0.0], [3.0]]
     """
-    _require_rows(graph)
-    total, ends = num_nodes(graph), ends_of(graph, edge_mask)
+    ends, total = _check(graph, edge_mask), num_nodes(graph)
     received = _aggregate(aggregate, graph.edges, ends.receivers, total, ends.counted)
-    globals = gather_wide(graph.globals, owners(graph.n_node, total))
+    globals = gather(graph.globals, graph_ids(graph.n_node, total), accumulate=jnp.float32)
     return graph._replace(nodes=update(graph.nodes, received, globals))
 
 
@@ -117,7 +110,7 @@ def update_globals(
     *,
     aggregate_nodes: Aggregation = "sum",
     aggregate_edges: Aggregation = "sum",
-    edge_mask: Mask = None,
+    edge_mask: EdgeMask = None,
     node_mask: NodeMask = None,
 ) -> GraphsTuple:
     """The third line of the block: the globals of every graph from its nodes, its edges and themselves.
@@ -142,11 +135,10 @@ def update_globals(
     >>> update_globals(graph, lambda v, e, u: v, aggregate_nodes="mean").globals.tolist()
     [[2.0]]
     """
-    _require_rows(graph)
+    counted = _check(graph, edge_mask).counted
     num_graphs, total = len(graph.n_node), num_nodes(graph)
-    counted = counted_edges(graph, edge_mask)
     node_mask = None if node_mask is None else jnp.asarray(node_mask)
-    of_nodes, of_edges = owners(graph.n_node, total), owners(graph.n_edge, num_edges(graph))
+    of_nodes, of_edges = graph_ids(graph.n_node, total), graph_ids(graph.n_edge, num_edges(graph))
     nodes = _aggregate(aggregate_nodes, graph.nodes, of_nodes, num_graphs, node_mask)
     edges = _aggregate(aggregate_edges, graph.edges, of_edges, num_graphs, counted)
     return graph._replace(globals=update(nodes, edges, graph.globals))
@@ -227,7 +219,7 @@ class GraphNetwork(nnx.Module):
         self.nodes_to_globals = nodes_to_globals
 
     def __call__(
-        self, graph: GraphsTuple, *, edge_mask: Mask = None, node_mask: NodeMask = None
+        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, node_mask: NodeMask = None
     ) -> GraphsTuple:
         if self.edge_update is not None:
             graph = update_edges(graph, self.edge_update, edge_mask=edge_mask)
@@ -246,191 +238,37 @@ class GraphNetwork(nnx.Module):
             )
         return graph
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E *H"]:
+    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E *H"]:
         """The weights with which edges enter their receivers, of `Attended` edges or of an `AttentionPooling`."""
+        ends = _check(graph, edge_mask)
         update, pooling = self.edge_update, self.edges_to_nodes
-        messages = graph.edges if update is None else _messages(graph, update, edge_mask)
+        messages = graph.edges if update is None else _messages(graph, update, ends)
         if isinstance(messages, Attended):
-            return attention_weights(graph, messages.logits, edge_mask)
-        if isinstance(pooling, AttentionPooling):
-            messages = mask_rows(messages, counted_edges(graph, edge_mask))
-            return attention_weights(graph, pooling.votes(messages), edge_mask)
-        raise ValueError(
-            "this block has no attention: let edge_update return Attended(logits, values), or set "
-            "edges_to_nodes=AttentionPooling(...)"
-        )
+            logits = jnp.asarray(messages.logits)
+        elif isinstance(pooling, AttentionPooling):
+            logits = pooling.logits(mask_rows(messages, ends.counted))
+        else:
+            raise ValueError(
+                "this block has no attention: let edge_update return Attended(logits, values), or set "
+                "edges_to_nodes=AttentionPooling(...)"
+            )
+        return segment_softmax(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
 
 
-class GraphIndependent(nnx.Module):
-    """Edges, nodes and globals, each by a function of their own: the usual encoder and decoder.
-
-    ```
-    e'_k = f^e(e_k)        v'_i = f^v(v_i)        u' = f^u(u)
-    ```
-
-    Args:
-      edges: f^e, a function or module on rows; None leaves the edges as they are.
-      nodes: f^v, likewise.
-      globals: f^u, likewise.
-
-    >>> from gatjax.graph import build_graph
-    >>> GraphIndependent(nodes=jnp.abs)(build_graph([], [], jnp.array([[-1.0]]))).nodes.tolist()
-    [[1.0]]
-    """
-
-    def __init__(
-        self,
-        *,
-        edges: Callable[..., Any] | None = None,
-        nodes: Callable[..., Any] | None = None,
-        globals: Callable[..., Any] | None = None,
-    ):
-        self.edges = edges
-        self.nodes = nodes
-        self.globals = globals
-
-    def __call__(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> GraphsTuple:
-        parts = {name: getattr(self, name) for name in FEATURES}
-        return graph._replace(
-            **{name: f(getattr(graph, name)) for name, f in parts.items() if f is not None}
-        )
+def _check(graph: GraphsTuple, edge_mask: EdgeMask) -> Ends:
+    require_dense(graph, "apply a graph network to")
+    return check_edges(graph, edge_mask)
 
 
-class EncodeProcessDecode(nnx.Module):
-    """Encode once, apply one core several times, decode.
-
-    ```
-    G_0 = encoder(G)        G_t = core(G_0 ‖ G_{t-1})        G' = decoder(G_T)
-    ```
-
-    ‖ joins nodes, edges and globals, each along its last axis, so the core reads twice the encoder's widths and
-    gives back the encoder's. What the encoder leaves None is not carried from step to step, and what the core leaves
-    alone stays as it was encoded.
-
-    Args:
-      encoder: a module graph -> graph, such as `GraphIndependent`.
-      core: a module graph -> graph, such as `GraphNetwork`; one set of parameters for all steps.
-      decoder: a module graph -> graph.
-      num_steps: T, which a call may change: a larger graph may need more steps.
-
-    Raises:
-      ValueError: fewer than one step.
-
-    >>> from gatjax.graph import build_graph
-    >>> def add(v, received, u): return v[:, :1] + received
-    >>> def send(e, s, r, u): return s[:, 1:]
-    >>> model = EncodeProcessDecode(
-    ...     GraphIndependent(), GraphNetwork(send, add), GraphIndependent(), num_steps=2)
-    >>> graph = build_graph([0, 1], [1, 2], jnp.array([[1.0], [0.0], [0.0]]))
-    >>> model(graph).nodes.ravel().tolist()
-    [1.0, 1.0, 1.0]
-
-    Battaglia et al., Relational inductive biases, deep learning, and graph networks, 2018, section 4.3.
-    """
-
-    def __init__(
-        self,
-        encoder: Callable[..., GraphsTuple],
-        core: Callable[..., GraphsTuple],
-        decoder: Callable[..., GraphsTuple],
-        *,
-        num_steps: int,
-    ):
-        _check_steps(num_steps)
-        self.encoder = encoder
-        self.core = core
-        self.decoder = decoder
-        self.num_steps = num_steps
-
-    def __call__(
-        self, graph: GraphsTuple, *, edge_mask: Mask = None, num_steps: int | None = None
-    ) -> GraphsTuple:
-        *_, latent = self._inputs_of_core(graph, edge_mask, num_steps)
-        return self.decoder(latent, edge_mask=edge_mask)
-
-    def attention(
-        self, graph: GraphsTuple, *, edge_mask: Mask = None, num_steps: int | None = None
-    ) -> tuple[Float[Array, "E *H"], ...]:
-        """The attention of the core in every step."""
-        *inputs, _ = self._inputs_of_core(graph, edge_mask, num_steps)
-        return tuple(self.core.attention(joined, edge_mask=edge_mask) for joined in inputs)
-
-    def _inputs_of_core(
-        self, graph: GraphsTuple, edge_mask: Mask, num_steps: int | None
-    ) -> list[GraphsTuple]:
-        """What the core reads in every step, and what it returns in the last."""
-        num_steps = self.num_steps if num_steps is None else num_steps
-        _check_steps(num_steps)
-        encoded = latent = self.encoder(graph, edge_mask=edge_mask)
-        inputs = []
-        for _ in range(num_steps):
-            joined = _join(encoded, latent)
-            latent = self.core(joined, edge_mask=edge_mask)
-            untouched = [
-                name for name in FEATURES if getattr(latent, name) is getattr(joined, name)
-            ]
-            latent = latent._replace(**{name: getattr(encoded, name) for name in untouched})
-            inputs.append(joined)
-        return [*inputs, latent]
-
-
-class RowMLP(nnx.Module):
-    """A multilayer perceptron on rows that are joined side by side: an update for every place of a block.
-
-    ```
-    y = W_L relu(... relu(W_1 [x_1 ‖ x_2 ‖ ...] + b_1) ...) + b_L
-    ```
-
-    Args:
-      widths: of the input, of all parts together, of the hidden layers, and of the output.
-      dtype: of the computation; promoted from rows and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
-
-    >>> mlp = RowMLP([5, 16, 2], rngs=nnx.Rngs(0))
-    >>> mlp(jnp.ones((7, 3)), None, jnp.ones((7, 2))).shape
-    (7, 2)
-    """
-
-    def __init__(
-        self,
-        widths: Sequence[int],
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nnx.List(
-            nnx.Linear(*pair, dtype=dtype, param_dtype=param_dtype, rngs=rngs) for pair in pairs
-        )
-
-    def __call__(self, *rows: Float[ArrayLike, "rows _"] | None) -> Float[Array, "rows out"]:
-        *hidden, last = self.layers
-        x = jnp.concatenate([jnp.asarray(part) for part in rows if part is not None], axis=-1)
-        for layer in hidden:
-            x = jax.nn.relu(layer(x))
-        return last(x)
-
-
-def _messages(graph: GraphsTuple, update: Callable[..., PyTree], edge_mask: Mask) -> PyTree:
+def _messages(graph: GraphsTuple, update: Callable[..., PyTree], ends: Ends) -> PyTree:
     """What the edge update makes of every edge; an edge that does not count reads the rows of one that does."""
-    _require_rows(graph)
-    ends = ends_of(graph, edge_mask)
     edges = jax.tree.map(jnp.asarray, graph.edges)
     if num_edges(graph):
         edges = fill_rows(edges, ends.counted, edges, ends.safe)
-    senders, receivers = (
-        gather_wide(graph.nodes, ends.senders),
-        gather_wide(graph.nodes, ends.receivers),
-    )
-    globals = gather_wide(graph.globals, owners(graph.n_edge, num_edges(graph)))
+    read = partial(gather, accumulate=jnp.float32)
+    senders, receivers = read(graph.nodes, ends.senders), read(graph.nodes, ends.receivers)
+    globals = read(graph.globals, graph_ids(graph.n_edge, num_edges(graph)))
     return update(edges, senders, receivers, globals)
-
-
-def _require_rows(graph: GraphsTuple) -> None:
-    check_graph(graph)
-    require_dense(graph, "apply a graph network to")
 
 
 def _reduction(aggregation: Aggregation) -> Callable[..., Array]:
@@ -452,17 +290,3 @@ def _aggregate(
 ) -> PyTree:
     reduce = _reduction(aggregation)
     return jax.tree.map(lambda leaf: reduce(jnp.asarray(leaf), ids, num_groups, mask=mask), rows)
-
-
-def _join(one: GraphsTuple, other: GraphsTuple) -> GraphsTuple:
-    """Both graphs' features side by side, where the first has any."""
-    names = [name for name in FEATURES if getattr(one, name) is not None]
-    join = lambda x, y: jnp.concatenate([jnp.asarray(x), jnp.asarray(y)], axis=-1)
-    return one._replace(
-        **{name: jax.tree.map(join, getattr(one, name), getattr(other, name)) for name in names}
-    )
-
-
-def _check_steps(num_steps: int) -> None:
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")

@@ -1,29 +1,24 @@
 """What a layer is made of: heads with their parameters, dropout, projections and the output."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.experimental.sparse import BCOO
 from jax.nn.initializers import Initializer
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Bool, Float, Key
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float, Key
 from jraph import GraphsTuple
 
 from gatjax.attention.attend import NORMALIZERS
 from gatjax.attention.scores import combine_heads
+from gatjax.graph.check import node_features
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, promote
 
 Combine = Literal["concat", "mean"]
-
-
 Normalize = Literal["softmax", "hardmax", "straight_through"]
-
-
-Mask = Bool[ArrayLike, "E"] | None
-
 
 glorot_uniform = nnx.initializers.glorot_uniform()
 
@@ -92,24 +87,6 @@ class Dropout(nnx.Module):
         return DropoutMask(keys.attention, self.rates.attention)
 
 
-def node_features(graph: GraphsTuple) -> Features:
-    """The graph's node features, if it has one array of them."""
-    if not isinstance(graph.nodes, Features):
-        raise ValueError(
-            f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"
-        )
-    return graph.nodes
-
-
-def edge_features(graph: GraphsTuple) -> Features:
-    """The graph's edge features; layers call it once they know that there are some."""
-    if not isinstance(graph.edges, Features):
-        raise ValueError(
-            f"a layer needs graph.edges [E, F], one array, got {type(graph.edges).__name__}"
-        )
-    return graph.edges
-
-
 def check_normalize(normalize: Normalize) -> Normalize:
     """The name, if there is such a normaliser."""
     if normalize not in NORMALIZERS:
@@ -117,8 +94,8 @@ def check_normalize(normalize: Normalize) -> Normalize:
     return normalize
 
 
-class Heads(NamedTuple):
-    """How a layer makes its parameters: H heads of C features, one initialiser, dtypes and keys.
+class HeadInit(NamedTuple):
+    """How a layer draws its parameters: H heads of C features, one initialiser, dtypes and keys.
 
     The initialiser is called once per head with the shape of that head's parameter, (F, C) for a kernel
     and (C, 1) for an attention vector, so that fans do not depend on the number of heads.
@@ -131,8 +108,15 @@ class Heads(NamedTuple):
     param_dtype: DTypeLike
     rngs: nnx.Rngs
 
+    def one(self, features: int) -> "HeadInit":
+        """The same with one head of another width."""
+        return self._replace(num_heads=1, features=features)
+
     def kernel(self, in_features: int) -> nnx.Param:
         return nnx.Param(jnp.moveaxis(self._per_head((in_features, self.features)), 0, 1))
+
+    def matrix(self, in_features: int) -> nnx.Param:
+        return nnx.Param(self.one(self.features)._per_head((in_features, self.features))[0])
 
     def vector(self) -> nnx.Param:
         return nnx.Param(self._per_head((self.features, 1))[:, :, 0])
@@ -150,30 +134,79 @@ class Heads(NamedTuple):
         return jnp.stack([self.kernel_init(key, shape, self.param_dtype) for key in keys])
 
 
-def make_heads(out_features: int, num_heads: int, combine: Combine, *settings: Any) -> Heads:
-    if combine not in ("concat", "mean"):
+def features_per_head(out_features: int, num_heads: int, combine: Combine) -> int:
+    """C: the width of the output, or the part of it that each head concatenates.
+
+    Raises:
+      ValueError: an unknown `combine`, no head, or a width that heads do not divide.
+
+    >>> features_per_head(8, 2, "concat"), features_per_head(8, 2, "mean")
+    (4, 8)
+    """
+    if combine not in get_args(Combine):
         raise ValueError(f'combine must be "concat" or "mean", got {combine!r}')
-    if num_heads < 1:
-        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
-    if combine == "concat" and out_features % num_heads:
+    check_num_heads(num_heads)
+    if combine == "mean":
+        return out_features
+    if out_features % num_heads:
         raise ValueError(
             f"out_features={out_features} cannot be split over num_heads={num_heads}: with combine="
             '"concat" it is the width of all heads together (use a multiple, or combine="mean")'
         )
-    return Heads(
-        num_heads, out_features // num_heads if combine == "concat" else out_features, *settings
-    )
+    return out_features // num_heads
+
+
+def check_num_heads(num_heads: int) -> int:
+    """H, if there is a head at all."""
+    if num_heads < 1:
+        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
+    return num_heads
+
+
+class Linear(NamedTuple):
+    """`y = x W + b` on rows: kernel W `[F, ...]`, bias b `[...]` or None. A pytree, for the weights of a mechanism."""
+
+    kernel: Float[Array, "F *out"]
+    bias: Float[Array, "*out"] | None = None
+
+    def __call__(self, x: Float[ArrayLike, "rows F"]) -> Float[Array, "rows *out"]:
+        return add_bias(project(jnp.asarray(x, self.kernel.dtype), self.kernel), self.bias)
+
+
+def add_bias(x: Float[Array, "rows *out"], bias: Any) -> Float[Array, "rows *out"]:
+    """x + b, where there is a b `[...]`, an array or a parameter."""
+    return x if bias is None else x + bias[...].astype(x.dtype)[None]
 
 
 class HeadProjection(nnx.Module):
-    """A bias-free linear map to H heads of C features, `z = x W`, of dense or sparse features."""
+    """A linear map of dense or sparse features to H heads of C features: z = x W + b, W [F, H, C], b [H, C]."""
 
-    def __init__(self, in_features: int, heads: Heads):
+    def __init__(self, in_features: int, heads: HeadInit, *, use_bias: bool = False):
         self.kernel = heads.kernel(in_features)
+        self.bias = heads.zeros(heads.num_heads, heads.features) if use_bias else None
         self.dtype = heads.dtype
 
     def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N H C"]:
-        return project_rows(rows, self.kernel[...], self.dtype)
+        return add_bias(project_rows(rows, self.kernel[...], self.dtype), self.bias)
+
+    def linear(self, dtype: DTypeLike) -> Linear:
+        return _linear(self, dtype)
+
+
+class Dense(nnx.Module):
+    """The parameters of `Linear`, one matrix W [F, width] and its bias b [width], with the settings of the heads."""
+
+    def __init__(self, in_features: int, width: int, heads: HeadInit, *, use_bias: bool = False):
+        self.kernel = heads._replace(features=width).matrix(in_features)
+        self.bias = heads.zeros(width) if use_bias else None
+
+    def linear(self, dtype: DTypeLike) -> Linear:
+        return _linear(self, dtype)
+
+
+def _linear(module: HeadProjection | Dense, dtype: DTypeLike) -> Linear:
+    bias = None if module.bias is None else module.bias[...].astype(dtype)
+    return Linear(module.kernel[...].astype(dtype), bias)
 
 
 def project_rows(
@@ -206,7 +239,7 @@ class HeadOutput(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        heads: Heads,
+        heads: HeadInit,
         *,
         combine: Combine | Literal["learned"],
         residual: bool,
@@ -215,9 +248,8 @@ class HeadOutput(nnx.Module):
         self.combine = combine
         self.contraction = heads.contraction(out_features) if combine == "learned" else None
         self.residual = residual
-        one_head = heads._replace(num_heads=1, features=out_features)
         widens = residual and in_features != out_features
-        self.projection = HeadProjection(in_features, one_head) if widens else None
+        self.projection = HeadProjection(in_features, heads.one(out_features)) if widens else None
         self.bias = heads.zeros(out_features) if use_bias else None
 
     def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:
@@ -228,8 +260,9 @@ class HeadOutput(nnx.Module):
             out += jnp.asarray(
                 skipped.todense() if isinstance(skipped, BCOO) else skipped, out.dtype
             )
-        return out if self.bias is None else out + self.bias[...].astype(out.dtype)[None, :]
+        return add_bias(out, self.bias)
 
 
 def sender_value(weights, r, s, e):
+    """The value of a mechanism whose senders send a row of their own."""
     return s["value"]

@@ -1,6 +1,6 @@
 """Attention over edges of several kinds: every relation projects and attends in its own way."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,33 +9,35 @@ from flax import nnx
 from jax.core import Tracer
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import edge_attention
+from gatjax.attention.attend import attend
+from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
-from gatjax.graph.check import INT32_MAX, counted_edges
+from gatjax.graph.check import INT32_MAX, EdgeMask, check_edges, first_true, node_features
 from gatjax.graph.sizes import num_nodes
+from gatjax.layers.conv import Conv
 from gatjax.layers.parts import (
     Combine,
     Dropout,
     DropoutRates,
+    HeadInit,
     HeadOutput,
     Keys,
-    Mask,
+    features_per_head,
     glorot_uniform,
-    make_heads,
-    node_features,
     project_rows,
 )
-from gatjax.ops.blocks import gather_wide
+from gatjax.ops.blocks import gather
+from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features
 from gatjax.ops.segment import segment_softmax
 
-Groups = Literal["within", "across"]
+Within = Literal["within", "across"]
 
 
-class RelationalGATConv(nnx.Module):
+class RelationalGATConv(Conv):
     """Graph attention over R relations: `graph.edges` [E] says of which relation each edge is.
 
     ```
@@ -50,21 +52,12 @@ class RelationalGATConv(nnx.Module):
     All relations share one softmax and one sum over edges, whose senders are the N·R pairs of a node and a relation.
 
     Args:
-      in_features: width F of the nodes.
-      out_features: width of the output, of all heads together.
+      in_features, out_features, num_heads, combine, negative_slope, residual, use_bias, dropout_rate, dtype,
+        param_dtype, rngs: as in `GATConv`.
       num_relations: R; the ids are 0, ..., R - 1.
       softmax: "across" or "within" relations.
       num_bases: B, for kernels W_r = Σ_b c_br V_b that share B matrices; one of its own for each relation by default.
-      num_heads: H.
-      combine: "concat" or "mean".
-      negative_slope: of the LeakyReLU.
-      residual: adds the input, projected where the widths differ.
-      use_bias: b, on the output.
-      dropout_rate: of the attention weights, or `DropoutRates` for all three places.
       kernel_init: called once per relation (or basis) and head, with shape (F, C) or (C, 1), and with (B, R) for c.
-      dtype: of the computation; promoted from nodes and parameters by default.
-      param_dtype: of the parameters.
-      rngs: random keys.
 
     Raises:
       ValueError: no head, relation or basis, a width that heads do not divide, a rate outside [0, 1), an unknown
@@ -93,7 +86,7 @@ class RelationalGATConv(nnx.Module):
         out_features: int,
         *,
         num_relations: int,
-        softmax: Groups = "across",
+        softmax: Within = "across",
         num_bases: int | None = None,
         num_heads: int = 1,
         combine: Combine = "concat",
@@ -107,8 +100,9 @@ class RelationalGATConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         _check(softmax, num_relations=num_relations, num_bases=num_bases)
-        heads = make_heads(out_features, num_heads, combine, kernel_init, dtype, param_dtype, rngs)
-        shape = num_heads, heads.features
+        features = features_per_head(out_features, num_heads, combine)
+        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
+        shape = num_heads, features
         num_kernels = num_relations if num_bases is None else num_bases
         kernels = heads._replace(num_heads=num_kernels * num_heads)
         vectors = heads._replace(num_heads=num_relations * num_heads)
@@ -133,62 +127,59 @@ class RelationalGATConv(nnx.Module):
         self,
         graph: GraphsTuple,
         *,
-        edge_mask: Mask = None,
+        edge_mask: EdgeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         keys = self.dropout.keys(deterministic, rngs)
         pairs = self._pairs(graph, edge_mask)
         z, logits = self._scores(graph, pairs, keys)
-        x = edge_attention(
-            _logit_of_edge,
-            _value_of_sender,
-            None,
-            None,
-            self.dropout.projected(z, keys),
-            logits,
-            pairs.senders,
-            pairs.groups,
-            pairs.num_groups,
-            edge_mask=pairs.counted,
-            multiplier=self.dropout.attention(keys),
-        )
-        x = x.reshape(num_nodes(graph), pairs.num_groups // max(num_nodes(graph), 1), *x.shape[1:])
+        groups, num_groups = self._groups(graph, pairs)
+        rows = Rows(None, None, self.dropout.projected(z, keys), logits)
+        multiplier = self.dropout.attention(keys)
+        x = attend(_logit_of_edge, _row_of_sender, rows, groups, num_groups, multiplier=multiplier)
+        x = x.reshape(num_nodes(graph), num_groups // max(num_nodes(graph), 1), *x.shape[1:])
         return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: Mask = None) -> Float[Array, "E H"]:
+    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E H"]:
+        """The weights α, aligned with the graph's edges, before dropout; 0 on an edge that does not count."""
         pairs = self._pairs(graph, edge_mask)
         _, logits = self._scores(graph, pairs, Keys())
-        return segment_softmax(logits, pairs.groups, pairs.num_groups, mask=pairs.counted)
+        groups, num_groups = self._groups(graph, pairs)
+        return segment_softmax(logits, groups.receivers, num_groups, mask=groups.counted)
 
-    def _pairs(self, graph: GraphsTuple, edge_mask: Mask) -> "_Pairs":
-        counted = counted_edges(graph, edge_mask)
+    def _pairs(self, graph: GraphsTuple, edge_mask: EdgeMask) -> Ends:
+        """The edges between the N·R pairs of a node and a relation."""
+        ends = check_edges(graph, edge_mask)
         relations = _relations(graph, self.num_relations, edge_mask)
-        counted &= (relations >= 0) & (relations < self.num_relations)
+        counted = ends.counted & (relations >= 0) & (relations < self.num_relations)
         size = num_nodes(graph) * self.num_relations
         if size > INT32_MAX:
             raise ValueError(
                 f"{num_nodes(graph)} nodes and num_relations={self.num_relations} make {size} pairs, over int32: "
                 "split the graph"
             )
-        ids = (jnp.asarray(end).astype(jnp.int32) for end in (graph.senders, graph.receivers))
-        senders, receivers, relations = (jnp.where(counted, id, 0) for id in (*ids, relations))
         pair = lambda nodes: nodes * self.num_relations + relations
-        within = self.softmax == "within"
-        groups = (pair(receivers), size) if within else (receivers, num_nodes(graph))
-        return _Pairs(pair(senders), pair(receivers), counted, *groups)
+        return safe_ends(pair(ends.senders), pair(ends.receivers), size, size, counted)
+
+    def _groups(self, graph: GraphsTuple, pairs: Ends) -> tuple[Ends, int]:
+        """The same edges, ending where they share a softmax, and how many such places there are."""
+        total = num_nodes(graph)
+        if self.softmax == "within":
+            return pairs, total * self.num_relations
+        return pairs._replace(receivers=pairs.receivers // self.num_relations), total
 
     def _scores(
-        self, graph: GraphsTuple, pairs: "_Pairs", keys: Keys
+        self, graph: GraphsTuple, pairs: Ends, keys: Keys
     ) -> tuple[Float[Array, "pairs H C"], Float[Array, "E H"]]:
         """Every node projected by every relation, and the logits of the edges."""
         z = self._projected(graph, keys)
-        terms = (
+        receiver_term, sender_term = (
             sum_features(z * vector[...].astype(z.dtype)[None]).reshape(-1, self.num_heads)
             for vector in (self.receiver_vector, self.sender_vector)
         )
-        ends = (pairs.receivers, pairs.senders)
-        r, s = (gather_wide(term, ids) for term, ids in zip(terms, ends, strict=True))
+        r = gather(receiver_term, pairs.receivers, accumulate=jnp.float32)
+        s = gather(sender_term, pairs.senders, accumulate=jnp.float32)
         logits = additive_score(r, s, negative_slope=self.negative_slope)
         return z.reshape(-1, *z.shape[2:]), logits
 
@@ -201,25 +192,15 @@ class RelationalGATConv(nnx.Module):
         return z.reshape(-1, *kernel.shape[1:])
 
 
-class _Pairs(NamedTuple):
-    """The edges between the N·R pairs of a node and a relation, and the groups that share a softmax."""
-
-    senders: Int[Array, "E"]
-    receivers: Int[Array, "E"]
-    counted: Bool[Array, "E"]
-    groups: Int[Array, "E"]
-    num_groups: int
-
-
 def _logit_of_edge(weights, r, s, e):
     return e
 
 
-def _value_of_sender(weights, r, s, e):
+def _row_of_sender(weights, r, s, e):
     return s
 
 
-def _relations(graph: GraphsTuple, num_relations: int, edge_mask: Mask) -> Int[Array, "E"]:
+def _relations(graph: GraphsTuple, num_relations: int, edge_mask: EdgeMask) -> Int[Array, "E"]:
     """The relation of each edge; known values are checked."""
     edges = graph.edges
     is_array = isinstance(edges, np.ndarray | jax.Array)
@@ -231,7 +212,7 @@ def _relations(graph: GraphsTuple, num_relations: int, edge_mask: Mask) -> Int[A
     if not isinstance(edges, Tracer) and not isinstance(edge_mask, Tracer):
         bad = (np.asarray(edges) < 0) | (np.asarray(edges) >= num_relations)
         bad = bad if edge_mask is None else bad & np.asarray(edge_mask)
-        for first in np.flatnonzero(bad)[:1]:
+        if (first := first_true(bad)) is not None:
             raise ValueError(
                 f"edges[{first}] = {edges[first]} is no relation: with num_relations={num_relations} the ids "
                 f"are 0 to {num_relations - 1}"
@@ -240,7 +221,7 @@ def _relations(graph: GraphsTuple, num_relations: int, edge_mask: Mask) -> Int[A
 
 
 def _check(softmax: str, **counts: int | None) -> None:
-    if softmax not in ("within", "across"):
+    if softmax not in get_args(Within):
         raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
     for name, count in counts.items():
         if count is not None and count < 1:

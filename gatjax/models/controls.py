@@ -1,76 +1,33 @@
 """Models without attention: what the graph, and what the features alone, are worth."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
-import jax
 from flax import nnx
-from jaxtyping import Array
 
 from gatjax.layers.controls import GCNConv, NodeLinear
-from gatjax.layers.parts import DropoutRates
-from gatjax.models.stack import Stack, _stack
+from gatjax.models.options import ResidualOptions, StackOptions, listed
+from gatjax.models.stack import Stack, build_stack
 
 
+@listed(ResidualOptions, build_stack, GCNConv)
 def GCN(
-    in_features: int,
-    out_features: int,
-    *,
-    hidden_features: int = 64,
-    num_layers: int = 2,
-    dropout_rate: float | DropoutRates = 0.0,
-    norm: Callable[..., nnx.Module] | None = None,
-    activation: Callable[[Array], Array] = jax.nn.relu,
-    rngs: nnx.Rngs,
-    **layer_options: Any,
+    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ResidualOptions]
 ) -> Stack:
     """Graph convolutional network: `GCNConv` layers with a ReLU; the graph must bring its self-loops.
 
+    The options are those of `GAT` that do not speak of heads, and those of `GCNConv`.
+
     Kipf, Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017.
     """
-    return _stack(
-        GCNConv,
-        in_features,
-        out_features,
-        hidden_features=hidden_features,
-        num_layers=num_layers,
-        hidden={},
-        last={},
-        norm=norm,
-        activation=activation,
-        dropout_rate=dropout_rate,
-        rngs=rngs,
-        **layer_options,
-    )
+    return build_stack(GCNConv, in_features, out_features, rngs=rngs, **options)
 
 
+@listed(StackOptions, build_stack, NodeLinear)
 def MLP(
-    in_features: int,
-    out_features: int,
-    *,
-    hidden_features: int = 64,
-    num_layers: int = 2,
-    dropout_rate: float | DropoutRates = 0.0,
-    norm: Callable[..., nnx.Module] | None = None,
-    activation: Callable[[Array], Array] = jax.nn.relu,
-    rngs: nnx.Rngs,
-    **layer_options: Any,
+    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[StackOptions]
 ) -> Stack:
     """Multilayer perceptron on each node alone: what the features tell without the graph.
 
-    Of `dropout_rate` it uses `DropoutRates.inputs`; it has no attention.
+    Of `dropout_rate` it uses `DropoutRates.inputs`; it has no attention. The other options are those of `GCN`.
     """
-    return _stack(
-        NodeLinear,
-        in_features,
-        out_features,
-        hidden_features=hidden_features,
-        num_layers=num_layers,
-        hidden={},
-        last={},
-        norm=norm,
-        activation=activation,
-        dropout_rate=dropout_rate,
-        rngs=rngs,
-        **layer_options,
-    )
+    return build_stack(NodeLinear, in_features, out_features, rngs=rngs, **options)

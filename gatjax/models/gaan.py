@@ -1,7 +1,7 @@
 """The gated attention network."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 from flax import nnx
@@ -10,15 +10,16 @@ from jaxtyping import Array
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.gaan import NEGATIVE_SLOPE, GaANConv
 from gatjax.layers.parts import Dropout, DropoutRates
-from gatjax.models.stack import Stack
+from gatjax.models.options import GaANOptions, listed
+from gatjax.models.stack import Stack, check_num_layers
 
 _AFTER_LAYERS = DropoutRates(inputs=0.1)
 
-
 # What the linear layers of a model share with its message-passing layers.
-_LINEAR_OPTIONS = ("use_bias", "kernel_init", "dtype", "param_dtype", "rngs")
+_LINEAR_OPTIONS = ("use_bias", "kernel_init", "dtype", "param_dtype")
 
 
+@listed(GaANOptions, GaANConv)
 def GaAN(
     in_features: int,
     out_features: int,
@@ -29,7 +30,7 @@ def GaAN(
     num_heads: int = 8,
     dropout_rate: float | DropoutRates = _AFTER_LAYERS,
     rngs: nnx.Rngs,
-    **layer_options: Any,
+    **layer_options: Unpack[GaANOptions],
 ) -> Stack:
     """Gated attention network: an embedding, `GaANConv` layers with a LeakyReLU, a linear layer to the classes.
 
@@ -47,6 +48,7 @@ def GaAN(
       rngs: random keys.
       **layer_options: those of `GaANConv`, such as `gate="code"` and `scale="linear"` for the authors' program.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> model = GaAN(3, 5, rngs=nnx.Rngs(0))
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -55,20 +57,21 @@ def GaAN(
 
     Zhang et al., GaAN: Gated Attention Networks for Learning on Large and Spatiotemporal Graphs, UAI 2018.
     """
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    check_num_layers(num_layers)
     dropout = Dropout(dropout_rate, rngs=rngs)
-    options = {"dropout_rate": dropout.rates._replace(inputs=0.0), **layer_options, "rngs": rngs}
+    rates = dropout.rates._replace(inputs=0.0)
     widths = [embed_features] + [hidden_features] * num_layers
-    linear = {name: options[name] for name in _LINEAR_OPTIONS if name in options}
+    linear: dict[str, Any] = {
+        name: value for name, value in layer_options.items() if name in _LINEAR_OPTIONS
+    }
     layers = [
-        GaANConv(before, after, num_heads=num_heads, **options)
-        for before, after in pairwise(widths)
+        GaANConv(*pair, num_heads=num_heads, dropout_rate=rates, rngs=rngs, **layer_options)
+        for pair in pairwise(widths)
     ]
     return Stack(
-        [*layers, NodeLinear(widths[-1], out_features, **linear)],
+        [*layers, NodeLinear(widths[-1], out_features, rngs=rngs, **linear)],
         activation=_leaky_relu,
-        embed=NodeLinear(in_features, embed_features, **linear),
+        embed=NodeLinear(in_features, embed_features, rngs=rngs, **linear),
         dropout=dropout,
     )
 

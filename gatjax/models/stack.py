@@ -1,6 +1,7 @@
 """Layers one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,7 +10,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.layers.parts import Dropout, Mask
+from gatjax.graph.check import EdgeMask
+from gatjax.layers.parts import Dropout
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Stack(nnx.Module):
@@ -28,6 +32,7 @@ class Stack(nnx.Module):
       dropout: of the features that leave a layer, by its rate of `inputs`, or None.
 
     >>> from gatjax.graph import build_graph
+    >>> from gatjax.layers import GATConv
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> rngs = nnx.Rngs(0)
     >>> model = Stack([GATConv(3, 8, num_heads=2, rngs=rngs), GATConv(8, 5, rngs=rngs)])
@@ -58,7 +63,7 @@ class Stack(nnx.Module):
         self,
         graph: GraphsTuple,
         *,
-        edge_mask: Mask = None,
+        edge_mask: EdgeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
@@ -73,7 +78,7 @@ class Stack(nnx.Module):
         return last(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
 
     def attention(
-        self, graph: GraphsTuple, *, edge_mask: Mask = None
+        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None
     ) -> tuple[Float[Array, "E H"], ...]:
         """The attention weights of every layer that has them, aligned with the graph's edges.
 
@@ -99,25 +104,46 @@ class Stack(nnx.Module):
         return graph._replace(nodes=self.activation(nodes))
 
 
-def _stack(
+def build_stack(
     layer: Callable[..., nnx.Module],
     in_features: int,
     out_features: int,
     *,
-    hidden_features: int,
-    num_layers: int,
-    hidden: dict[str, Any],
-    last: dict[str, Any],
-    norm: Callable[..., nnx.Module] | None,
-    activation: Callable[[Array], Array],
+    hidden: Mapping[str, Any] = _NONE,
+    last: Mapping[str, Any] = _NONE,
+    hidden_features: int = 64,
+    num_layers: int = 2,
+    norm: Callable[..., nnx.Module] | None = None,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     rngs: nnx.Rngs,
     **shared: Any,
 ) -> Stack:
-    """`num_layers` layers: hidden ones of one width, and a last one."""
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    """Layers of one kind: hidden ones of one width, and a last one.
+
+    Args:
+      layer: `layer(in_features, out_features, **options, rngs=rngs)`.
+      in_features: width F of the nodes.
+      out_features: width of the last layer's output.
+      hidden: options of the hidden layers alone.
+      last: options of the last layer alone.
+      hidden_features: width of each hidden layer's output, all heads together.
+      num_layers: how many layers, the last one included.
+      norm: between layers, called as `norm(features, rngs=rngs)`.
+      activation: between layers, after the norm.
+      rngs: random keys.
+      **shared: options of all layers.
+
+    Raises:
+      ValueError: fewer than one layer.
+    """
+    check_num_layers(num_layers)
     widths = [in_features] + [hidden_features] * (num_layers - 1)
     layers = [layer(width, hidden_features, **hidden, **shared, rngs=rngs) for width in widths[:-1]]
     layers.append(layer(widths[-1], out_features, **last, **shared, rngs=rngs))
     norms = None if norm is None else [norm(hidden_features, rngs=rngs) for _ in widths[1:]]
     return Stack(layers, norms=norms, activation=activation)
+
+
+def check_num_layers(num_layers: int) -> None:
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")

@@ -9,20 +9,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int, PyTree
+
+from gatjax.ops.segment import over_rows
 
 # A block of edges holds about this many values k·H·C: on a CPU 1 MiB in float32, to stay in cache; elsewhere 128 MiB,
 # to keep all cores busy.
 BLOCK_NUMBERS = 2**18
-
-
 ACCELERATOR_BLOCK_NUMBERS = 2**25
-
 
 # Up to this many values E·H·C the direct formula is as fast as blocks and compiles sooner; an accelerator, where one
 # block is that large, has no use for a single block.
 DIRECT_NUMBERS = 2**16
-
 
 # XLA's CPU backend vectorises a loop over an array whose number of entries is a multiple of this; others take up to ten
 # times as long.
@@ -39,9 +38,22 @@ def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def round_up(num_rows: int) -> int:
-    """The least multiple of `VECTOR` with room for all rows."""
-    return -(-num_rows // VECTOR) * VECTOR
+def ceil_div(numerator: int, denominator: int) -> int:
+    """How many parts of one size hold a number of things.
+
+    >>> ceil_div(7, 3), ceil_div(6, 3)
+    (3, 2)
+    """
+    return -(-numerator // denominator)
+
+
+def round_up(num_rows: int, multiple: int = VECTOR) -> int:
+    """The least multiple with room for all rows, of `VECTOR` by default.
+
+    >>> round_up(17), round_up(0), round_up(7, 5)
+    (32, 0, 10)
+    """
+    return ceil_div(num_rows, multiple) * multiple
 
 
 def choose_block_size(block_size: int | str | None, num_edges: int, width: int) -> int | None:
@@ -70,15 +82,34 @@ def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTr
         fresh = start + jnp.arange(block_size, dtype=jnp.int32) >= index * block_size
         return step(start, fresh, carry)
 
-    return jax.lax.fori_loop(0, -(-num_edges // block_size), body, carry)
+    return jax.lax.fori_loop(0, ceil_div(num_edges, block_size), body, carry)
 
 
-def gather(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
-    """The rows `ids` of every array in `table`."""
+def gather(table: PyTree, ids: Int[Array, "k"], *, accumulate: DTypeLike | None = None) -> PyTree:
+    """The rows `ids` of every array in a table.
+
+    Args:
+      table: pytree of arrays `[N, ...]`.
+      ids: rows, each in `[0, N)` unless N is 0.
+      accumulate: the dtype in which the gradient adds up the rows that are read more than once, at least; that of the
+        array by default.
+
+    Returns:
+      A pytree of arrays `[k, ...]`; zeros where N is 0.
+
+    >>> gather({"x": jnp.array([[1.0], [2.0]])}, jnp.array([1, 0, 1]))["x"].ravel().tolist()
+    [2.0, 1.0, 2.0]
+    """
 
     def rows(leaf):
-        flat = _flat(jnp.asarray(leaf))
-        return flat.at[ids].get(mode="promise_in_bounds").reshape(ids.shape + leaf.shape[1:])
+        leaf = jnp.asarray(leaf)
+        shape = ids.shape + leaf.shape[1:]
+        if leaf.shape[0] == 0:
+            return jnp.zeros(shape, leaf.dtype)
+        table = flat(leaf)
+        if accumulate is not None and jnp.issubdtype(leaf.dtype, jnp.floating):
+            table = table.astype(jnp.promote_types(leaf.dtype, accumulate))
+        return table.at[ids].get(mode="promise_in_bounds").reshape(shape).astype(leaf.dtype)
 
     return jax.tree.map(rows, table)
 
@@ -92,7 +123,7 @@ def write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: P
 
     def write(leaf, new):
         old = read(leaf, start, fresh.shape[0])
-        new = jnp.where(fresh[:, None], _flat(new).astype(leaf.dtype), old)
+        new = jnp.where(fresh[:, None], flat(new).astype(leaf.dtype), old)
         return jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
 
     return jax.tree.map(write, table, rows)
@@ -100,7 +131,7 @@ def write(table: PyTree, start: Int[Array, ""], fresh: Bool[Array, "k"], rows: P
 
 def scatter_add(table: PyTree, ids: Int[Array, "k"], rows: PyTree) -> PyTree:
     def add(leaf, new):
-        return leaf.at[ids].add(_flat(new).astype(leaf.dtype), mode="promise_in_bounds")
+        return leaf.at[ids].add(flat(new).astype(leaf.dtype), mode="promise_in_bounds")
 
     return jax.tree.map(add, table, rows)
 
@@ -109,9 +140,8 @@ def mask_rows(table: PyTree, counted: Bool[Array, "k"]) -> PyTree:
     """The table with zeros in the rows that do not count, so that nothing they hold reaches a sum or a gradient."""
 
     def mask(leaf):
-        return jnp.where(
-            counted.reshape(counted.shape + (1,) * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)
-        )
+        leaf = jnp.asarray(leaf)
+        return jnp.where(over_rows(counted, leaf), leaf, jnp.zeros_like(leaf))
 
     return jax.tree.map(mask, table)
 
@@ -123,25 +153,11 @@ def fill_rows(
 
     def fill(leaf, whole):
         row = jax.lax.stop_gradient(jax.lax.dynamic_index_in_dim(whole, safe))
-        return jnp.where(counted.reshape(counted.shape + (1,) * (leaf.ndim - 1)), leaf, row)
+        return jnp.where(over_rows(counted, leaf), leaf, row)
 
     return jax.tree.map(fill, rows, table)
 
 
-def _flat(leaf: Array) -> Array:
+def flat(leaf: Array) -> Array:
+    """The array with one axis after the first, `[N, ...]` to `[N, width]`."""
     return leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:]))
-
-
-def gather_wide(table: PyTree, ids: Int[Array, "k"]) -> PyTree:
-    """Rows of the tables; their gradient is added up in float32 at least."""
-
-    def rows(leaf):
-        leaf = jnp.asarray(leaf)
-        if leaf.shape[0] == 0:
-            return jnp.zeros(ids.shape + leaf.shape[1:], leaf.dtype)
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return gather(leaf, ids)
-        wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        return gather(wide, ids).astype(leaf.dtype)
-
-    return jax.tree.map(rows, table)

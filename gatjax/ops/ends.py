@@ -7,7 +7,15 @@ from jaxtyping import Array, ArrayLike, Bool, Int
 
 
 class Ends(NamedTuple):
-    """Both ends of every edge, safe to gather with, which edges count, and one that does (if any)."""
+    """Which rows every edge joins, and which edges count.
+
+    Attributes:
+      senders: row of the sender of each edge, in range.
+      receivers: row of the receiver, likewise.
+      counted: whether the edge counts. One that does not reads the rows of one that does, so that nothing its own
+        rows hold reaches a sum or a gradient.
+      safe: an edge that counts, if any does.
+    """
 
     senders: Int[Array, "E"]
     receivers: Int[Array, "E"]
@@ -15,14 +23,19 @@ class Ends(NamedTuple):
     safe: Int[Array, ""]
 
 
-def _ends(
+def safe_ends(
     senders: Int[ArrayLike, "E"],
     receivers: Int[ArrayLike, "E"],
     num_senders: int | None,
     num_receivers: int,
     edge_mask: Bool[ArrayLike, "E"] | None = None,
 ) -> Ends:
-    """Ids to gather_wide with: an edge that does not count reads the rows of the first one that does."""
+    """Ids to gather with, from ids that may be out of range and a mask of the edges that take part.
+
+    >>> ends = safe_ends(jnp.array([7, 1]), jnp.array([0, 0]), 2, 1)
+    >>> ends.senders.tolist(), ends.counted.tolist()
+    ([1, 1], [False, True])
+    """
     senders, receivers = jnp.asarray(senders), jnp.asarray(receivers)
     counted = (senders >= 0) & (receivers >= 0) & (receivers < num_receivers)
     counted = counted if num_senders is None else counted & (senders < num_senders)

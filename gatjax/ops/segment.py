@@ -9,11 +9,12 @@ the data.
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from gatjax.ops.softmax import Groups, check_temperature, hardmax, softmax, straight_through
 
-def _over_rows(per_row: Shaped[Array, "E"], like: Shaped[Array, "E ..."]) -> Shaped[Array, "..."]:
+
+def over_rows(per_row: Shaped[Array, "E"], like: Shaped[Array, "E ..."]) -> Shaped[Array, "..."]:
     """Append unit axes, so that one entry per row broadcasts against `like`."""
     return per_row.reshape(per_row.shape + (1,) * (like.ndim - 1))
 
@@ -78,7 +79,7 @@ def segment_sum(
     """
     segment_ids = _ids(segment_ids, data, mask)
     counted = _counted(segment_ids, num_segments, mask)
-    rows = jnp.where(_over_rows(counted, data), data, 0).astype(_sum_dtype(data.dtype))
+    rows = jnp.where(over_rows(counted, data), data, 0).astype(_sum_dtype(data.dtype))
     ids = jnp.where(counted, segment_ids, num_segments)
     return jax.ops.segment_sum(rows, ids, num_segments).astype(data.dtype)
 
@@ -100,7 +101,7 @@ def segment_mean(
     counted = _counted(segment_ids, num_segments, mask)
     total = segment_sum(data.astype(dtype), segment_ids, num_segments, mask=mask)
     count = segment_sum(counted.astype(dtype), segment_ids, num_segments)
-    return (total / _over_rows(jnp.maximum(count, 1), total)).astype(data.dtype)
+    return (total / over_rows(jnp.maximum(count, 1), total)).astype(data.dtype)
 
 
 def segment_max(
@@ -120,9 +121,9 @@ def segment_max(
     counted = _counted(segment_ids, num_segments, mask)
     ids = jnp.where(counted, segment_ids, num_segments)
     occupied = jax.ops.segment_max(counted.astype(jnp.int32), ids, num_segments) > 0
-    rows = jnp.where(_over_rows(counted, data), data, 0)
+    rows = jnp.where(over_rows(counted, data), data, 0)
     largest = jax.ops.segment_max(rows, ids, num_segments)
-    return jnp.where(_over_rows(occupied, largest), largest, 0)
+    return jnp.where(over_rows(occupied, largest), largest, 0)
 
 
 def segment_softmax(
@@ -159,16 +160,10 @@ def segment_softmax(
     >>> print(jnp.round(100 * segment_softmax(jnp.array([2.0, 0.5, 1.0]), jnp.array([0, 0, 0]), 1)))
     [63. 14. 23.]
     """
-    _check_temperature(temperature)
-    segment_ids = _ids(segment_ids, logits, mask)
-    counted = _over_rows(_counted(segment_ids, num_segments, mask), logits)
-    z = jnp.where(counted, logits, 0).astype(_sum_dtype(logits.dtype))
-    largest = jax.lax.stop_gradient(segment_max(z, segment_ids, num_segments, mask=mask))
-    shift = _take(jnp.where(jnp.isfinite(largest), largest, 0), segment_ids)
-    unnormalised = jnp.where(counted, jnp.exp(jnp.where(counted, z - shift, 0) / temperature), 0)
-    total = segment_sum(unnormalised, segment_ids, num_segments)
-    total = jnp.where(counted, _take(jnp.where(total == 0, 1, total), segment_ids), 1)
-    return (unnormalised / total).astype(_weight_dtype(logits))
+    check_temperature(temperature, "segment_hardmax")
+    counted, groups = _groups(logits, segment_ids, num_segments, mask)
+    wide = logits.astype(_sum_dtype(logits.dtype))
+    return softmax(wide, counted, groups, temperature).astype(_weight_dtype(logits))
 
 
 def segment_hardmax(
@@ -186,17 +181,10 @@ def segment_hardmax(
     >>> segment_hardmax(jnp.array([1.0, 3.0, 3.0, 0.0]), jnp.array([0, 0, 0, 1]), 2).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
-    segment_ids = _ids(segment_ids, logits, mask)
-    num_rows = logits.shape[0]
-    counted = _over_rows(_counted(segment_ids, num_segments, mask), logits)
-    largest = segment_max(logits, segment_ids, num_segments, mask=mask)
-    is_largest = counted & (logits == _take(largest, segment_ids))
-    row = _over_rows(jnp.arange(num_rows, dtype=jnp.int32), logits)
-    candidate = jnp.where(is_largest, row, num_rows)
-    ids = jnp.where(_counted(segment_ids, num_segments, mask), segment_ids, num_segments)
-    first = jax.ops.segment_min(candidate, ids, num_segments)
-    chosen = is_largest & (row == _take(first, segment_ids))
-    return chosen.astype(_weight_dtype(logits))
+    counted, groups = _groups(logits, segment_ids, num_segments, mask)
+    row = over_rows(jnp.arange(len(logits), dtype=jnp.int32), logits)
+    values = logits.astype(_weight_dtype(logits))
+    return hardmax(values, counted, groups, row, len(logits))
 
 
 def segment_straight_through(
@@ -229,18 +217,28 @@ def segment_straight_through(
     """
     soft = segment_softmax(logits, segment_ids, num_segments, mask=mask, temperature=temperature)
     hard = segment_hardmax(logits, segment_ids, num_segments, mask=mask)
-    return hard + (soft - jax.lax.stop_gradient(soft))
+    return straight_through(hard, soft)
+
+
+def _groups(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    mask: Bool[Array, "E"] | None,
+) -> tuple[Bool[Array, "E ..."], Groups]:
+    """The logits that count, and the reductions over the rows of one id."""
+    segment_ids = _ids(segment_ids, logits, mask)
+    counted = _counted(segment_ids, num_segments, mask)
+    ids = jnp.where(counted, segment_ids, num_segments)
+    groups = Groups(
+        largest=lambda x: segment_max(x, segment_ids, num_segments, mask=mask),
+        first=lambda x: jax.ops.segment_min(x, ids, num_segments),
+        total=lambda x: segment_sum(x, segment_ids, num_segments),
+        spread=lambda x: _take(x, segment_ids),
+    )
+    return over_rows(counted, logits), groups
 
 
 def _weight_dtype(logits: Array) -> jnp.dtype:
     inexact = jnp.issubdtype(logits.dtype, jnp.inexact)
     return logits.dtype if inexact else _sum_dtype(logits.dtype)
-
-
-def _check_temperature(temperature: float | Array) -> None:
-    if isinstance(temperature, Tracer):
-        return
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature must be positive, got {temperature}; its limit 0 is segment_hardmax"
-        )

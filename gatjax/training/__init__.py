@@ -1,4 +1,16 @@
-"""Training."""
+"""Training: losses, early stopping, and many seeds at full speed. It knows no model and sees no test label.
+
+`train` takes three pure functions and arrays:
+
+```
+initialise(key)                       -> parameters
+loss(parameters, key, data, labels)   -> scalar                    of one training step, dropout on
+validate(parameters, data, labels)    -> Metrics(loss, accuracy)   dropout off
+```
+
+and runs one training per seed. `data` is what all seeds share, such as the graph; `labels` are those of one seed, for
+training and validation. A seed's whole state is one pytree, `TrainState`.
+"""
 
 from gatjax.training.checkpoint import CheckpointError as CheckpointError
 from gatjax.training.checkpoint import Checkpoints as Checkpoints
@@ -12,6 +24,10 @@ from gatjax.training.loop import start as start
 from gatjax.training.losses import Labels as Labels
 from gatjax.training.losses import Metrics as Metrics
 from gatjax.training.losses import softmax_cross_entropy as softmax_cross_entropy
+from gatjax.training.pure import Functional as Functional
+from gatjax.training.pure import NodeClassification as NodeClassification
+from gatjax.training.pure import functional as functional
+from gatjax.training.pure import node_classification as node_classification
 from gatjax.training.seeds import train as train
 from gatjax.training.stopping import RULES as RULES
 from gatjax.training.stopping import Progress as Progress

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 from tqdm import tqdm
 
+from gatjax.ops.blocks import ceil_div
 from gatjax.training.checkpoint import Checkpoints
 from gatjax.training.loop import (
     History,
@@ -53,8 +54,45 @@ class _Run:
         )
 
 
+class _Program:
+    """The seeds that one compiled program advances: one alone, or several along a leading axis."""
+
+    def __init__(self, training: Training, data: PyTree, runs: list[_Run], *, together: bool):
+        self.training = training
+        self.data = data
+        self.runs = runs
+        self.together = together
+        self.labels = self._join([run.labels for run in runs])
+        self.state, self.latest = self._advance(self._join([run.state for run in runs]))
+
+    def dispatch(self) -> None:
+        self.state, self.latest = self._advance(self.state)
+
+    def is_ready(self) -> bool:
+        return all(column.is_ready() for column in jax.tree.leaves(self.latest))
+
+    def state_of(self, index: int) -> TrainState:
+        return self._part(self.state, index)
+
+    def news(self) -> list[tuple[History, bool]]:
+        """For each seed, once the dispatch is ready: its history of these epochs, and whether it has stopped."""
+        latest, stopped = jax.tree.map(np.asarray, (self.latest, self.state.stopped))
+        of_all = range(len(self.runs))
+        return [(self._part(latest, i), bool(self._part(stopped, i))) for i in of_all]
+
+    def _advance(self, state: TrainState) -> tuple[TrainState, History]:
+        run = advance_together if self.together else advance
+        return run(self.training, state, self.data, self.labels)
+
+    def _join(self, trees: list[PyTree]) -> PyTree:
+        return jax.tree.map(lambda *x: jnp.stack(x), *trees) if self.together else trees[0]
+
+    def _part(self, tree: PyTree, index: int) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[index], tree) if self.together else tree
+
+
 class _Worker:
-    """A device and the seeds that it trains, in one program."""
+    """A device, and the seeds that it trains."""
 
     def __init__(
         self,
@@ -62,53 +100,53 @@ class _Worker:
         device: jax.Device,
         data: PyTree,
         checkpoints: Checkpoints | None,
-        room: int,
+        seeds_per_program: int,
     ):
         self.training = training
         self.device = device
         self.data = jax.device_put(data, device)
         self.checkpoints = checkpoints
-        self.room = room
-        self.runs: list[_Run] = []
+        self.seeds_per_program = seeds_per_program
+        self.program: _Program | None = None
 
-    def refill(self, waiting: list[int], labels: Callable[[int], PyTree]) -> None:
-        """Waiting seeds take the place of those that have stopped.
+    def go_on(self, waiting: list[int], labels: Callable[[int], PyTree]) -> None:
+        """Dispatch the next epochs; waiting seeds take the place of those that have stopped.
 
         Where none waits, a program shrinks once half of its seeds have stopped: each size compiles anew.
         """
-        going = [run for run in self.runs if not run.stopped]
-        stopped = len(self.runs) - len(going)
-        if self.runs and (stopped == 0 or (not waiting and stopped < len(going))):
-            return
-        for index, run in enumerate(self.runs):
-            run.state = self._of_one(self.state, index)
-        self.runs = going
-        while waiting and len(self.runs) < self.room:
-            self.runs.append(self._begin(seed := waiting.pop(0), labels(seed)))
-        if self.runs:
-            self.state = self._of_all([run.state for run in self.runs])
-            self.labels = self._of_all([run.labels for run in self.runs])
-
-    def dispatch(self) -> None:
-        run = advance if self.room == 1 else advance_together
-        self.state, self.latest = run(self.training, self.state, self.data, self.labels)
+        runs = [] if self.program is None else self.program.runs
+        unfinished = [run for run in runs if not run.stopped]
+        stopped = len(runs) - len(unfinished)
+        if self.program is not None:
+            if stopped == 0 or (not waiting and stopped < len(unfinished)):
+                self.program.dispatch()
+                return
+            for index, run in enumerate(runs):
+                run.state = self.program.state_of(index)
+        while waiting and len(unfinished) < self.seeds_per_program:
+            unfinished.append(self._begin(seed := waiting.pop(0), labels(seed)))
+        self.program = None
+        if unfinished:
+            together = self.seeds_per_program > 1
+            self.program = _Program(self.training, self.data, unfinished, together=together)
 
     def is_ready(self) -> bool:
-        return self.latest.train_loss.is_ready()
+        return self.program is not None and self.program.is_ready()
 
     def collect(self) -> tuple[list[Trained], list[History]]:
         """Of the dispatch that is ready, the seeds that have stopped, and the news of each one that took part."""
-        latest, stopped = jax.tree.map(np.asarray, (self.latest, self.state.stopped))
+        assert self.program is not None
         done, all_news = [], []
-        for index, run in enumerate(self.runs):
+        for index, (columns, stopped) in enumerate(self.program.news()):
+            run = self.program.runs[index]
             if run.stopped:
                 continue
-            columns, run.stopped = self._of_one(latest, index), bool(self._of_one(stopped, index))
+            run.stopped = stopped
             news = History(*(column[~np.isnan(columns.train_loss)] for column in columns))
             run.past.append(news)
             all_news.append(news)
             if run.stopped or self._is_due(run):
-                run.state = self._of_one(self.state, index)
+                run.state = self.program.state_of(index)
                 # A seed that was found stopped has stood still, and is saved already.
                 if len(news.train_loss):
                     self._save(run)
@@ -123,12 +161,6 @@ class _Worker:
         if self.checkpoints is not None:
             notes = {name: column.tolist() for name, column in run.history._asdict().items()}
             self.checkpoints.save(run.name, int(run.state.epoch), run.state, notes)
-
-    def _of_one(self, tree: PyTree, index: int) -> PyTree:
-        return tree if self.room == 1 else jax.tree.map(lambda leaf: leaf[index], tree)
-
-    def _of_all(self, trees: list[PyTree]) -> PyTree:
-        return trees[0] if self.room == 1 else jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
     def _begin(self, seed: int, labels: PyTree) -> _Run:
         run = _Run(seed, labels, start(self.training, seed))
@@ -176,25 +208,24 @@ def train(
         raise ValueError(f"seeds_per_device must be at least 1, got {seeds_per_device}")
     waiting = list(seeds)
     devices = jax.local_devices() if devices is None else devices
-    room = min(seeds_per_device, max(-(-len(waiting) // len(devices)), 1))
+    seeds_per_program = min(seeds_per_device, max(ceil_div(len(waiting), len(devices)), 1))
     with tqdm(total=len(waiting), unit="seed", disable=not progress) as bar:
-        busy = [_Worker(training, device, data, checkpoints, room) for device in devices]
-        busy = busy[: -(-len(waiting) // room)]
-        for worker in busy:
-            worker.refill(waiting, labels)
-            worker.dispatch()
+        workers = [
+            _Worker(training, device, data, checkpoints, seeds_per_program)
+            for device in devices[: ceil_div(len(waiting), seeds_per_program)]
+        ]
+        for worker in workers:
+            worker.go_on(waiting, labels)
         epochs = 0
-        while busy:
-            ready = [worker for worker in busy if worker.is_ready()]
+        while workers:
+            ready = [worker for worker in workers if worker.is_ready()]
             if not ready:
                 time.sleep(0.002)
             for worker in ready:
                 done, news = worker.collect()
-                worker.refill(waiting, labels)
-                if worker.runs:
-                    worker.dispatch()
-                else:
-                    busy.remove(worker)
+                worker.go_on(waiting, labels)
+                if worker.program is None:
+                    workers.remove(worker)
                 epochs += sum(len(history.train_loss) for history in news)
                 bar.set_postfix({"epochs": epochs} | _last(news[-1]))
                 bar.update(len(done))

@@ -73,13 +73,13 @@ def test_the_saved_model_predicts_as_the_readme_says(citeseer):
 def test_a_run_that_was_cut_short_wants_to_be_resumed(tmp_path):
     import citation
 
-    config = citation.Config(output=tmp_path, seeds=1, max_epochs=2)
-    checkpoints = citation.open_checkpoints(config)
-    state = start(citation.make_training(citation.Task(config)), 0)
+    settings = citation.resolve(citation.Config(output=tmp_path, seeds=1, max_epochs=2))
+    checkpoints = citation.open_checkpoints(settings)
+    state = start(citation.make_training(citation.Task(settings)), 0)
     checkpoints.save("seed_0", 0, state, {})
     with pytest.raises(SystemExit, match="holds an interrupted run: pass --resume"):
-        citation.open_checkpoints(config)
-    other = dataclasses.replace(config, l2=0.1, resume=True)
+        citation.open_checkpoints(settings)
+    other = dataclasses.replace(settings, l2=0.1, resume=True)
     with pytest.raises(SystemExit, match=r"l2: 0.0005 there, 0.1 here"):
         citation.run(other)
 
@@ -127,7 +127,8 @@ def test_every_model_trains_on_random_splits(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = citation.Config(model=model, split="random", seeds=2, max_epochs=3, progress=False)
     result = citation.main(config)
-    first, second = (citation.Task(config).labels(seed).train_nodes for seed in (0, 1))
+    task = citation.Task(citation.resolve(config))
+    first, second = (task.labels(seed).train_nodes for seed in (0, 1))
     assert result["epochs"] == [3, 3]
     assert not np.array_equal(first, second), "each seed has a split of its own"
 
@@ -135,7 +136,19 @@ def test_every_model_trains_on_random_splits(model, tmp_path, monkeypatch):
 def test_training_never_holds_a_test_node():
     import citation
 
-    task = citation.Task(citation.Config())
+    task = citation.Task(citation.resolve(citation.Config()))
     labels = task.labels(0)
     seen = set(labels.train_nodes) | set(labels.validation_nodes)
     assert not seen & set(task.data.splits.test)
+
+
+def test_what_is_not_given_is_as_the_papers_have_it():
+    import citation
+
+    settings = citation.resolve(citation.Config(dataset="pubmed", split="shchur", l2=0.0))
+    assert (settings.out_heads, settings.learning_rate, settings.l2) == (8, 0.01, 0.0)
+    assert settings.normalize_features is False
+    assert settings.output == Path("runs/pubmed-gat-shchur")
+    assert [field.name for field in dataclasses.fields(settings)] == [
+        field.name for field in dataclasses.fields(citation.Config)
+    ]

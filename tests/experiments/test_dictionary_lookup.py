@@ -124,17 +124,17 @@ def test_accuracy_counts_every_query_once():
 
 
 def test_the_budgets():
-    from dictionary_lookup import Config
+    from dictionary_lookup import Config, resolve
 
-    quick, paper = Config(), Config(budget="paper", sizes=(5,))
+    quick, paper = resolve(Config()), resolve(Config(budget="paper", sizes=(5,)))
     assert not quick.always_dropout and quick.patience is None
-    assert Config(budget="paper").sizes == tuple(range(4, 21))
+    assert resolve(Config(budget="paper")).sizes == tuple(range(4, 21))
     assert (paper.sizes, paper.batch_size, paper.patience) == ((5,), 1024, 20)
-    assert Config(always_dropout=True).dropout_rate == 0.5
+    assert resolve(Config(always_dropout=True)).dropout_rate == 0.5
     with pytest.raises(SystemExit, match="heads is empty"):
-        Config(heads=())
+        resolve(Config(heads=()))
     with pytest.raises(SystemExit, match="steps = 5 must be at least evaluate_every = 100"):
-        Config(steps=5)
+        resolve(Config(steps=5))
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +184,15 @@ def test_a_row_that_is_told_to_stop_gives_nothing(command):
     stop = threading.Event()
     stop.set()
     row = dictionary_lookup.Row(4, "gat", 1)
+    settings = dictionary_lookup.resolve(config)
     with tqdm(disable=True) as bar:
-        assert dictionary_lookup.train_row(config, row, make_lookups(4), stop, bar) is None
+        assert dictionary_lookup.train_row(settings, row, make_lookups(4), stop, bar) is None
 
 
 def test_after_an_interruption_finished_rows_are_kept(monkeypatch, capsys):
     import dictionary_lookup
 
-    def train_row(config, row, data, stop, bar):
+    def train_row(settings, row, data, stop, bar):
         if row.layer == "gat":
             return row._asdict()
         stop.wait(30)
@@ -203,7 +204,9 @@ def test_after_an_interruption_finished_rows_are_kept(monkeypatch, capsys):
     monkeypatch.setattr(dictionary_lookup, "train_row", train_row)
     monkeypatch.setattr(dictionary_lookup, "wait", interrupted)
     config = dictionary_lookup.Config(sizes=(4,), heads=(1,), progress=False)
-    assert dictionary_lookup.run(config) == [{"k": 4, "layer": "gat", "heads": 1}]
+    assert dictionary_lookup.run(dictionary_lookup.resolve(config)) == [
+        {"k": 4, "layer": "gat", "heads": 1}
+    ]
     assert "the rows that have finished are kept" in capsys.readouterr().out
 
 

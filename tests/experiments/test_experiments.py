@@ -1,8 +1,12 @@
 """The other experiments with a small budget, and what all of them share."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -49,6 +53,45 @@ def test_every_result_records_what_made_it():
         assert {"command", "versions", "hardware", "commit", "config"} <= set(result), file.name
         assert result["commit"] and "dirty" not in result["commit"], file.name
         assert not re.search(r"/(home|root|tmp|work)/", file.read_text(encoding="utf-8")), file.name
+
+
+DEVICES = (
+    "from devices import use_every_core; use_every_core(); import jax; print(len(jax.devices()))"
+)
+
+
+@pytest.mark.parametrize(
+    ("environment", "number"),
+    [
+        ({}, os.cpu_count()),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
+        ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
+    ],
+)
+def test_each_core_is_a_device_unless_the_user_has_said_how_many(environment, number):
+    process = subprocess.run(
+        [sys.executable, "-c", DEVICES],
+        cwd=ROOT / "experiments",
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.stdout.strip() == str(number), process.stderr
+
+
+def test_devices_in_use_stay():
+    from devices import use_every_core
+
+    use_every_core()
+    assert len(jax.devices()) == 2
+
+
+def test_every_suite_of_the_benchmark_has_cases_and_a_table():
+    import benchmark
+
+    names = get_args(get_type_hints(benchmark.Config)["suite"])
+    assert set(names) == set(benchmark.SUITES)
+    assert all(suite.cases(benchmark.Config()) for suite in benchmark.SUITES.values())
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_the_score_of_an_untrained_model_is_finite(experiment):
     config = experiment.Config(train_nodes=(4, 7), batches=1, batch_size=3, features=4, num_steps=1)
     task = experiment.Task(config, "sum")
     _, paths = experiment.labels_of(config, seed=0)
-    metrics = jax.jit(task.score)(task.example, paths)
+    metrics = jax.jit(task.score)(task.initialise(jax.random.key(0)), paths)
     assert np.isfinite(metrics.loss) and 0 <= metrics.accuracy <= 1
 
 

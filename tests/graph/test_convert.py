@@ -276,34 +276,35 @@ def test_csv_round_trip(tmp_path_factory, graph):
 @pytest.mark.parametrize(
     "text, message",
     {
-        "empty": ("", "line 1: the header is '', it must begin with sender,receiver"),
-        "headless": ("0,1\n", "line 1: the header is '0,1', it must begin with sender,receiver"),
-        "other_names": ("from,to\n0,1\n", "line 1: the header is 'from,to'"),
-        "short": ("sender,receiver\n0,1\n0\n", "line 3: 1 columns, the header has 2"),
-        "long": ("sender,receiver\n0,1,2\n", "line 2: 3 columns, the header has 2"),
-        "word": ("sender,receiver\n0,1\n\nann,1\n", "line 4: sender is 'ann', it must be a whole"),
-        "fraction": ("sender,receiver\n0,1.5\n", "line 2: receiver is '1.5', it must be a whole"),
-        "underscore": ("sender,receiver\n1_2,0\n", "line 2: sender is '1_2', it must be a whole"),
-        "empty_id": ("sender,receiver\n,0\n", "line 2: sender is '', it must be a whole number"),
-        "negative": ("sender,receiver\n0,-1\n", "line 2: receiver is -1, ids start at 0"),
-        "int32": ("sender,receiver\n0,2147483647\n", "line 2: receiver is 2147483647, over int32"),
-        "feature": ("sender,receiver,w\n0,1,x\n", "line 2: w is 'x', it must be a number"),
-        "no_feature": ("sender,receiver,w\n0,1,\n", "line 2: w is '', it must be a number"),
-        "large": ("sender,receiver,w\n0,1,1e39\n", r"line 2: w is 1e\+39, over float32"),
+        "empty": ("", "line 1: the header must be 'sender,receiver'.*, got ''"),
+        "headless": ("0,1\n", "line 1: the header must be 'sender,receiver'.*, got '0,1'"),
+        "other_names": ("from,to\n0,1\n", "line 1: the header must be .*, got 'from,to'"),
+        "short": ("sender,receiver\n0,1\n0\n", "line 3: 1 cells, expected 2"),
+        "long": ("sender,receiver\n0,1,2\n", "line 2: 3 cells, expected 2"),
+        "word": ("sender,receiver\n0,1\n\nann,1\n", "line 4, column sender: 'ann' is not a whole"),
+        "fraction": ("sender,receiver\n0,1.5\n", "line 2, column receiver: '1.5' is not a whole"),
+        "underscore": ("sender,receiver\n1_2,0\n", "line 2, column sender: '1_2' is not a whole"),
+        "empty_id": ("sender,receiver\n,0\n", "line 2, column sender: '' is not a whole number"),
+        "negative": ("sender,receiver\n0,-1\n", "line 2: receiver -1 is no node; ids run from 0"),
+        "int32": ("sender,receiver\n0,2147483647\n", "line 2: receiver 2147483647 is no node"),
+        "feature": ("sender,receiver,w\n0,1,x\n", "line 2, column w: 'x' is not a number"),
+        "no_feature": ("sender,receiver,w\n0,1,\n", "line 2, column w: '' is not a number"),
+        "large": ("sender,receiver,w\n0,1,1e39\n", r"line 2, column w: 1e\+39 is over float32"),
+        "twice": ("sender,receiver,w,w\n0,1,1,1\n", "line 1: the header names a column twice"),
         "quote": ('sender,receiver\n0,"1\n', "line 2: not a CSV file"),
     }.values(),
 )
 def test_from_csv_names_the_line(csv_file, text, message, unchecked):
-    with pytest.raises(ValueError, match="edges.csv, " + message):
+    with pytest.raises(ValueError, match="edges.csv " + message):
         from_csv(csv_file(text))
 
 
 def test_from_csv_ids_must_be_nodes(csv_file, unchecked):
     path = csv_file("sender,receiver\n0,1\n2,5\n")
     for arguments in (dict(num_nodes=5), dict(nodes=np.ones((5, 2)))):
-        with pytest.raises(ValueError, match="line 3: receiver is 5, out of range for 5 nodes"):
+        with pytest.raises(ValueError, match="line 3: receiver 5 is no node; ids run from 0 to 4"):
             from_csv(path, **arguments)
-    with pytest.raises(ValueError, match="edges.csv, line .: not a CSV file: .*utf-8"):
+    with pytest.raises(ValueError, match="edges.csv: not a CSV file in UTF-8: .*utf-8"):
         from_csv(csv_file("sender,receiver\né,1\n", "latin-1"))
     with pytest.raises(FileNotFoundError):
         from_csv(path.parent / "absent.csv")

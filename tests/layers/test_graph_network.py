@@ -458,7 +458,7 @@ def test_pooling_by_attention_is_its_equation(masked, x64):
     rng = np.random.default_rng(0)
     rows, ids, mask = rng.normal(size=(13, 5)), rng.integers(0, 3, 13), rng.random(13) < 0.7
     pool = AttentionPooling(5, 6, num_heads=2, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-    vote, value = np.asarray(pool.vote.kernel[...]), np.asarray(pool.value.kernel[...])
+    vote, value = np.asarray(pool.logit.kernel[...]), np.asarray(pool.value.kernel[...])
     expected = np.zeros((4, 6))
     for i in range(4):
         members = [k for k in range(13) if ids[k] == i and (mask[k] or not masked)]
@@ -494,7 +494,7 @@ def test_the_attention_of_a_block_with_pooling():
     assert alpha.shape == (42, 2) and not alpha[~mask].any()
     edges = np.asarray(run(network, graph, mask)[0])
     pool = network.edges_to_nodes
-    votes = np.exp(edges @ np.asarray(pool.vote.kernel[..., 0]))
+    votes = np.exp(edges @ np.asarray(pool.logit.kernel[..., 0]))
     for i in set(graph.receivers[mask]):
         entering = (graph.receivers == i) & mask
         assert_close(alpha[entering], votes[entering] / votes[entering].sum(axis=0))

@@ -75,7 +75,7 @@ def logit_parameters(layer):
     names = {
         GATConv: ["receiver_vector", "sender_vector"],
         GATv2Conv: ["receiver_projection", "vector", "score_bias"],
-        DotProductConv: ["query", "key", "query_bias"],
+        DotProductConv: ["query", "key"],
     }[type(layer)]
     return [name for name in names if getattr(layer, name) is not None]
 

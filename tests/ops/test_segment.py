@@ -248,7 +248,7 @@ def test_whole_number_logits_keep_their_fractions(unchecked):
 
 FIRST_OF_THE_LARGEST = {
     "tie": ([1.0, 3.0, 3.0], [0, 1, 0]),
-    "all are -inf": ([-np.inf, -np.inf, -np.inf], [1, 0, 0]),
+    "all are -inf": ([-np.inf, -np.inf, -np.inf], [0, 0, 0]),
     "huge": ([-2e30, -1e30, -1e30], [0, 1, 0]),
     "signed zeros": ([-1.0, -0.0, 0.0], [0, 1, 0]),
     "party": (LOGITS, [1, 0, 0]),

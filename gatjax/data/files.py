@@ -1,16 +1,14 @@
-"""Numeric tables from CSV, NPY and NPZ files that somebody wrote by hand; errors name the place."""
+"""The files of a folder, CSV, NPY or NPZ, that somebody wrote by hand; errors name the place."""
 
 import contextlib
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from gatjax.data.features import check_compressed
-
-Converter = Callable[[str], int | float]
+from gatjax.graph.tables import place_in, read_table
 
 
 def find_table(folder: Path, kind: str, suffixes: Sequence[str]) -> Path | None:
@@ -32,8 +30,8 @@ def require_table(folder: Path, kind: str, suffixes: Sequence[str]) -> Path:
 
 
 def place(file: Path, row: int) -> str:
-    """Say where a row of data stands; a CSV file has its header in line 1."""
-    return f"{file.name} line {row + 2}" if file.suffix == ".csv" else f"{file.name} row {row}"
+    """Say where a row of data stands."""
+    return place_in(file, row) if file.suffix == ".csv" else f"{file.name} row {row}"
 
 
 @contextlib.contextmanager
@@ -59,56 +57,6 @@ def check_finite(file: Path, table: np.ndarray | sparse.csr_array) -> None:
             f"{place(file, row)}: the number{of_column} is not finite in float32; "
             "fill in what is missing"
         )
-
-
-def integer(cell: str) -> int:
-    """Read a cell as an integer of 32 bits."""
-    with contextlib.suppress(ValueError):
-        if "_" not in cell and abs(value := int(cell)) < 2**31:
-            return value
-    raise ValueError(f"{cell!r} is not an integer of 32 bits")
-
-
-def real(cell: str) -> float:
-    """Read a cell as a number."""
-    with contextlib.suppress(ValueError):
-        if "_" not in cell:
-            return float(cell)
-    raise ValueError(f"{cell!r} is not a number")
-
-
-def read_csv(
-    file: Path, columns: Mapping[str, Converter] | None = None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Read a CSV file with a header.
-
-    Args:
-        file: UTF-8 text, cells separated by commas.
-        columns: the columns that the file must have, in any order, and how to read the integers in
-            their cells; None reads numbers, whatever the columns are called.
-
-    Returns:
-        The names of the columns and the table, [rows, columns], in the order of the names.
-
-    Raises:
-        ValueError: the file is not such a table; the message names the line.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text)
-            header = tuple(name.strip() for name in next(reader, ()))
-            _check_header(file, header, columns)
-            converters = [real if columns is None else columns[name] for name in header]
-            dtype = np.float64 if columns is None else np.int64
-            rows = [
-                np.array(_convert(f"{file.name} line {reader.line_num}", header, cells, converters))
-                for cells in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{file.name}: not a CSV file in UTF-8: {error}") from None
-    table = np.array(rows, dtype).reshape(len(rows), len(header))
-    names = header if columns is None else tuple(columns)
-    return names, table[:, [header.index(name) for name in names]] if columns else table
 
 
 def read_npy(file: Path) -> np.ndarray:
@@ -142,7 +90,7 @@ def pick(file: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> 
 def read_matrix(file: Path, name: str) -> np.ndarray | sparse.sparray | sparse.spmatrix:
     """Read a matrix from CSV, NPY, an NPZ archive with one array of this name, or SciPy's NPZ."""
     if file.suffix == ".csv":
-        return read_csv(file)[1]
+        return np.stack(list(read_table(file, others="number").columns.values()), axis=1)
     if file.suffix == ".npy":
         return read_npy(file)
     arrays = read_npz(file)
@@ -155,43 +103,6 @@ def read_matrix(file: Path, name: str) -> np.ndarray | sparse.sparray | sparse.s
         if matrix.format != "coo":
             check_compressed(matrix)
     return matrix
-
-
-def _check_header(
-    file: Path, header: tuple[str, ...], columns: Mapping[str, Converter] | None
-) -> None:
-    if columns is not None:
-        if sorted(header) != sorted(columns):
-            raise ValueError(
-                f"{file.name} line 1: the header must be {','.join(columns)!r}, "
-                f"got {','.join(header)!r}"
-            )
-    elif not header or any(_is_number(name) for name in header):
-        raise ValueError(
-            f"{file.name} line 1: the header must name the columns, got {','.join(header)[:60]!r}"
-        )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _convert(
-    where: str, header: Sequence[str], cells: Sequence[str], converters: Sequence[Converter]
-) -> list[int | float]:
-    if len(cells) != len(header):
-        raise ValueError(f"{where}: {len(cells)} cells, expected {len(header)}")
-    values = []
-    for name, cell, convert in zip(header, cells, converters, strict=True):
-        try:
-            values.append(convert(cell))
-        except ValueError as error:
-            raise ValueError(f"{where}, column {name}: {error}") from None
-    return values
 
 
 @contextlib.contextmanager

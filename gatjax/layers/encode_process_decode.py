@@ -1,0 +1,186 @@
+"""Stacks of graph network blocks: encode, process, decode.
+
+Write the parts as modules or as functions at module level. A lambda made anew with every model is a new function to
+`jax.jit`, which then compiles every model anew.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float
+from jraph import GraphsTuple
+
+from gatjax.graph.check import EdgeMask
+
+FEATURES = ("edges", "nodes", "globals")
+
+
+class GraphIndependent(nnx.Module):
+    """Edges, nodes and globals, each by a function of their own: the usual encoder and decoder.
+
+    ```
+    e'_k = f^e(e_k)        v'_i = f^v(v_i)        u' = f^u(u)
+    ```
+
+    Args:
+      edges: f^e, a function or module on rows; None leaves the edges as they are.
+      nodes: f^v, likewise.
+      globals: f^u, likewise.
+
+    >>> from gatjax.graph import build_graph
+    >>> GraphIndependent(nodes=jnp.abs)(build_graph([], [], jnp.array([[-1.0]]))).nodes.tolist()
+    [[1.0]]
+    """
+
+    def __init__(
+        self,
+        *,
+        edges: Callable[..., Any] | None = None,
+        nodes: Callable[..., Any] | None = None,
+        globals: Callable[..., Any] | None = None,
+    ):
+        self.edges = edges
+        self.nodes = nodes
+        self.globals = globals
+
+    def __call__(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> GraphsTuple:
+        parts = {name: getattr(self, name) for name in FEATURES}
+        return graph._replace(
+            **{name: f(getattr(graph, name)) for name, f in parts.items() if f is not None}
+        )
+
+
+class EncodeProcessDecode(nnx.Module):
+    """Encode once, apply one core several times, decode.
+
+    ```
+    G_0 = encoder(G)        G_t = core(G_0 ‖ G_{t-1})        G' = decoder(G_T)
+    ```
+
+    ‖ joins nodes, edges and globals, each along its last axis, so the core reads twice the encoder's widths and
+    gives back the encoder's. What the encoder leaves None is not carried from step to step, and what the core leaves
+    alone stays as it was encoded.
+
+    Args:
+      encoder: a module graph -> graph, such as `GraphIndependent`.
+      core: a module graph -> graph, such as `GraphNetwork`; one set of parameters for all steps.
+      decoder: a module graph -> graph.
+      num_steps: T, which a call may change: a larger graph may need more steps.
+
+    Raises:
+      ValueError: fewer than one step.
+
+    >>> from gatjax.graph import build_graph
+    >>> from gatjax.layers import GraphNetwork
+    >>> def add(v, received, u): return v[:, :1] + received
+    >>> def send(e, s, r, u): return s[:, 1:]
+    >>> model = EncodeProcessDecode(
+    ...     GraphIndependent(), GraphNetwork(send, add), GraphIndependent(), num_steps=2)
+    >>> graph = build_graph([0, 1], [1, 2], jnp.array([[1.0], [0.0], [0.0]]))
+    >>> model(graph).nodes.ravel().tolist()
+    [1.0, 1.0, 1.0]
+
+    Battaglia et al., Relational inductive biases, deep learning, and graph networks, 2018, section 4.3.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[..., GraphsTuple],
+        core: Callable[..., GraphsTuple],
+        decoder: Callable[..., GraphsTuple],
+        *,
+        num_steps: int,
+    ):
+        _check_steps(num_steps)
+        self.encoder = encoder
+        self.core = core
+        self.decoder = decoder
+        self.num_steps = num_steps
+
+    def __call__(
+        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, num_steps: int | None = None
+    ) -> GraphsTuple:
+        *_, latent = self._inputs_of_core(graph, edge_mask, num_steps)
+        return self.decoder(latent, edge_mask=edge_mask)
+
+    def attention(
+        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, num_steps: int | None = None
+    ) -> tuple[Float[Array, "E *H"], ...]:
+        """The attention of the core in every step."""
+        *inputs, _ = self._inputs_of_core(graph, edge_mask, num_steps)
+        return tuple(self.core.attention(joined, edge_mask=edge_mask) for joined in inputs)
+
+    def _inputs_of_core(
+        self, graph: GraphsTuple, edge_mask: EdgeMask, num_steps: int | None
+    ) -> list[GraphsTuple]:
+        """What the core reads in every step, and what it returns in the last."""
+        num_steps = self.num_steps if num_steps is None else num_steps
+        _check_steps(num_steps)
+        encoded = latent = self.encoder(graph, edge_mask=edge_mask)
+        inputs = []
+        for _ in range(num_steps):
+            joined = _join(encoded, latent)
+            latent = self.core(joined, edge_mask=edge_mask)
+            untouched = [
+                name for name in FEATURES if getattr(latent, name) is getattr(joined, name)
+            ]
+            latent = latent._replace(**{name: getattr(encoded, name) for name in untouched})
+            inputs.append(joined)
+        return [*inputs, latent]
+
+
+class RowMLP(nnx.Module):
+    """A multilayer perceptron on rows that are joined side by side: an update for every place of a block.
+
+    ```
+    y = W_L relu(... relu(W_1 [x_1 ‖ x_2 ‖ ...] + b_1) ...) + b_L
+    ```
+
+    Args:
+      widths: of the input, of all parts together, of the hidden layers, and of the output.
+      dtype: of the computation; promoted from rows and parameters by default.
+      param_dtype: of the parameters.
+      rngs: random keys.
+
+    >>> mlp = RowMLP([5, 16, 2], rngs=nnx.Rngs(0))
+    >>> mlp(jnp.ones((7, 3)), None, jnp.ones((7, 2))).shape
+    (7, 2)
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = nnx.List(
+            nnx.Linear(*pair, dtype=dtype, param_dtype=param_dtype, rngs=rngs) for pair in pairs
+        )
+
+    def __call__(self, *rows: Float[ArrayLike, "rows _"] | None) -> Float[Array, "rows out"]:
+        *hidden, last = self.layers
+        x = jnp.concatenate([jnp.asarray(part) for part in rows if part is not None], axis=-1)
+        for layer in hidden:
+            x = jax.nn.relu(layer(x))
+        return last(x)
+
+
+def _join(one: GraphsTuple, other: GraphsTuple) -> GraphsTuple:
+    """Both graphs' features side by side, where the first has any."""
+    names = [name for name in FEATURES if getattr(one, name) is not None]
+    join = lambda x, y: jnp.concatenate([jnp.asarray(x), jnp.asarray(y)], axis=-1)
+    return one._replace(
+        **{name: jax.tree.map(join, getattr(one, name), getattr(other, name)) for name in names}
+    )
+
+
+def _check_steps(num_steps: int) -> None:
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
