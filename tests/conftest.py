@@ -7,9 +7,9 @@ for this run and deleted with it, and one worker takes all tests of a layer, or 
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
 import jax
-import jaxlib
 import jaxtyping
 import pytest
 
@@ -19,11 +19,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Code that runs once need not be fast, and compiles four times as fast with both of these. XLA reads its flags once,
+# Code that runs once need not be fast, and compiles much faster with both of these. XLA reads its flags once,
 # and ends the process for one that it doesn't know: these versions of it know this one. Processes that tests start do
 # without.
 jax.config.update("jax_disable_most_optimizations", True)
-if tuple(map(int, jaxlib.__version__.split(".")[:2])) < (0, 13):
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
     flags = os.environ.pop("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
     jax.devices()
