@@ -300,7 +300,9 @@ class AttentionBlock(Conv):
         globals = None
         if step.global_features is not None:
             of_nodes = graph_ids(graph.n_node, num_nodes(graph))
-            globals = gather(_globals(graph), of_nodes, accumulate=jnp.float32)
+            globals = gather(
+                _globals(graph, step.global_features), of_nodes, accumulate=jnp.float32
+            )
         query = step.queries(nodes, globals)
         values = self.dropout.projected(step.values(nodes, globals), keys)
         senders = {"key": step.key(nodes), "value": values}
@@ -316,7 +318,9 @@ class AttentionBlock(Conv):
         of_nodes = graph_ids(graph.n_node, num_nodes(graph))
         taking_part = jnp.asarray(node_mask).astype(jnp.int32)
         counted = segment_max(taking_part, of_nodes, len(graph.n_node)) > 0
-        return kept._replace(globals=mask_rows(_globals(graph), counted)), ends
+        return kept._replace(
+            globals=mask_rows(_globals(graph, self.step.global_features), counted)
+        ), ends
 
     def updated_edges(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> Float[Array, "E H C"]:
         """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout.
@@ -329,13 +333,18 @@ class AttentionBlock(Conv):
         return weigh(edges, ends, num_nodes(graph))
 
 
-def _globals(graph: GraphsTuple) -> Array:
+def _globals(graph: GraphsTuple, width: int | None) -> Array:
     if graph.globals is None:
         raise ValueError(
             "the layer was built with global_features, but the graph has none (globals=None): give it "
             "globals [G, K], or build the layer without"
         )
-    return jnp.asarray(graph.globals)
+    globals = jnp.asarray(graph.globals)
+    if globals.shape[1:] != (width,):
+        raise ValueError(
+            f"globals must be [G, {width}], got {list(globals.shape)}: as wide as the layer was built for"
+        )
+    return globals
 
 
 class AttentionPooling(nnx.Module):

@@ -34,6 +34,7 @@ class DotProductConv(Conv):
     Raises:
       ValueError: as `GATConv`.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> DotProductConv(3, 8, num_heads=2, rngs=nnx.Rngs(0)).attention(graph).shape

@@ -43,6 +43,7 @@ class GATv2Conv(Conv):
     Raises:
       ValueError: as `GATConv`.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> GATv2Conv(3, 8, num_heads=2, share_weights=True, rngs=nnx.Rngs(0))(graph).nodes.shape

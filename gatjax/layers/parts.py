@@ -22,6 +22,8 @@ from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, prom
 Combine = Literal["concat", "mean"]
 Normalize = Literal["softmax", "hardmax", "straight_through"]
 
+_ROWS = {"nodes": "N", "edges": "E", "globals": "G"}
+
 glorot_uniform = nnx.initializers.glorot_uniform()
 
 
@@ -281,8 +283,8 @@ def project_rows(
     features = rows.features if isinstance(rows, HeadDropout) else rows
     if features.ndim != 2 or features.shape[1] != np.shape(kernel)[0]:
         raise ValueError(
-            f"{name} must be [rows, {np.shape(kernel)[0]}], as wide as the layer was built for, got "
-            f"{list(features.shape)}"
+            f"{name} must be [{_ROWS[name]}, {np.shape(kernel)[0]}], got {list(features.shape)}: as wide as the "
+            "layer was built for"
         )
     features, weights = promote(dtype, features, jnp.asarray(kernel))
     return project(
