@@ -101,7 +101,8 @@ def test_a_seed_that_nothing_was_saved_of_has_no_result():
 def with_nan(seed):
     """A NaN in the rows of the even seeds."""
     rows = ROWS.copy()
-    rows[3, 2] = NAN if seed % 2 == 0 else rows[3, 2]
+    if seed % 2 == 0:
+        rows[:, 2] = NAN
     return rows, split_of(seed)
 
 
@@ -155,7 +156,7 @@ def test_no_validation_nodes_is_an_error_and_both_its_remedies_work(labels):
     trained = run_one(logistic(rule=last_epoch, max_epochs=23), data=ROWS, labels=labels)
     assert trained.best_epoch == trained.epochs == 23 and not trained.diverged
     other = run_one(logistic(rule=lowest_loss, max_epochs=23), data=ROWS, labels=split_of)
-    np.testing.assert_array_equal(trained.history.train_loss[:9], other.history.train_loss[:9])
+    np.testing.assert_array_equal(trained.history.train_loss[:6], other.history.train_loss[:6])
 
 
 def test_no_training_nodes_is_an_error_and_its_remedy_works():
@@ -254,8 +255,9 @@ def test_an_interruption_saves_what_is_running(tmp_path, monkeypatch, name, call
 
 
 def test_an_interruption_loses_no_epoch_that_was_reported(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, {}, every_seconds=1e9)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_after(patch, "_last", 2)
-        outcomes(Checkpoints(tmp_path, {}, every_seconds=1e9), seeds=[0], devices=jax.devices()[:1])
+        run_one(logistic(patience=60), data=ROWS, labels=split_of, checkpoints=checkpoints)
     (step,) = (path for path in (tmp_path / "seed_0").iterdir() if path.name.isdigit())
     assert int(step.name) >= 14, "two dispatches of seven epochs"
