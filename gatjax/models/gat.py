@@ -68,6 +68,7 @@ def GAT(
         `use_bias`, `use_score_bias`, `dropout_rate`, `kernel_init`, `dtype`, `param_dtype`.
       rngs: random keys.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> GAT(3, 5, rngs=nnx.Rngs(0))(graph).nodes.shape

@@ -100,11 +100,15 @@ class Checkpoints:
             raise CheckpointError(self._damaged(name, step))
         return tree, stored["notes"]
 
-    def remove(self) -> None:
-        """Delete all of them: the run is complete."""
+    def close(self) -> None:
+        """Let go of the files."""
         for manager in self._managers.values():
             manager.close()
         self._managers.clear()
+
+    def remove(self) -> None:
+        """Delete all of them: the run is complete."""
+        self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _manager(self, name: str) -> ocp.CheckpointManager:

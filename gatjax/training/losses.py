@@ -68,7 +68,7 @@ def _check_labelled(logits: Array, nodes: ArrayLike, labels: ArrayLike) -> None:
             raise ValueError(f"{name} must be a vector of integers, got {dtype}{list(shape)}")
     if np.shape(nodes) != np.shape(labels):
         raise ValueError(
-            f"nodes has {len(nodes)} ids and labels has {len(labels)}: give one label per node, "
+            f"nodes has {np.size(nodes)} ids and labels has {np.size(labels)}: give one label per node, "
             "-1 where it has none"
         )
     for name, ids, lowest, end, remedy in (

@@ -17,7 +17,9 @@ def test_a_node_without_a_label_is_left_out():
     metrics = softmax_cross_entropy(LOGITS, jnp.array([0, 1]), jnp.array([0, -1]))
     np.testing.assert_allclose(metrics.loss, RIGHT, rtol=1e-6)
     assert metrics.accuracy == 1
-    gradient = jax.grad(lambda z: softmax_cross_entropy(z, jnp.array([0, 1]), jnp.array([0, -1])).loss)(LOGITS)
+    gradient = jax.grad(
+        lambda z: softmax_cross_entropy(z, jnp.array([0, 1]), jnp.array([0, -1])).loss
+    )(LOGITS)
     assert gradient[0].any() and not gradient[1].any()
 
 
