@@ -239,6 +239,8 @@ def train(
 ) -> Iterator[Evaluation]:
     """Train until every answer is right, or patience or steps are at their end.
 
+    A loss that is not finite ends it too, and is that of the last evaluation.
+
     As in the paper's code, the test accuracy rules the learning rate, which halves after more than ten
     evaluations without a better one, and the patience. There is no validation set.
 
@@ -263,7 +265,8 @@ def train(
         state = state._replace(plateau=plateau)
         better = seen.test_accuracy > best + 1e-4
         best, waited = (seen.test_accuracy, 0) if better else (best, waited + 1)
-        done = waited == patience or step + task.evaluate_every > steps
+        diverged = not np.isfinite(seen.loss)
+        done = diverged or waited == patience or step + task.evaluate_every > steps
         if done or seen[2:] == (1, 1):
             seen = Evaluation(step, float(loss), *(accuracy(task, state, part) for part in data))
         yield seen

@@ -5,7 +5,7 @@ slowest. A device that one seed does not fill, such as a GPU, trains several sid
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -225,7 +225,7 @@ def train(
     seeds_per_device: int = 1,
     checkpoints: Checkpoints | None = None,
     progress: bool = True,
-) -> Iterator[Trained]:
+) -> Generator[Trained]:
     """Train every seed to its own stop.
 
     Args:
@@ -262,7 +262,7 @@ def train(
 
 def _train(
     workers: list[_Worker], waiting: list[int], labels: Callable[[int], PyTree], progress: bool
-) -> Iterator[Trained]:
+) -> Generator[Trained]:
     with tqdm(total=len(waiting), unit="seed", disable=not progress) as bar:
         try:
             for worker in workers:
