@@ -290,8 +290,9 @@ def describe(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
 
 
 def plot(path: Path, settings: Settings, runs: list[Trained]) -> None:
+    best_epochs = [trained.best_epoch for trained in runs]
     loss_axes, _ = plots.learning_curves(
-        [trained.history for trained in runs], best_epochs=[trained.best_epoch for trained in runs]
+        [trained.history for trained in runs], best_epochs=best_epochs if all(best_epochs) else None
     )
     title = f"{settings.model} on {settings.dataset}, {settings.split} split, {len(runs)} seeds"
     plots.save(loss_axes, path, title=title)

@@ -16,7 +16,7 @@ from helpers import forward
 
 import gatjax
 from gatjax import DropoutRates, build_graph, load_model, save_model
-from gatjax.training import CheckpointError
+from gatjax.training import CheckpointError, Checkpoints
 
 GRAPH = build_graph(
     [0, 1, 2, 3, 2],
@@ -162,6 +162,21 @@ def test_a_failed_save_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
     save_model(tmp_path / "model", "GAT", SIZES, model)
     assert_equal(load_model(tmp_path / "model"), model)
+
+
+def test_what_was_written_is_read_back(tmp_path, monkeypatch):
+    model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
+    restore = Checkpoints.restore
+
+    def other_bits(*arguments):
+        tree, notes = restore(*arguments)
+        return jax.tree.map(lambda leaf: leaf + 1, tree), notes
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="reads otherwise"):
+        patch.setattr(Checkpoints, "restore", other_bits)
+        save_model(tmp_path / "model", "GAT", SIZES, model)
+    assert not list(tmp_path.iterdir())
+    save_model(tmp_path / "another", "GAT", SIZES, model)
 
 
 def _full(*_):
