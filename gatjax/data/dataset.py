@@ -21,15 +21,16 @@ from gatjax.graph.edit import coalesce, remove_self_loops, to_undirected
 class Dataset:
     """One graph for node prediction, with its labels and splits.
 
-    name: what it is called.
-    graph: a `GraphsTuple` of one graph in NumPy arrays: nodes [N, F] float32 (or a `BCOO`), senders
-        and receivers [E] int32 sorted by receiver and then sender, without self-loops and without
-        duplicates; an undirected graph has both directions of every edge.
-    labels: class id of each node, -1 where there is none, [N] int32; or numbers [N] or [N, T].
-    splits: node ids for training, validation and test.
-    num_classes: number of classes, or of columns of the labels where these are numbers.
-    class_names: one name per class.
-    provenance: where the data came from.
+    Attributes:
+      name: what it is called.
+      graph: a `GraphsTuple` of one graph in NumPy arrays: nodes [N, F] float32 (or a `BCOO`),
+        senders and receivers [E] int32 sorted by receiver and then sender, without self-loops and
+        without duplicates; an undirected graph has both directions of every edge.
+      labels: class id of each node, -1 where there is none, [N] int32; or numbers [N] or [N, T].
+      splits: node ids for training, validation and test.
+      num_classes: number of classes, or of columns of the labels where these are numbers.
+      class_names: one name per class.
+      provenance: where the data came from.
     """
 
     name: str
