@@ -221,7 +221,8 @@ def print_interruption(
         print(f"\n{table(describe(task, runs, seconds))}\n")
     print(f"Interrupted with {len(runs)} of {task.settings.seeds} seeds finished.", end=" ")
     if checkpoints.exist():
-        print(f"--resume goes on from what is saved in {checkpoints.folder}.")
+        again = "The same command" if task.settings.resume else "--resume"
+        print(f"{again} goes on from what is saved in {checkpoints.folder}.")
     else:
         print("Nothing has been saved: a new run starts afresh.")
 

@@ -51,6 +51,8 @@ def make_lookups(k: int, *, lookups: int = 32_000, seed: int = 11) -> Lookups:
     >>> len(train) + len(test)
     24
     """
+    if k < 3 or lookups < 1:
+        raise ValueError(f"k must be at least 3 and lookups at least 1, got {k} and {lookups}")
     random = np.random.default_rng(seed)
     if k <= MOST_ENUMERATED:
         values = random.permutation(list(itertools.permutations(range(k))))

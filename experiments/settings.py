@@ -45,7 +45,7 @@ def check(
     Raises:
       SystemExit: by option, value and what it may be.
 
-    >>> check(dataclasses.make_dataclass("Config", ["seeds"])(0), at_least={"seeds": 1})
+    >>> check(dataclasses.make_dataclass("Config", [("seeds", int)])(0), at_least={"seeds": 1})
     Traceback (most recent call last):
     ...
     SystemExit: --seeds 0: must be at least 1

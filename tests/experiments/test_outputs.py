@@ -369,6 +369,8 @@ def test_ctrl_c_saves_and_promises_what_there_is(finished, calls, tmp_path, monk
     assert stopped.value.code == 130
     assert f"--resume goes on from what is saved in {tmp_path}" in capsys.readouterr().out
     assert not (tmp_path / "result.json").exists()
+    with pytest.raises(SystemExit, match="holds an interrupted run: pass --resume"):
+        citation.main(config)
     resumed = citation.main(dataclasses.replace(config, resume=True))
     for name in ("test_accuracy", "train_accuracy", "validation_accuracy", "best_epoch"):
         assert resumed[name] == result[name]
