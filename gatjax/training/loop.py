@@ -54,14 +54,15 @@ class Training(NamedTuple):
 class Trained(NamedTuple):
     """The outcome of one seed.
 
-    seed: which one.
-    parameters: those that the stopping rule saved; where it saved none, those of the start.
-    best_epoch: the epoch that they are of, counted from 1; 0 where none was saved.
-    epochs: how many there were.
-    history: one entry per epoch, also of the last one of a seed that diverged.
-    diverged: whether this is no result: the training loss or the parameters were not finite in the last epoch, or no
-      epoch had a finite validation loss.
-    diverged_epoch: the epoch, counted from 1, or None.
+    Attributes:
+      seed: which one.
+      parameters: those that the stopping rule saved; where it saved none, those of the start.
+      best_epoch: the epoch that they are of, counted from 1; 0 where none was saved.
+      epochs: how many there were.
+      history: one entry per epoch, also of the last one of a seed that diverged.
+      diverged: whether this is no result: the training loss or the parameters were not finite in the last epoch, or
+        none was saved.
+      diverged_epoch: the last epoch of a seed that diverged, counted from 1; else None.
     """
 
     seed: int

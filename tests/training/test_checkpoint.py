@@ -182,8 +182,8 @@ def test_names_stay_in_the_folder(saved, name):
 
 
 def test_a_negative_time_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="every_seconds must be at least 0, got -1"):
-        Checkpoints(tmp_path, {}, every_seconds=-1)
+    with pytest.raises(ValueError, match="every_seconds must be at least 0, got -1.0"):
+        Checkpoints(tmp_path, {}, every_seconds=-1.0)
 
 
 def test_removed_checkpoints_leave_nothing(saved):
