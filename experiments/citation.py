@@ -317,7 +317,7 @@ def table(result: dict[str, Any]) -> str:
     if diverged:
         named = ", ".join(f"seed {seed} at epoch {epoch}" for seed, epoch in diverged.items())
         lines.append(f"Diverged, and left out of the mean: {named}.")
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def main(config: Config) -> dict[str, Any]:

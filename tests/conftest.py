@@ -1,7 +1,7 @@
 """Strict JAX for the whole suite: two CPU devices, no silent rank promotion, warnings are errors.
 
-Compiling is most of what the tests cost. So the workers of a run share a folder of compiled programs, which is made
-for this run and deleted with it, and one worker takes all tests of a layer, or of a file.
+Compiling is most of what the tests cost. So one worker takes all tests of a layer, or of a file, and keeps what it
+compiles in a folder that is made for this run and deleted with it.
 """
 
 import os
@@ -30,14 +30,16 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
     os.environ["XLA_FLAGS"] = flags
 
 PROGRAMS = "GATJAX_TEST_PROGRAMS"
+SINCE_CLEARED = pytest.StashKey[int]()
 
 
 def pytest_configure(config):
-    """The first process makes the folder, and the workers that it starts find it in the environment."""
+    """A folder of compiled programs for each worker, since JAX may read what another process has half written."""
     if not hasattr(config, "workerinput"):
         os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="gatjax-programs-")
         config.add_cleanup(lambda: shutil.rmtree(os.environ[PROGRAMS], ignore_errors=True))
-    jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
+    folder = os.path.join(os.environ[PROGRAMS], os.environ.get("PYTEST_XDIST_WORKER", "main"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -64,9 +66,13 @@ def group_of(item):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Programs of one layer or file are of no use to the next, and all of them together take gigabytes."""
-    if nextitem is not None and group_of(nextitem) != group_of(item):
+    """Programs of one layer or file are of little use to the next, and all of them together take gigabytes."""
+    stash = item.config.stash
+    stash[SINCE_CLEARED] = stash.get(SINCE_CLEARED, 0) + 1
+    ends = nextitem is not None and group_of(nextitem) != group_of(item)
+    if ends and stash[SINCE_CLEARED] > 50:
         jax.clear_caches()
+        stash[SINCE_CLEARED] = 0
 
 
 @pytest.fixture
