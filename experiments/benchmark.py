@@ -33,11 +33,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import tyro
 from graphs import features_of, named
+from outputs import find_result, say_found
 from peers import Mechanism, Phase, Problem, Workload
 from report import describe_run, markdown_table, save_result
+from settings import check
 from tqdm import tqdm
 
-MODULES = {
+Library = Literal["gatjax", "gatjax plain", "pyg", "dgl", "jraph", "jraphx"]
+MODULES: dict[str, str] = {
     "gatjax": "jax",
     "gatjax plain": "jax",
     "pyg": "torch_geometric",
@@ -69,7 +72,7 @@ class Config:
         "seeds",
     ] = "layer"
     """What to measure; see the top of the file."""
-    libraries: tuple[str, ...] = tuple(MODULES)
+    libraries: tuple[Library, ...] = get_args(Library)
     """Libraries to compare."""
     mechanisms: tuple[Mechanism, ...] = get_args(Mechanism)
     """Layers."""
@@ -103,6 +106,8 @@ class Config:
     """Where to measure."""
     deterministic: bool = False
     """Let XLA add in a fixed order on a GPU: the same bits in every run."""
+    overwrite: bool = False
+    """Replace the result that the output folder holds."""
     output: Path = Path("runs/benchmark")
     """Folder for result.json."""
 
@@ -564,7 +569,20 @@ def measure_all(config: Config, cases: list[Case]) -> list[Measured]:
     ]
 
 
+def check_config(config: Config) -> None:
+    counts = "nodes edges heads features scaling_edges most_edges_of_others block_numbers counts runs rounds"
+    check(config, at_least=dict.fromkeys(counts.split(), 1))
+
+
 def main(config: Config) -> None:
+    """Measure, unless this very measurement is there already."""
+    check_config(config)
+    path = config.output / "result.json"
+    found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+    if found is not None:
+        say_found(path)
+        print(f"\n{table(found)}")
+        return
     if config.device == "gpu":
         check_gpu(config)
     suite = SUITES[config.suite]
@@ -574,10 +592,12 @@ def main(config: Config) -> None:
     if absent:
         print(f"Not installed, left out: {', '.join(sorted(absent))} (see experiments/README.md).")
     results = measure_all(config, todo)
+    if not results:
+        raise SystemExit("Nothing has been measured: nothing to report.")
     print(f"\n{suite.table(results)}")
     suite.finish(config, results)
     result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
-    print(f"\nDetails in {save_result(config.output / 'result.json', result)}")
+    print(f"\nDetails in {save_result(path, result)}")
 
 
 if __name__ == "__main__":

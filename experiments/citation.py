@@ -2,6 +2,7 @@
 
     python experiments/citation.py                                  # the paper's GAT on Citeseer, 10 seeds
     python experiments/citation.py --dataset cora --seeds 100
+    python experiments/citation.py --protocol shchur --seeds 20
     python experiments/citation.py --model gcn --split random
     python experiments/citation.py --resume                         # after an interruption
 
@@ -14,18 +15,20 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 import tyro
+from citation_settings import WITH_HEADS, Config, Settings, resolve
 from devices import use_every_core
 from flax import nnx
 from jax.typing import DTypeLike
 from jraph import GraphsTuple
-from report import describe_run, markdown_table, mean_and_sd, save_result
-from settings import fill, required
+from outputs import INTERRUPTED, find_result, say_found
+from protocols import deviations, paper_value
+from report import as_json, describe_run, markdown_table, mean_and_sd, save_result
 
 from gatjax import (
     GAT,
@@ -51,7 +54,6 @@ from gatjax.training import (
     train,
 )
 
-DatasetName = Literal["citeseer", "cora", "pubmed"]
 MODELS = {
     "gat": GAT,
     "gatv2": GATv2,
@@ -60,124 +62,9 @@ MODELS = {
     "gcn": GCN,
     "mlp": MLP,
 }
-WITH_HEADS = ("gat", "gatv2", "dot", "const")
 
 # What may differ between a run and its resumption.
-FREE = ("seeds", "first_seed", "checkpoint_seconds", "resume", "progress", "output")
-
-# Mean and standard deviation of the test accuracy, in percent. Public split: Table 2 of Veličković et al.
-# (2018), the GCN with 64 hidden features, and for GATv2 Brody et al. (2022). Random splits: Shchur et al. (2018).
-PAPER = {
-    ("public", "cora", "gat"): "83.0 ± 0.7",
-    ("public", "citeseer", "gat"): "72.5 ± 0.7",
-    ("public", "pubmed", "gat"): "79.0 ± 0.3",
-    ("public", "cora", "gcn"): "81.4 ± 0.5",
-    ("public", "citeseer", "gcn"): "70.9 ± 0.5",
-    ("public", "pubmed", "gcn"): "79.0 ± 0.3",
-    ("public", "cora", "mlp"): "55.1",
-    ("public", "citeseer", "mlp"): "46.5",
-    ("public", "pubmed", "mlp"): "71.4",
-    ("public", "pubmed", "gatv2"): "78.5 ± 0.4",
-    ("shchur", "cora", "gat"): "81.8 ± 1.3",
-    ("shchur", "citeseer", "gat"): "71.4 ± 1.9",
-    ("shchur", "pubmed", "gat"): "78.7 ± 2.3",
-    ("shchur", "cora", "gcn"): "81.5 ± 1.3",
-    ("shchur", "citeseer", "gcn"): "71.9 ± 1.9",
-    ("shchur", "pubmed", "gcn"): "77.8 ± 2.9",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Train a model on a citation graph, once per seed, and compare with the paper.
-
-    The defaults are the original protocol: 8 heads of 8 features, three dropouts of 0.6, a bias in the
-    score, L2 in the loss, and the stopping rule on validation loss and accuracy. What is None is set by the
-    data set and the split, as the papers do.
-    """
-
-    dataset: DatasetName = "citeseer"
-    """Citation graph."""
-    model: Literal["gat", "gatv2", "dot", "const", "gcn", "mlp"] = "gat"
-    """GAT, GATv2, dot-product attention, uniform attention (Const-GAT), GCN, or no graph at all (MLP)."""
-    split: Literal["public", "random", "shchur"] = "public"
-    """The public split; one Planetoid split per seed; or the splits of Shchur et al. (2018) per seed."""
-    seeds: int = 10
-    """Number of seeds."""
-    first_seed: int = 0
-    """The seeds are first_seed, first_seed + 1, ..."""
-    hidden_features: int = 64
-    """Width of the hidden layers, all heads together."""
-    num_layers: int = 2
-    """Number of layers."""
-    num_heads: int = 8
-    """Attention heads of a hidden layer."""
-    out_heads: int | None = None
-    """Attention heads of the output layer, averaged. Paper: 1, Pubmed 8."""
-    input_dropout: float = 0.6
-    """Dropout of each layer's input."""
-    input_masks: Literal["per_head", "shared"] = "per_head"
-    """Drop the input anew for each head (original), or once for all (as PyG and DGL do)."""
-    projected_dropout: float = 0.6
-    """Dropout of the projected features, in the original code but not in the paper."""
-    attention_dropout: float = 0.6
-    """Dropout of the attention weights."""
-    score_bias: bool = True
-    """A bias in GAT's score, in the original code but not in the paper."""
-    initializer: Literal["per_head", "joint"] = "per_head"
-    """Glorot uniform for each head (original), or for all heads as one matrix (as PyG does)."""
-    learning_rate: float | None = None
-    """Of Adam. Paper: 0.005, Pubmed 0.01."""
-    l2: float | None = None
-    """Coefficient of half the squared norm of all parameters. Paper: 5e-4, Pubmed 1e-3."""
-    rule: Literal["both", "loss", "either"] = "both"
-    """Which validation metric saves parameters: accuracy and loss at once (original), loss, or either."""
-    patience: int = 100
-    """Epochs without progress before a seed stops."""
-    max_epochs: int = 100_000
-    """Epochs at most."""
-    epochs_per_dispatch: int = 25
-    """Epochs per call of the compiled program; no influence on results."""
-    seeds_per_device: int | None = None
-    """Seeds that a device trains side by side. None: 1 on a CPU, which gains nothing from more; else all of them."""
-    features: Literal["auto", "dense", "sparse"] = "auto"
-    """Node features as a dense or a sparse matrix, by their density or by force."""
-    normalize_features: bool | None = None
-    """Scale each node's features to sum 1. The original does, Shchur et al. do not."""
-    checkpoint_seconds: float = 10.0
-    """Save each seed this often, and when it stops."""
-    resume: bool = False
-    """Go on where an interrupted run with the same settings and output folder was."""
-    progress: bool = True
-    """Show a progress bar."""
-    output: Path | None = None
-    """Folder for result.json and learning_curves.png. None: runs/<dataset>-<model>-<split>."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Config):
-    """A `Config` in which nothing is left to a default."""
-
-    out_heads: int = required()
-    learning_rate: float = required()
-    l2: float = required()
-    seeds_per_device: int = required()
-    normalize_features: bool = required()
-    output: Path = required()
-
-
-def resolve(config: Config) -> Settings:
-    """What is None, as the papers have it for this data set and split."""
-    pubmed = config.dataset == "pubmed"
-    by_default = {
-        "out_heads": 8 if pubmed else 1,
-        "learning_rate": 0.01 if pubmed else 0.005,
-        "l2": 1e-3 if pubmed else 5e-4,
-        "normalize_features": config.split != "shchur",
-        "seeds_per_device": 1 if jax.default_backend() == "cpu" else config.seeds,
-        "output": Path("runs") / f"{config.dataset}-{config.model}-{config.split}",
-    }
-    return fill(Settings, config, by_default)
+FREE = ("seeds", "first_seed", "checkpoint_seconds", "resume", "progress", "output", "overwrite")
 
 
 class Task:
@@ -281,17 +168,34 @@ def make_training(task: Task) -> Training:
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Train all seeds; the result, as it is in result.json."""
+    """Train all seeds; the result, as it is in result.json. One that is there already is not made again."""
+    path = settings.output / "result.json"
+    found = find_result(path, dataclasses.asdict(settings), overwrite=settings.overwrite)
+    if found is not None:
+        say_found(path)
+        return found
+    checkpoints = open_checkpoints(settings)
     task = Task(settings)
     print(task.data)
-    training = make_training(task)
-    checkpoints = open_checkpoints(settings)
-    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     started = time.perf_counter()
+    finished = train_seeds(task, checkpoints)
+    runs = [finished[seed] for seed in sorted(finished)]
+    seconds = time.perf_counter() - started
+    if len(finished) < settings.seeds:
+        print_interruption(task, runs, seconds, checkpoints)
+        raise SystemExit(INTERRUPTED)
+    result = keep(task, runs, seconds)
+    checkpoints.remove()
+    return as_json(result)
+
+
+def train_seeds(task: Task, checkpoints: Checkpoints) -> dict[int, Trained]:
+    """The outcome of each seed; after Ctrl-C of those that have finished."""
+    settings = task.settings
     finished: dict[int, Trained] = {}
     runs = train(
-        training,
-        seeds,
+        make_training(task),
+        range(settings.first_seed, settings.first_seed + settings.seeds),
         task.graph,
         task.labels,
         seeds_per_device=settings.seeds_per_device,
@@ -302,17 +206,25 @@ def run(settings: Settings) -> dict[str, Any]:
         for trained in runs:
             finished[trained.seed] = trained
     except KeyboardInterrupt:
-        print(
-            f"Interrupted with {len(finished)} of {settings.seeds} seeds finished; --resume goes on from here."
-        )
+        # Where it came between two steps of the iterator, closing it saves what is running.
+        runs.close()
     except CheckpointError as error:
         raise SystemExit(f"Cannot resume: {error}") from error
-    seconds = time.perf_counter() - started
-    if not finished:
-        raise SystemExit("No seed has finished: nothing to report.")
-    if len(finished) == settings.seeds:
-        checkpoints.remove()
-    return summarize(task, [finished[seed] for seed in sorted(finished)], seconds)
+    return finished
+
+
+def print_interruption(
+    task: Task, runs: list[Trained], seconds: float, checkpoints: Checkpoints
+) -> None:
+    """What there is, and whether it can be gone on with; no result is written."""
+    if runs:
+        print(f"\n{table(describe(task, runs, seconds))}\n")
+    print(f"Interrupted with {len(runs)} of {task.settings.seeds} seeds finished.", end=" ")
+    if checkpoints.exist():
+        again = "The same command" if task.settings.resume else "--resume"
+        print(f"{again} goes on from what is saved in {checkpoints.folder}.")
+    else:
+        print("Nothing has been saved: a new run starts afresh.")
 
 
 def open_checkpoints(settings: Settings) -> Checkpoints:
@@ -324,60 +236,88 @@ def open_checkpoints(settings: Settings) -> Checkpoints:
         settings.output / "checkpoints", description, every_seconds=settings.checkpoint_seconds
     )
     if checkpoints.exist() and not settings.resume:
-        raise SystemExit(
-            f"{checkpoints.folder} holds an interrupted run: pass --resume to go on with it, delete it to "
-            "start afresh, or choose another --output."
-        )
+        if not settings.overwrite:
+            raise SystemExit(
+                f"{checkpoints.folder} holds an interrupted run: pass --resume to go on with it, --overwrite to "
+                "start afresh, or choose another --output."
+            )
+        checkpoints.remove()
     if settings.resume and not checkpoints.exist():
         print(f"Nothing to resume in {checkpoints.folder}: starting afresh.")
     return checkpoints
 
 
-def summarize(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
-    """Everything worth keeping: result.json, the curves, and the model that validates best."""
+def keep(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
+    """Write everything worth keeping: the curves, the model that validates best, and last result.json."""
     settings, output = task.settings, task.settings.output
-    accuracies = [task.accuracies(trained) for trained in runs]
+    result = describe(task, runs, seconds)
     plot(output / "learning_curves.png", settings, runs)
-    best = runs[int(np.argmax([accuracy["validation"] for accuracy in accuracies]))]
     shutil.rmtree(output / "model", ignore_errors=True)
-    save_model(output / "model", MODELS[settings.model].__name__, task.arguments, best.parameters)
-    result = {
-        "dataset": settings.dataset,
-        "model": settings.model,
-        "split": settings.split,
-        "paper": paper_value(settings),
-        "seeds": [trained.seed for trained in runs],
-        **{
-            f"{part}_accuracy": [accuracy[part] for accuracy in accuracies]
-            for part in ("test", "validation", "train")
-        },
-        "epochs": [trained.epochs for trained in runs],
-        "best_epoch": [trained.best_epoch for trained in runs],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.parameters)),
-        "seconds": seconds,
-        "config": dataclasses.asdict(settings),
-        **describe_run(),
-    }
+    sound = [one for one in runs if not one.diverged]
+    if sound:
+        validation = dict(zip(result["seeds"], result["validation_accuracy"], strict=True))
+        best = max(sound, key=lambda trained: validation[trained.seed])
+        name = MODELS[settings.model].__name__
+        save_model(output / "model", name, task.arguments, best.parameters)
     save_result(output / "result.json", result)
     return result
 
 
+def describe(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
+    """The result: one entry per seed in each list, None where a seed that diverged has no such number."""
+    settings = task.settings
+    values = dataclasses.asdict(settings)
+    accuracies = [None if one.diverged else task.accuracies(one) for one in runs]
+    return {
+        "dataset": settings.dataset,
+        "model": settings.model,
+        "split": settings.split,
+        "protocol": settings.protocol,
+        "deviations": deviations(values),
+        "paper": paper_value(values),
+        "seeds": [trained.seed for trained in runs],
+        **{
+            f"{part}_accuracy": [each and each[part] for each in accuracies]
+            for part in ("test", "validation", "train")
+        },
+        "diverged": [trained.diverged_epoch for trained in runs],
+        "epochs": [trained.epochs for trained in runs],
+        "best_epoch": [trained.best_epoch for trained in runs],
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[0].parameters)),
+        "seconds": seconds,
+        "config": values,
+        **describe_run(),
+    }
+
+
 def plot(path: Path, settings: Settings, runs: list[Trained]) -> None:
+    best_epochs = [trained.best_epoch for trained in runs]
     loss_axes, _ = plots.learning_curves(
-        [trained.history for trained in runs], best_epochs=[trained.best_epoch for trained in runs]
+        [trained.history for trained in runs], best_epochs=best_epochs if all(best_epochs) else None
     )
     title = f"{settings.model} on {settings.dataset}, {settings.split} split, {len(runs)} seeds"
     plots.save(loss_axes, path, title=title)
 
 
-def paper_value(settings: Settings) -> str:
-    return PAPER.get((settings.split, settings.dataset, settings.model), "-")
-
-
 def table(result: dict[str, Any]) -> str:
+    """Ours beside the paper's, and below it what keeps the two from being compared, or a mean from being one."""
     ours = f"{mean_and_sd(result['test_accuracy'])} over {len(result['seeds'])} seeds"
     header = ["dataset", "model", "paper", "ours (mean ± sd)"]
-    return markdown_table(header, [[result["dataset"], result["model"], result["paper"], ours]])
+    lines = [markdown_table(header, [[result["dataset"], result["model"], result["paper"], ours]])]
+    if result["deviations"]:
+        named = ", ".join(
+            f"{name} {here} (there {there})" for name, (there, here) in result["deviations"].items()
+        )
+        lines.append(f"Not the protocol of {result['protocol']}: {named}.")
+    diverged = {
+        seed: epoch
+        for seed, epoch in zip(result["seeds"], result["diverged"], strict=True)
+        if epoch is not None
+    }
+    if diverged:
+        named = ", ".join(f"seed {seed} at epoch {epoch}" for seed, epoch in diverged.items())
+        lines.append(f"Diverged, and left out of the mean: {named}.")
+    return "\n\n".join(lines)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -387,6 +327,8 @@ def main(config: Config) -> dict[str, Any]:
     result = run(settings)
     print(f"\n{table(result)}\n")
     print(f"{result['seconds']:.0f} s, compilation included; details in {settings.output}")
+    if None not in result["diverged"]:
+        raise SystemExit("Every seed has diverged: there is no model to keep.")
     return result
 
 

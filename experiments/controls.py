@@ -5,19 +5,21 @@
     python experiments/controls.py --study details          # what each detail of the protocol is worth
 
 Each row is a run of `citation.py` with one thing changed; the seeds are the same in every row. Rows that are
-finished are read from their result.json and not run again, so an interrupted study goes on where it was.
+finished with the same settings and versions are read and not run again, so an interrupted study goes on where it was.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import citation
 import numpy as np
 import tyro
+from citation_settings import DatasetName, Settings, resolve
 from devices import use_every_core
+from outputs import find_result, say_found
 from report import describe_run, markdown_table, mean_and_sd, save_result
+from settings import check
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "models": {
@@ -57,24 +59,20 @@ class Config:
 
     study: Literal["models", "heads", "details"] = "models"
     """Models against their controls, numbers of heads, or details of the original protocol."""
-    dataset: citation.DatasetName = "citeseer"
+    dataset: DatasetName = "citeseer"
     """Citation graph."""
     seeds: int = 20
     """Seeds 0, 1, ... of every row."""
     max_epochs: int = 100_000
     """Epochs at most."""
+    overwrite: bool = False
+    """Replace what the output folder holds of this study: its table, and the rows with other settings."""
     output: Path = Path("runs/controls")
     """Folder for one folder per row and the table's result.json."""
 
 
-def run_row(config: Config, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+def row_settings(config: Config, name: str, changes: dict[str, Any]) -> Settings:
     folder = config.output / f"{config.study}-{config.dataset}" / name.replace(" ", "_")
-    finished = folder / "result.json"
-    if finished.exists():
-        result = json.loads(finished.read_text())
-        if result["seeds"] == list(range(config.seeds)):
-            return result
-    print(f"\n{name}")
     row = citation.Config(
         dataset=config.dataset,
         seeds=config.seeds,
@@ -83,17 +81,45 @@ def run_row(config: Config, name: str, changes: dict[str, Any]) -> dict[str, Any
         resume=True,
         **changes,
     )
-    return json.loads(json.dumps(citation.run(citation.resolve(row)), default=str))
+    return resolve(row)
+
+
+def find_row(config: Config, settings: Settings) -> dict[str, Any] | None:
+    """The result of a row that is there already; SystemExit where that of another run is in its place."""
+    path, values = settings.output / "result.json", dataclasses.asdict(settings)
+    try:
+        return find_result(path, values, overwrite=False)
+    except SystemExit:
+        return find_result(path, values, overwrite=config.overwrite)
+
+
+def run_row(config: Config, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    settings = row_settings(config, name, changes)
+    found = find_row(config, settings)
+    if found is not None:
+        return found
+    print(f"\n{name}")
+    return citation.run(dataclasses.replace(settings, overwrite=config.overwrite))
 
 
 def describe_row(result: dict[str, Any], reference: dict[str, Any]) -> list[str]:
-    test, train = (np.array(result[f"{part}_accuracy"]) for part in ("test", "train"))
-    difference = 100 * (test - np.array(reference["test_accuracy"]))
+    # A seed that diverged is NaN, and left out of every mean.
+    test, train, theirs = (
+        np.array(accuracies, float)
+        for accuracies in (
+            result["test_accuracy"],
+            result["train_accuracy"],
+            reference["test_accuracy"],
+        )
+    )
+    both = np.isfinite(test) & np.isfinite(theirs)
+    difference, gap = 100 * (test - theirs)[both], 100 * (train - test)[np.isfinite(test)]
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+    compared = result is not reference and len(difference) > 0
     return [
         mean_and_sd(result["test_accuracy"]),
-        "" if result is reference else f"{difference.mean():+.1f} ± {error:.1f}",
-        f"{100 * (train - test).mean():.1f}",
+        f"{difference.mean():+.1f} ± {error:.1f}" if compared else "",
+        f"{gap.mean():.1f}" if len(gap) else "-",
         f"{result['parameters']:,}",
         f"{np.mean(result['epochs']):.0f}",
         f"{1e3 * result['seconds'] / sum(result['epochs']):.0f}",
@@ -124,21 +150,30 @@ def table(config: Config, results: dict[str, dict[str, Any]]) -> str:
 def main(config: Config) -> None:
     """Run all rows and print the table."""
     use_every_core()
-    results = {
-        name: run_row(config, name, changes) for name, changes in STUDIES[config.study].items()
-    }
+    check(config, at_least={"seeds": 1, "max_epochs": 1})
+    study = STUDIES[config.study]
+    path = config.output / f"{config.study}-{config.dataset}.json"
+    found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+    if found is not None:
+        say_found(path)
+        print(f"\n{table(config, found['rows'])}")
+        return
+    # What is in the way of any row is said before the first is run.
+    for name, changes in study.items():
+        find_row(config, row_settings(config, name, changes))
+    results = {name: run_row(config, name, changes) for name, changes in study.items()}
     print(f"\n{table(config, results)}")
     kept = (
         "test_accuracy",
         "train_accuracy",
         "validation_accuracy",
+        "diverged",
         "epochs",
         "parameters",
         "seconds",
         "config",
     )
     rows = {name: {key: result[key] for key in kept} for name, result in results.items()}
-    path = config.output / f"{config.study}-{config.dataset}.json"
     result = {
         "study": config.study,
         "dataset": config.dataset,

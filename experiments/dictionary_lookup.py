@@ -24,8 +24,9 @@ import tyro
 from devices import use_every_core
 from lookup import Lookups, Task, make_lookups, train
 from matplotlib.ticker import MaxNLocator
-from report import describe_run, markdown_table, mean_and_sd, save_result
-from settings import fill, required
+from outputs import INTERRUPTED, find_result, say_found
+from report import describe_run, markdown_table, mean_and_sd, save_result, sound
+from settings import check, fill, required
 from tqdm import tqdm
 
 from gatjax import plots
@@ -107,6 +108,8 @@ class Config:
     """Dropout of the layer's output in training. None: 0.2, or 0.5 where it is always on."""
     always_dropout: bool = False
     """Dropout in evaluation too: a slip of the paper's code, at rate 0.5, behind its published numbers."""
+    overwrite: bool = False
+    """Replace the result that the output folder holds."""
     progress: bool = True
     """Show a progress bar."""
     output: Path = Path("runs/dictionary_lookup")
@@ -128,11 +131,20 @@ def resolve(config: Config) -> Settings:
     """What is None, as the budget has it."""
     dropout_rate = 0.5 if config.always_dropout else 0.2
     settings = fill(Settings, config, {**BUDGETS[config.budget], "dropout_rate": dropout_rate})
-    for name in ("sizes", "heads", "learning_rates", "layers"):
-        if not getattr(settings, name):
-            raise SystemExit(f"{name} is empty: give at least one")
+    counts = "heads seeds steps batch_size evaluate_every evaluate patience features lookups"
+    check(
+        settings,
+        at_least=dict.fromkeys(counts.split(), 1) | {"data_seed": 0},
+        above_zero=("learning_rates",),
+        rates=("dropout_rate",),
+    )
     if min(settings.sizes) < 3:
         raise SystemExit(f"sizes = {settings.sizes}: a split needs at least 3 keys")
+    for heads in settings.heads:
+        if settings.features % heads:
+            raise SystemExit(
+                f"--features {settings.features}: must be a multiple of --heads {heads}"
+            )
     if settings.steps < settings.evaluate_every:
         raise SystemExit(
             f"steps = {settings.steps} must be at least evaluate_every = {settings.evaluate_every}"
@@ -186,10 +198,12 @@ def train_row(
             bar.set_postfix_str(f"{row}: {100 * now.train_accuracy:.1f} %", refresh=False)
             bar.update(task.evaluate_every)
         bar.update(settings.steps - history[-1].step)
+        diverged = not np.isfinite(history[-1].loss)
         runs.append(
             {"learning_rate": rate, "seed": seed}
             | history[-1]._asdict()
-            | {"history": [list(evaluation) for evaluation in history]}
+            | ({"train_accuracy": None, "test_accuracy": None} if diverged else {})
+            | {"diverged": diverged, "history": [list(evaluation) for evaluation in history]}
         )
     return row._asdict() | {"seconds": time.perf_counter() - started, "runs": runs}
 
@@ -231,14 +245,23 @@ def run(settings: Settings) -> list[dict[str, Any]]:
 
 
 def best_rate(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs with the learning rate that fits the training lookups best; of equals the first."""
+    """The runs with the learning rate that fits the training lookups best; of equals the first.
+
+    One at which a seed diverged comes after all others.
+    """
     by_rate: dict[float, list[dict[str, Any]]] = {}
     for one in result["runs"]:
         by_rate.setdefault(one["learning_rate"], []).append(one)
-    return max(by_rate.values(), key=lambda runs: np.mean(column(runs, "train_accuracy")))
+
+    def fit(runs: list[dict[str, Any]]) -> tuple[int, float]:
+        accuracies = column(runs, "train_accuracy")
+        found = sound(accuracies)
+        return len(found) - len(accuracies), float(np.mean(found)) if found else 0.0
+
+    return max(by_rate.values(), key=fit)
 
 
-def column(runs: list[dict[str, Any]], name: str) -> list[float]:
+def column(runs: list[dict[str, Any]], name: str) -> list[Any]:
     return [one[name] for one in runs]
 
 
@@ -282,7 +305,8 @@ def plot(path: Path, results: list[dict[str, Any]]) -> None:
         for layer, heads in kinds:
             style = {"color": colors[layer, heads], "marker": "o" if layer == "gat" else "s"}
             mine = [one for one in results if (one["layer"], one["heads"]) == (layer, heads)]
-            means = [np.mean(column(best_rate(one), f"{part}_accuracy")) for one in mine]
+            found = [sound(column(best_rate(one), f"{part}_accuracy")) for one in mine]
+            means = [np.mean(each) if each else np.nan for each in found]
             label = f"{NAMES[layer]}, {heads} head{'s' * (heads > 1)}"
             ax.plot([one["k"] for one in mine], 100 * np.array(means), label=label, **style)
             theirs = [(k, paper_values(layer, heads, k)[index]) for k in sizes]
@@ -302,21 +326,31 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     settings = resolve(config)
+    path = settings.output / "result.json"
+    found = find_result(path, dataclasses.asdict(settings), overwrite=settings.overwrite)
+    if found is not None:
+        say_found(path)
+        print(f"\n{table(found['rows'])}")
+        return found
     started = time.perf_counter()
     results = run(settings)
     if not results:
         raise SystemExit("No row has finished: nothing to report.")
     seconds = time.perf_counter() - started
+    interrupted = len(results) < len(rows_of(settings))
     plot(settings.output / "accuracy.png", results)
     result = {
         "rows": results,
+        "interrupted": interrupted,
         "seconds": seconds,
         "config": dataclasses.asdict(settings),
         **describe_run(),
     }
-    save_result(settings.output / "result.json", result)
+    save_result(path, result)
     print(f"\n{table(results)}\n\nIn percent; the paper's numbers are read off its figure.")
     print(f"{seconds:.0f} s, compilation included; details in {settings.output}")
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
     return result
 
 

@@ -23,7 +23,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,11 @@ import optax
 import tyro
 from devices import use_every_core
 from flax import nnx
-from jraph import GraphsTuple
 from matplotlib.axes import Axes
-from report import describe_run, markdown_table, mean_and_sd, save_result
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
+from outputs import find_result, say_found
+from report import as_json, describe_run, markdown_table, mean_and_sd, save_result, sound
+from settings import check
+from shortest_paths import Paths, make_paths
 
 from gatjax import (
     AttentionPooling,
@@ -48,7 +48,6 @@ from gatjax import (
     RowMLP,
     attention_weights,
     batch,
-    build_graph,
     num_nodes,
     pad,
     plots,
@@ -96,43 +95,30 @@ class Config:
     """Graphs of each size tested on."""
     learning_rate: float = 3e-3
     """Of Adam at the start; it falls to 0 along a cosine."""
+    overwrite: bool = False
+    """Replace the result that the output folder holds."""
     progress: bool = True
     """Show a progress bar."""
     output: Path = Path("runs") / "graph_network"
     """Folder for result.json and graph_network.png."""
 
 
-class Paths(NamedTuple):
-    """Graphs with the answer: which edges j -> i lead from the next node j of i's shortest path to i.
-
-    Nodes carry 1 at the goal and 0 elsewhere, edges their weight; an edge runs in both directions.
-    """
-
-    graph: GraphsTuple
-    next_hop: Any
-    edge_mask: Any
-
-
-def make_paths(rng: np.random.Generator, total: int, probability: float) -> Paths:
-    """One random connected graph, its goal, and the next hop of every other node."""
-    chosen = np.triu(rng.random((total, total)) < probability, 1)
-    order = rng.permutation(total)
-    chosen[np.minimum(order[1:], order[:-1]), np.maximum(order[1:], order[:-1])] = True
-    one, other = np.nonzero(chosen)
-    senders, receivers = np.concatenate([one, other]), np.concatenate([other, one])
-    weight = np.tile(rng.uniform(0.05, 1.0, len(one)), 2)
-    goal = rng.integers(total)
-    distance = dijkstra(
-        csr_array((weight, (senders, receivers)), shape=(total, total)), indices=goal
+def check_config(config: Config) -> None:
+    counts = "seeds train_nodes test_nodes features num_heads num_steps updates batch_size batches test_graphs"
+    check(
+        config,
+        at_least=dict.fromkeys(counts.split(), 1)
+        | {"train_nodes": 2, "test_nodes": 2, "probability": 0, "degree": 0},
+        above_zero=("learning_rate",),
     )
-    through = weight + distance[senders]
-    next_hop = np.zeros(len(senders), bool)
-    for i in set(range(total)) - {int(goal)}:
-        entering = np.flatnonzero(receivers == i)
-        next_hop[entering[through[entering].argmin()]] = True
-    nodes = (np.arange(total) == goal)[:, None].astype(np.float32)
-    graph = build_graph(senders, receivers, nodes, edges=weight[:, None].astype(np.float32))
-    return Paths(graph, next_hop, np.ones(len(senders), bool))
+    if config.probability > 1:
+        raise SystemExit(f"--probability {config.probability}: must be at most 1")
+    if config.train_nodes[0] > config.train_nodes[1]:
+        raise SystemExit(f"--train-nodes {config.train_nodes}: the smallest comes first")
+    if config.features % config.num_heads:
+        raise SystemExit(
+            f"--features {config.features}: must be a multiple of --num-heads {config.num_heads}"
+        )
 
 
 def make_batches(
@@ -289,9 +275,13 @@ def run(config: Config) -> dict[str, Any]:
         parameters = [jax.tree.map(jnp.asarray, trained.parameters) for trained in runs]
         results[aggregation] = {
             "accuracy": {
-                str(n): [float(task.accuracy(each, paths)) for each in parameters]
+                str(n): [
+                    None if trained.diverged else float(task.accuracy(each, paths))
+                    for trained, each in zip(runs, parameters, strict=True)
+                ]
                 for n, paths in tests.items()
             },
+            "diverged": [trained.diverged_epoch for trained in runs],
             "train_loss": [float(trained.history.train_loss[-1]) for trained in runs],
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters[0])),
         }
@@ -305,7 +295,7 @@ def run(config: Config) -> dict[str, Any]:
         **describe_run(),
     }
     save_result(config.output / "result.json", result)
-    return result
+    return as_json(result)
 
 
 def attention_on_next_hop(
@@ -333,9 +323,13 @@ def plot(config: Config, results: dict[str, Any], models: dict[str, EncodeProces
 def plot_accuracy(config: Config, results: dict[str, Any], ax: Axes) -> None:
     sizes = np.array(config.test_nodes)
     for color, (name, result) in zip(plots.PALETTE[::-1], results.items(), strict=False):
-        percent = 100 * np.array([result["accuracy"][str(n)] for n in sizes])
+        percent = 100 * np.array([result["accuracy"][str(n)] for n in sizes], float)
         ax.plot(sizes, percent, color=color, alpha=0.3, linewidth=0.8)
-        ax.plot(sizes, percent.mean(axis=1), "o-", color=color, label=name)
+        means = [
+            each[np.isfinite(each)].mean() if np.isfinite(each).any() else np.nan
+            for each in percent
+        ]
+        ax.plot(sizes, means, "o-", color=color, label=name)
     ax.axvspan(*config.train_nodes, color="0.92", label="sizes trained on")
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(n) for n in sizes])
@@ -368,15 +362,22 @@ def table(result: dict[str, Any]) -> str:
 
 
 def margins(result: dict[str, Any]) -> dict[str, float]:
-    """Points by which attention leads the sum, by the size of the graphs."""
+    """Points by which attention leads the sum, by the size of the graphs, over the seeds that have not diverged."""
     ours, control = (result["results"][name]["accuracy"] for name in ("attention", "sum"))
-    return {n: 100 * float(np.mean(ours[n]) - np.mean(control[n])) for n in ours}
+    pairs = {n: (sound(ours[n]), sound(control[n])) for n in ours}
+    return {n: 100 * float(np.mean(a) - np.mean(b)) for n, (a, b) in pairs.items() if a and b}
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run, and say how far attention leads."""
     use_every_core()
-    result = run(config)
+    check_config(config)
+    path = config.output / "result.json"
+    result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+    if result is None:
+        result = run(config)
+    else:
+        say_found(path)
     print(f"\nnext hop is right, in percent (mean ± sd of {config.seeds} seeds)\n")
     print(f"{table(result)}\n")
     if {"attention", "sum"} <= set(config.aggregations):

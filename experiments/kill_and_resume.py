@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 
 import tyro
+from outputs import check_writable
 from report import describe_run, save_result
+from settings import check
 from tqdm import tqdm
 
 SCRIPT = Path(__file__).with_name("citation.py")
@@ -105,11 +107,14 @@ def content(folder: Path) -> dict[str, object]:
 
 
 def main(config: Config) -> None:
+    counts = "kills kills_per_run seeds max_epochs"
+    check(config, at_least=dict.fromkeys(counts.split(), 1), above_zero=("longest",))
     moments = random.Random(config.seed)
     started = time.perf_counter()
     undisturbed, killed = config.output / "undisturbed", config.output / "killed"
     if config.output.exists():
         raise SystemExit(f"{config.output} exists: delete it, or choose another --output")
+    check_writable(config.output)
     subprocess.run(command(config, undisturbed), check=True, stdout=subprocess.DEVNULL)
     kills = runs = 0
     with tqdm(total=config.kills, unit="kill") as bar:

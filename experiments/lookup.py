@@ -51,6 +51,8 @@ def make_lookups(k: int, *, lookups: int = 32_000, seed: int = 11) -> Lookups:
     >>> len(train) + len(test)
     24
     """
+    if k < 3 or lookups < 1:
+        raise ValueError(f"k must be at least 3 and lookups at least 1, got {k} and {lookups}")
     random = np.random.default_rng(seed)
     if k <= MOST_ENUMERATED:
         values = random.permutation(list(itertools.permutations(range(k))))
@@ -239,6 +241,8 @@ def train(
 ) -> Iterator[Evaluation]:
     """Train until every answer is right, or patience or steps are at their end.
 
+    A loss that is not finite ends it too, and is that of the last evaluation.
+
     As in the paper's code, the test accuracy rules the learning rate, which halves after more than ten
     evaluations without a better one, and the patience. There is no validation set.
 
@@ -263,7 +267,8 @@ def train(
         state = state._replace(plateau=plateau)
         better = seen.test_accuracy > best + 1e-4
         best, waited = (seen.test_accuracy, 0) if better else (best, waited + 1)
-        done = waited == patience or step + task.evaluate_every > steps
+        diverged = not np.isfinite(seen.loss)
+        done = diverged or waited == patience or step + task.evaluate_every > steps
         if done or seen[2:] == (1, 1):
             seen = Evaluation(step, float(loss), *(accuracy(task, state, part) for part in data))
         yield seen

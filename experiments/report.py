@@ -37,23 +37,33 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def mean_and_sd(values: Sequence[float], *, scale: float = 100) -> str:
-    """Mean and sample standard deviation, in percent by default.
+def mean_and_sd(values: Sequence[float | None], *, scale: float = 100) -> str:
+    """Mean and sample standard deviation, in percent by default, of the seeds that have not diverged (None).
 
     >>> mean_and_sd([0.70, 0.72])
     '71.0 ± 1.4'
+    >>> mean_and_sd([0.70, None, 0.72]), mean_and_sd([None])
+    ('71.0 ± 1.4 (1 of 3 diverged)', '- (1 of 1 diverged)')
     """
-    scaled = scale * np.asarray(values, np.float64)
-    if len(scaled) < 2:
-        return f"{scaled.mean():.1f}"
-    return f"{scaled.mean():.1f} ± {scaled.std(ddof=1):.1f}"
+    scaled = scale * np.asarray(sound(values), np.float64)
+    lost = len(values) - len(scaled)
+    note = f" ({lost} of {len(values)} diverged)" * (lost > 0)
+    if len(scaled) == 0:
+        return f"-{note}"
+    spread = f" ± {scaled.std(ddof=1):.1f}" if len(scaled) > 1 else ""
+    return f"{scaled.mean():.1f}{spread}{note}"
+
+
+def sound(values: Sequence[float | None]) -> list[float]:
+    """The values of the seeds that have not diverged."""
+    return [value for value in values if value is not None]
 
 
 def describe_run() -> dict[str, Any]:
     """Command, versions and hardware of this process."""
     return {
         "command": " ".join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": library_versions() | _peers(),
         "hardware": {
             "machine": platform.machine(),
             "processor": _processor(),
@@ -66,14 +76,25 @@ def describe_run() -> dict[str, Any]:
 
 
 def save_result(path: Path, result: dict[str, Any]) -> Path:
-    """Write a result as JSON, the folder included."""
+    """Write a result as JSON, the folder included; it is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
-    return path
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+    return partial.replace(path)
 
 
-def _versions() -> dict[str, str]:
-    found = {name: version(name) for name in LIBRARIES}
+def as_json(value: Any) -> Any:
+    """A value as a result has it once it has been written and read."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def library_versions() -> dict[str, str]:
+    """Of Python and of all that results depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def _peers() -> dict[str, str]:
+    found = {}
     for name in PEERS:
         try:
             found[name] = version(name)

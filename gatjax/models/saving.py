@@ -1,20 +1,25 @@
-"""Trained models on disk: the constructor's name, its arguments and the parameters."""
+"""Trained models on disk: the constructor's name, its arguments, and the variables of the model."""
 
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from gatjax.layers.parts import DropoutRates
 from gatjax.models.controls import GCN, MLP
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
+from gatjax.models.names import decode, encode, modules_in
 from gatjax.models.stack import Stack
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
+
+MANIFEST, VARIABLES = "manifest.json", "parameters"
 
 CONSTRUCTORS: dict[str, Callable[..., Stack]] = {
     build.__name__: build for build in (GAT, GATv2, DotProductGAT, ConstGAT, GaAN, GCN, MLP)
@@ -22,64 +27,143 @@ CONSTRUCTORS: dict[str, Callable[..., Stack]] = {
 
 
 def save_model(
-    folder: str | Path, constructor: str, arguments: Mapping[str, Any], parameters: nnx.State
+    folder: str | Path,
+    constructor: str,
+    arguments: Mapping[str, Any],
+    parameters: nnx.State | nnx.Module,
 ) -> None:
-    """Write a model so that `load_model` rebuilds it.
+    """Write a model so that `load_model` rebuilds it, and read it back to be sure.
 
     Args:
       folder: where; it must not hold a model yet.
       constructor: one of `CONSTRUCTORS`, such as "GAT".
-      arguments: its arguments, JSON values and `DropoutRates`, without `rngs`.
-      parameters: `nnx.state(model, nnx.Param)`.
+      arguments: its arguments without `rngs`: JSON values, `DropoutRates`, dtypes, and functions and classes by name:
+        those of jax, flax, optax, numpy and gatjax, and of other modules, which `load_model` then must be told of.
+      parameters: the model, or all its variables, `nnx.state(model)`; `nnx.state(model, nnx.Param)` will do where it
+        has no others, such as the running statistics of a `BatchNorm`.
 
     Raises:
-      ValueError: an unknown constructor, or a folder in use.
+      ValueError: an unknown constructor, a folder in use, an argument that cannot be found again, or variables that are
+        not those of the model. Nothing is written.
+      CheckpointError: what was written reads otherwise. Nothing is left.
     """
     if constructor not in CONSTRUCTORS:
         raise ValueError(f"constructor must be one of {list(CONSTRUCTORS)}, got {constructor!r}")
-    checkpoints = Checkpoints(folder, {"constructor": constructor, "arguments": dict(arguments)})
-    if checkpoints.exist():
+    run = {
+        "constructor": constructor,
+        "arguments": {name: encode(name, value) for name, value in arguments.items()},
+    }
+    folder = Path(folder).resolve()
+    if (folder / MANIFEST).exists():
         raise ValueError(f"{folder} holds a model already: choose another folder, or delete it")
-    checkpoints.save("parameters", 0, nnx.to_pure_dict(parameters), {})
+    modules = tuple(modules_in(list(run["arguments"].values())))
+    variables = _variables(parameters)
+    _check_variables(variables, _variables(_build(run, modules)))
+
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        checkpoints = Checkpoints(partial, run)
+        checkpoints.save(VARIABLES, 0, nnx.to_pure_dict(variables), {})
+        checkpoints.close()
+        _check_same(variables, _variables(load_model(partial, modules=modules)), partial)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The manifest comes last: without it there is no model.
+        for name in (VARIABLES, MANIFEST):
+            (partial / name).replace(folder / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_model(folder: str | Path) -> Stack:
+def load_model(folder: str | Path, *, modules: Sequence[str] = ()) -> Stack:
     """Read a model written by `save_model`, with its dropout switched off.
 
     Args:
       folder: where it is.
+      modules: those that functions of the model may come from, besides jax, flax, optax, numpy and gatjax. To import a
+        module is to run it.
 
     Returns:
       The model; `model(graph).nodes` are its outputs for any graph with the width of features that it
       was trained on. The graph must have its self-loops, if those of training had.
 
     Raises:
-      CheckpointError: no model there, or a damaged one.
+      CheckpointError: no model there, a damaged one, or one that names another module.
 
     >>> import tempfile, jax.numpy as jnp
     >>> from gatjax.graph import build_graph
-    >>> arguments = {"in_features": 3, "out_features": 2, "num_heads": 4}
+    >>> arguments = {"in_features": 3, "out_features": 2, "num_heads": 4, "activation": jax.nn.relu}
     >>> model = GAT(**arguments, rngs=nnx.Rngs(0))
     >>> folder = tempfile.mkdtemp()
-    >>> save_model(folder, "GAT", arguments, nnx.state(model, nnx.Param))
+    >>> save_model(folder, "GAT", arguments, model)
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> bool((load_model(folder)(graph).nodes == model(graph).nodes).all())
     True
     """
-    path = Path(folder) / "manifest.json"
+    path = Path(folder) / MANIFEST
     try:
         run = json.loads(path.read_text(encoding="utf-8"))["run"]
-        build, arguments = CONSTRUCTORS[run["constructor"]], run["arguments"]
+        known = {"constructor": run["constructor"], "arguments": dict(run["arguments"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is missing or damaged: there is no model to load") from error
-    rates = arguments.get("dropout_rate", 0.0)
-    rates = DropoutRates(*rates) if isinstance(rates, list) else rates
-    model = build(**arguments | {"dropout_rate": rates}, rngs=nnx.Rngs(0))
-    parameters = nnx.state(model, nnx.Param)
-    stored = Checkpoints(folder, run).restore("parameters", nnx.to_pure_dict(parameters))
+    try:
+        model = _build(known, modules)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not describe a model that can be built ({error}): there is no model to load"
+        ) from error
+    variables = _variables(model)
+    checkpoints = Checkpoints(folder, run)
+    stored = checkpoints.restore(VARIABLES, nnx.to_pure_dict(variables))
+    checkpoints.close()
     if stored is None:
         raise CheckpointError(f"{folder} has no parameters: there is no model to load")
-    nnx.replace_by_pure_dict(parameters, jax.tree.map(jnp.asarray, stored[0]))
-    nnx.update(model, parameters)
+    nnx.replace_by_pure_dict(variables, jax.tree.map(jnp.asarray, stored[0]))
+    nnx.update(model, variables)
     model.eval()
     return model
+
+
+def _build(run: Mapping[str, Any], modules: Sequence[str]) -> Stack:
+    arguments = {name: decode(value, modules) for name, value in run["arguments"].items()}
+    if isinstance(rates := arguments.get("dropout_rate"), list):
+        arguments["dropout_rate"] = DropoutRates(*rates)
+    return CONSTRUCTORS[run["constructor"]](**arguments, rngs=nnx.Rngs(0))
+
+
+def _variables(model: nnx.State | nnx.Module) -> nnx.State:
+    """All that a model is besides its arguments; random keys are made anew."""
+    state = nnx.state(model) if isinstance(model, nnx.Module) else model
+    return nnx.filter_state(state, nnx.Not(nnx.RngState))
+
+
+def _check_variables(given: nnx.State, needed: nnx.State) -> None:
+    """Refuse variables that are not those of a model with these arguments."""
+    given_arrays, needed_arrays = (
+        {".".join(map(str, path)): _kind(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+        for state in (given, needed)
+    )
+    differences = [
+        f"{name}: {given_arrays.get(name, 'absent')} given, {needed_arrays.get(name, 'absent')} needed"
+        for name in sorted({*given_arrays, *needed_arrays})
+        if given_arrays.get(name) != needed_arrays.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"parameters are not those of a model with these arguments ({'; '.join(differences)}): pass the "
+            "model itself, and the arguments that it was built with"
+        )
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def _check_same(given: nnx.State, found: nnx.State, folder: Path) -> None:
+    same = jax.tree.map(
+        lambda one, other: np.asarray(one).tobytes() == np.asarray(other).tobytes(), given, found
+    )
+    if not all(jax.tree.leaves(same)):
+        raise CheckpointError(
+            f"{folder}: what was written reads otherwise; check the disk, or choose another folder"
+        )

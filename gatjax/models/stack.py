@@ -1,8 +1,9 @@
 """Layers one after the other."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,15 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask
 from gatjax.layers.parts import Dropout, check_sizes
+from gatjax.models.names import find, name_of
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Name(NamedTuple):
+    """What stands in a pickle for a function."""
+
+    name: str
 
 
 class Stack(nnx.Module):
@@ -118,6 +126,21 @@ class Stack(nnx.Module):
         if self.norms is not None:
             nodes = _normalize(self.norms[index], nodes, node_mask, deterministic)
         return graph._replace(nodes=self.activation(nodes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles: the activation by its name, since a jitted function cannot be pickled."""
+        name = name_of(self.activation)
+        return vars(self) | {"activation": self.activation if name is None else _Name(name)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stored = state["activation"]
+        activation = find(stored.name) if isinstance(stored, _Name) else stored
+        vars(self).update(state | {"activation": activation})
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> "Stack":
+        """Arrays are copied, functions are not: the copy shares what is compiled for this model."""
+        graphdef, state = nnx.split(self)
+        return nnx.merge(graphdef, copy.deepcopy(state, memo))
 
 
 def _normalize(

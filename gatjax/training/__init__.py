@@ -34,4 +34,5 @@ from gatjax.training.stopping import Progress as Progress
 from gatjax.training.stopping import Rule as Rule
 from gatjax.training.stopping import both_metrics as both_metrics
 from gatjax.training.stopping import either_metric as either_metric
+from gatjax.training.stopping import last_epoch as last_epoch
 from gatjax.training.stopping import lowest_loss as lowest_loss

@@ -33,6 +33,9 @@ class Checkpoints:
       description: what makes the run what it is, JSON values; resuming with another one is an error.
       every_seconds: `is_due` says so this often for each name.
 
+    Raises:
+      ValueError: `every_seconds` is negative, or a name is none of a folder.
+
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
     >>> checkpoints = Checkpoints(folder, {"learning_rate": 0.005})
@@ -45,6 +48,8 @@ class Checkpoints:
     def __init__(
         self, folder: str | Path, description: Mapping[str, Any], *, every_seconds: float = 10.0
     ):
+        if not every_seconds >= 0:
+            raise ValueError(f"every_seconds must be at least 0, got {every_seconds}")
         self.folder = Path(folder).resolve()
         self.description = json.loads(json.dumps(description, default=str))
         self.every_seconds = every_seconds
@@ -61,6 +66,7 @@ class Checkpoints:
 
     def save(self, name: str, step: int, tree: PyTree, notes: Mapping[str, Any]) -> None:
         """Save a tree of arrays and some JSON notes; the step before it goes once this one is complete."""
+        _check_name(name)
         if not self._managers and not self.exist():
             self._write_manifest(tree)
         items = ocp.args.Composite(
@@ -77,6 +83,7 @@ class Checkpoints:
           CheckpointError: the folder belongs to another run, the arrays have other names, shapes or
             dtypes than `like`, or the files are damaged. Nothing is changed on disk.
         """
+        _check_name(name)
         if not self.exist():
             return None
         self._check_manifest(like)
@@ -100,11 +107,15 @@ class Checkpoints:
             raise CheckpointError(self._damaged(name, step))
         return tree, stored["notes"]
 
-    def remove(self) -> None:
-        """Delete all of them: the run is complete."""
+    def close(self) -> None:
+        """Let go of the files."""
         for manager in self._managers.values():
             manager.close()
         self._managers.clear()
+
+    def remove(self) -> None:
+        """Delete all of them: the run is complete."""
+        self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _manager(self, name: str) -> ocp.CheckpointManager:
@@ -144,6 +155,11 @@ class Checkpoints:
 
     def _remedy(self) -> str:
         return f"delete {self.folder} to start afresh, or choose another folder"
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"name must be that of a folder, such as 'seed_0', got {name!r}")
 
 
 def _arrays(tree: PyTree) -> dict[str, str]:

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from gatjax.training.losses import Metrics
-from gatjax.training.stopping import Progress, Rule, both_metrics
+from gatjax.training.stopping import Progress, Rule, both_metrics, improve
 
 
 class TrainState(NamedTuple):
@@ -52,17 +52,56 @@ class Training(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The outcome of one seed; `parameters` are those that the stopping rule saved."""
+    """The outcome of one seed.
+
+    Attributes:
+      seed: which one.
+      parameters: those that the stopping rule saved; where it saved none, those of the start.
+      best_epoch: the epoch that they are of, counted from 1; 0 where none was saved.
+      epochs: how many there were.
+      history: one entry per epoch, also of the last one of a seed that diverged.
+      diverged: whether this is no result: the training loss or the parameters were not finite in the last epoch, or
+        none was saved.
+      diverged_epoch: the last epoch of a seed that diverged, counted from 1; else None.
+    """
 
     seed: int
     parameters: PyTree
     best_epoch: int
     epochs: int
     history: History
+    diverged: bool = False
+    diverged_epoch: int | None = None
+
+
+def check_training(training: Training) -> None:
+    """Refuse settings that no training can have.
+
+    Raises:
+      ValueError: by field, value and remedy.
+    """
+    for name in ("patience", "max_epochs", "epochs_per_dispatch"):
+        value = getattr(training, name)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
+    for name in ("initialise", "loss", "validate", "rule"):
+        if not callable(value := getattr(training, name)):
+            hint = "; a rule by its name is gatjax.training.RULES[name]" * (name == "rule")
+            raise ValueError(f"{name} must be a function, got {value!r}{hint}")
+    if not hasattr(training.optimizer, "init") or not hasattr(training.optimizer, "update"):
+        raise ValueError(
+            f"optimizer must be an optax.GradientTransformation such as optax.adam(0.005), "
+            f"got {training.optimizer!r}"
+        )
 
 
 def start(training: Training, seed: int) -> TrainState:
-    """The state before the first epoch of a seed."""
+    """The state before the first epoch of a seed.
+
+    Raises:
+      ValueError: a setting of `training` is impossible.
+    """
+    check_training(training)
     for_parameters, for_training = jax.random.split(jax.random.key(seed))
     parameters = training.initialise(for_parameters)
     worst = Progress(jnp.float32(jnp.inf), jnp.float32(-jnp.inf), jnp.int32(0))
@@ -91,7 +130,7 @@ def advance(
       labels: likewise.
 
     Returns:
-      The state after, and the history of these epochs, NaN after the stop.
+      The state after, and the history of these epochs: as many entries as `epoch` has grown by, and NaN after them.
     """
     return _run_epochs(training, state, data, labels)
 
@@ -139,8 +178,11 @@ def _run_epoch(
     parameters = optax.apply_updates(state.parameters, updates)
     now = training.validate(parameters, data, labels)
 
-    best = state.progress
-    save, reset = training.rule(best, now)
+    best, valid = state.progress, jnp.isfinite(now.loss)
+    seen = Metrics(*(jnp.where(valid, metric, jnp.nan) for metric in now))
+    save, reset = training.rule(best, seen)
+    diverged = ~(jnp.isfinite(loss) & all_finite(parameters))
+    save &= ~diverged
     waited = jnp.where(reset, 0, best.waited + 1)
     epoch = state.epoch + 1
     state = TrainState(
@@ -148,13 +190,17 @@ def _run_epoch(
         optimizer=optimizer,
         key=state.key,
         epoch=epoch,
-        progress=Progress(
-            jnp.minimum(best.loss, now.loss), jnp.maximum(best.accuracy, now.accuracy), waited
-        ),
+        progress=improve(best, seen, waited),
         best_parameters=jax.tree.map(
             lambda new, old: jnp.where(save, new, old), parameters, state.best_parameters
         ),
         best_epoch=jnp.where(save, epoch, state.best_epoch),
-        stopped=(waited >= training.patience) | (epoch >= training.max_epochs),
+        stopped=diverged | (waited >= training.patience) | (epoch >= training.max_epochs),
     )
     return state, History(loss, now.loss, now.accuracy)
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether every number of a tree is finite."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves] or [jnp.bool_(True)]).all()

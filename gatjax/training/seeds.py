@@ -5,7 +5,7 @@ slowest. A device that one seed does not fill, such as a GPU, trains several sid
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,12 @@ from gatjax.training.loop import (
     TrainState,
     advance,
     advance_together,
+    all_finite,
+    check_training,
     start,
 )
+from gatjax.training.losses import Labels
+from gatjax.training.stopping import last_epoch
 
 
 class _Run:
@@ -34,6 +38,7 @@ class _Run:
         self.labels = labels
         self.state = state
         self.past: list[History] = []
+        self.saved_epoch = 0
         self.stopped = False
 
     @property
@@ -44,13 +49,24 @@ class _Run:
     def history(self) -> History:
         return History(*map(np.concatenate, zip(*self.past, strict=True)))
 
+    @property
+    def epochs(self) -> int:
+        """How many the history knows of."""
+        return sum(len(part.train_loss) for part in self.past)
+
     def outcome(self) -> Trained:
+        state, history = self.state, self.history
+        best_epoch, epochs = int(state.best_epoch), int(state.epoch)
+        finite = np.isfinite(history.train_loss[-1]) and bool(all_finite(state.parameters))
+        diverged = not finite or best_epoch == 0
         return Trained(
             seed=self.seed,
-            parameters=jax.tree.map(np.asarray, self.state.best_parameters),
-            best_epoch=int(self.state.best_epoch),
-            epochs=int(self.state.epoch),
-            history=self.history,
+            parameters=jax.tree.map(np.asarray, state.best_parameters),
+            best_epoch=best_epoch,
+            epochs=epochs,
+            history=history,
+            diverged=diverged,
+            diverged_epoch=epochs if diverged else None,
         )
 
 
@@ -71,14 +87,23 @@ class _Program:
     def is_ready(self) -> bool:
         return all(column.is_ready() for column in jax.tree.leaves(self.latest))
 
+    def is_whole(self) -> bool:
+        """Whether the state is there: an interrupted dispatch has taken it, and not given it back."""
+        return not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))
+
     def state_of(self, index: int) -> TrainState:
         return self._part(self.state, index)
 
     def news(self) -> list[tuple[History, bool]]:
-        """For each seed, once the dispatch is ready: its history of these epochs, and whether it has stopped."""
-        latest, stopped = jax.tree.map(np.asarray, (self.latest, self.state.stopped))
-        of_all = range(len(self.runs))
-        return [(self._part(latest, i), bool(self._part(stopped, i))) for i in of_all]
+        """For each seed, once the dispatch is ready: the epochs that are new to its run, and whether it has stopped."""
+        fields = self.latest, self.state.epoch, self.state.stopped
+        latest, epoch, stopped = jax.tree.map(np.asarray, fields)
+        news = []
+        for i, run in enumerate(self.runs):
+            count = int(self._part(epoch, i)) - run.epochs
+            columns = (self._part(column, i)[:count] for column in latest)
+            news.append((History(*columns), bool(self._part(stopped, i))))
+        return news
 
     def _advance(self, state: TrainState) -> tuple[TrainState, History]:
         run = advance_together if self.together else advance
@@ -137,38 +162,55 @@ class _Worker:
         """Of the dispatch that is ready, the seeds that have stopped, and the news of each one that took part."""
         assert self.program is not None
         done, all_news = [], []
-        for index, (columns, stopped) in enumerate(self.program.news()):
+        for index, (news, stopped) in enumerate(self.program.news()):
             run = self.program.runs[index]
             if run.stopped:
                 continue
-            run.stopped = stopped
-            news = History(*(column[~np.isnan(columns.train_loss)] for column in columns))
             run.past.append(news)
             all_news.append(news)
-            if run.stopped or self._is_due(run):
+            if stopped or self._is_due(run):
                 run.state = self.program.state_of(index)
-                # A seed that was found stopped has stood still, and is saved already.
-                if len(news.train_loss):
-                    self._save(run)
-            if run.stopped:
+                self._save(run)
+            if stopped:
                 done.append(run.outcome())
+            run.stopped = stopped
         return done, all_news
+
+    def save_all(self) -> None:
+        """Save what is running, at the end of the dispatch that is under way.
+
+        A seed that was interrupted while it changed hands keeps its last checkpoint.
+        """
+        if self.checkpoints is None or self.program is None or not self.program.is_whole():
+            return
+        for index, (run, (news, _)) in enumerate(
+            zip(self.program.runs, self.program.news(), strict=True)
+        ):
+            if not run.stopped:
+                run.past.append(news)
+                run.state = self.program.state_of(index)
+                self._save(run)
 
     def _is_due(self, run: _Run) -> bool:
         return self.checkpoints is not None and self.checkpoints.is_due(run.name)
 
     def _save(self, run: _Run) -> None:
-        if self.checkpoints is not None:
+        """Save a seed that has come further than what is saved of it."""
+        epoch = int(run.state.epoch)
+        if self.checkpoints is not None and epoch > run.saved_epoch:
             notes = {name: column.tolist() for name, column in run.history._asdict().items()}
-            self.checkpoints.save(run.name, int(run.state.epoch), run.state, notes)
+            self.checkpoints.save(run.name, epoch, run.state, notes)
+            run.saved_epoch = epoch
 
     def _begin(self, seed: int, labels: PyTree) -> _Run:
+        check_labels(self.training, seed, labels)
         run = _Run(seed, labels, start(self.training, seed))
         saved = None if self.checkpoints is None else self.checkpoints.restore(run.name, run.state)
         if saved is not None:
             run.state, notes = saved
             columns = (np.array(notes[name], np.float32) for name in History._fields)
             run.past.append(History(*columns))
+            run.saved_epoch = run.epochs
         run.labels, run.state = jax.device_put((run.labels, run.state), self.device)
         return run
 
@@ -183,7 +225,7 @@ def train(
     seeds_per_device: int = 1,
     checkpoints: Checkpoints | None = None,
     progress: bool = True,
-) -> Iterator[Trained]:
+) -> Generator[Trained]:
     """Train every seed to its own stop.
 
     Args:
@@ -198,38 +240,75 @@ def train(
         on from there, to the same end, bit for bit (with one seed per device), as without the interruption.
       progress: show a bar with loss and accuracy.
 
-    Yields:
-      Each seed's outcome, in the order in which they finish.
+    Returns:
+      An iterator over each seed's outcome, in the order in which they finish. A seed whose training loss or parameters
+      are no longer finite stops there and is marked as `diverged`. An interruption (Ctrl-C) saves what is running,
+      where there are checkpoints, before it goes on its way.
 
     Raises:
-      ValueError: `seeds_per_device` is not positive.
+      ValueError: a setting is impossible, before anything runs; or a seed has no node to fit, or none to validate on
+        by a rule that asks for them, when its turn comes.
     """
+    check_training(training)
+    seeds, devices = list(seeds), list(jax.local_devices() if devices is None else devices)
+    _check_run(seeds, devices, seeds_per_device)
+    seeds_per_program = min(seeds_per_device, ceil_div(len(seeds), len(devices)))
+    workers = [
+        _Worker(training, device, data, checkpoints, seeds_per_program)
+        for device in devices[: ceil_div(len(seeds), seeds_per_program)]
+    ]
+    return _train(workers, seeds, labels, progress)
+
+
+def _train(
+    workers: list[_Worker], waiting: list[int], labels: Callable[[int], PyTree], progress: bool
+) -> Generator[Trained]:
+    with tqdm(total=len(waiting), unit="seed", disable=not progress) as bar:
+        try:
+            for worker in workers:
+                worker.go_on(waiting, labels)
+            epochs, busy = 0, workers
+            while busy := [worker for worker in busy if worker.program is not None]:
+                ready = [worker for worker in busy if worker.is_ready()]
+                if not ready:
+                    time.sleep(0.002)
+                for worker in ready:
+                    done, news = worker.collect()
+                    worker.go_on(waiting, labels)
+                    epochs += sum(len(history.train_loss) for history in news)
+                    bar.set_postfix({"epochs": epochs} | _last(news[-1]))
+                    bar.update(len(done))
+                    yield from done
+        except (KeyboardInterrupt, GeneratorExit):
+            for worker in workers:
+                worker.save_all()
+            raise
+
+
+def _check_run(seeds: list[int], devices: list[jax.Device], seeds_per_device: int) -> None:
     if seeds_per_device < 1:
         raise ValueError(f"seeds_per_device must be at least 1, got {seeds_per_device}")
-    waiting = list(seeds)
-    devices = jax.local_devices() if devices is None else devices
-    seeds_per_program = min(seeds_per_device, max(ceil_div(len(waiting), len(devices)), 1))
-    with tqdm(total=len(waiting), unit="seed", disable=not progress) as bar:
-        workers = [
-            _Worker(training, device, data, checkpoints, seeds_per_program)
-            for device in devices[: ceil_div(len(waiting), seeds_per_program)]
-        ]
-        for worker in workers:
-            worker.go_on(waiting, labels)
-        epochs = 0
-        while workers:
-            ready = [worker for worker in workers if worker.is_ready()]
-            if not ready:
-                time.sleep(0.002)
-            for worker in ready:
-                done, news = worker.collect()
-                worker.go_on(waiting, labels)
-                if worker.program is None:
-                    workers.remove(worker)
-                epochs += sum(len(history.train_loss) for history in news)
-                bar.set_postfix({"epochs": epochs} | _last(news[-1]))
-                bar.update(len(done))
-                yield from done
+    if not devices:
+        raise ValueError("devices is empty: give at least one, or None for all of them")
+    if not seeds:
+        raise ValueError("seeds is empty: give at least one, such as range(10)")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds holds a seed twice: give each once, got {seeds}")
+
+
+def check_labels(training: Training, seed: int, labels: PyTree) -> None:
+    """Refuse `Labels` without a node to fit, or without one that tells when to stop."""
+    if not isinstance(labels, Labels):
+        return
+    if not np.any(np.asarray(labels.train_labels) >= 0):
+        raise ValueError(
+            f"train_nodes of seed {seed} has no node with a label: give some to fit, see gatjax.data.random_split"
+        )
+    if training.rule is not last_epoch and not np.any(np.asarray(labels.validation_labels) >= 0):
+        raise ValueError(
+            f"validation_nodes of seed {seed} has no node with a label, by which to stop and to save: give "
+            "some, or train for a stated number of epochs and keep the last with rule=last_epoch, max_epochs=..."
+        )
 
 
 def _last(latest: History) -> dict[str, str]:

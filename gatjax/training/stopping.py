@@ -1,8 +1,14 @@
-"""When to save parameters, and when to stop."""
+"""When to save parameters, and when to stop.
+
+A rule compares the metrics of an epoch with the best so far. An epoch whose validation loss is not finite reaches it as
+NaN in both metrics, so that every comparison is false: the epoch is as bad as none, and later ones are compared with
+the best before it.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gatjax.training.losses import Metrics
@@ -37,4 +43,21 @@ def either_metric(best: Progress, now: Metrics) -> tuple[Bool[Array, ""], Bool[A
     return better, better
 
 
-RULES: dict[str, Rule] = {"both": both_metrics, "loss": lowest_loss, "either": either_metric}
+def last_epoch(best: Progress, now: Metrics) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Every epoch saves and resets: train for `max_epochs` and keep the last, with or without validation nodes."""
+    always = jnp.bool_(True)
+    return always, always
+
+
+def improve(best: Progress, now: Metrics, waited: Int[Array, ""]) -> Progress:
+    """The best of before and now, where a NaN is no improvement; finite numbers as with minimum and maximum."""
+    loss, accuracy = jnp.fmin(best.loss, now.loss), jnp.fmax(best.accuracy, now.accuracy)
+    return Progress(loss, accuracy, waited)
+
+
+RULES: dict[str, Rule] = {
+    "both": both_metrics,
+    "loss": lowest_loss,
+    "either": either_metric,
+    "last": last_epoch,
+}

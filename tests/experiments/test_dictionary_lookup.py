@@ -33,6 +33,14 @@ def test_small_dictionaries_are_all_permutations(k):
     assert every == set(itertools.permutations(range(k)))
 
 
+@pytest.mark.parametrize(("k", "lookups"), [(2, 99), (9, 0)])
+def test_too_few_of_them_are_refused(k, lookups):
+    from lookup import make_lookups
+
+    with pytest.raises(ValueError, match=f"got {k} and {lookups}"):
+        make_lookups(k, lookups=lookups)
+
+
 def test_larger_ones_are_drawn():
     from lookup import make_lookups
 

@@ -172,6 +172,20 @@ def test_a_finished_seed_is_not_trained_again(tmp_path):
     assert files_of(tmp_path) == steps
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../outside", "a/b"])
+def test_names_stay_in_the_folder(saved, name):
+    with pytest.raises(ValueError, match="name must be that of a folder, such as 'seed_0'"):
+        saved.save(name, 1, TREE, {})
+    with pytest.raises(ValueError, match="name must be that of a folder"):
+        saved.restore(name, TREE)
+    saved.save("seed_0", 1, TREE, {})
+
+
+def test_a_negative_time_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="every_seconds must be at least 0, got -1.0"):
+        Checkpoints(tmp_path, {}, every_seconds=-1.0)
+
+
 def test_removed_checkpoints_leave_nothing(saved):
     saved.remove()
     assert not saved.folder.exists()

@@ -1,0 +1,83 @@
+"""The folder of a run: a result is never overwritten in silence, nor taken for that of another run."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from report import LIBRARIES, as_json, library_versions
+
+# The exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+# What has no part in a result.
+FREE = ("output", "overwrite", "resume", "progress", "checkpoint_seconds")
+
+
+def find_result(path: Path, config: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """The result of this very run, where it is there already; to be called before anything is trained.
+
+    Args:
+      path: of the result's JSON file; its folder is made.
+      config: what makes the result, as it is stored there under "config".
+      overwrite: whether the user gives up what is there.
+
+    Returns:
+      The result, where a run with this configuration and these versions has come to its end there; None where the way
+      is free.
+
+    Raises:
+      SystemExit: another result, or none that can be read, is there; or nothing can be written there.
+    """
+    check_writable(path.parent)
+    if overwrite or not path.exists():
+        return None
+    remedy = "choose another --output, or pass --overwrite to replace it"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        there = described(result["config"], result["versions"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SystemExit(f"{path} is no result that can be read: {remedy}") from error
+    if result.get("interrupted"):
+        raise SystemExit(f"{path} is the result of an interrupted run: {remedy}")
+    different = differences(there, described(config, library_versions()))
+    if different:
+        raise SystemExit(f"{path} is the result of another run ({'; '.join(different)}): {remedy}")
+    return result
+
+
+def say_found(path: Path) -> None:
+    print(f"{path} is the result of this very run already: pass --overwrite to run it again.")
+
+
+def described(config: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, Any]:
+    """All that makes a result, as JSON has it."""
+    made_by = {name: value for name, value in config.items() if name not in FREE}
+    known = {f"version of {name}": versions.get(name) for name in ("python", *LIBRARIES)}
+    return as_json(made_by) | known
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Each by name and both values.
+
+    >>> differences({"seeds": 3, "l2": 0.1}, {"seeds": 5, "l2": 0.1})
+    ['seeds: 3 there, 5 here']
+    """
+    return [
+        f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in dict.fromkeys([*there, *here])
+        if there.get(name, "absent") != here.get(name, "absent")
+    ]
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder; SystemExit where that, or a file in it, is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SystemExit(
+            f"nothing can be written to {folder} ({error.strerror}): choose another --output"
+        ) from error

@@ -1,0 +1,222 @@
+"""What is written can be read: functions, classes and dtypes by name, all variables; and pickles."""
+
+import concurrent.futures
+import copy
+import functools
+import json
+import multiprocessing
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import forward
+
+import gatjax
+from gatjax import DropoutRates, build_graph, load_model, save_model
+from gatjax.training import CheckpointError, Checkpoints
+
+GRAPH = build_graph(
+    [0, 1, 2, 3, 2],
+    [1, 2, 3, 0, 2],
+    np.random.default_rng(1).normal(size=(4, 5)).astype(np.float32),
+)
+SIZES = {"in_features": 5, "out_features": 3}
+
+
+def assert_equal(one, other):
+    np.testing.assert_array_equal(
+        forward(one, GRAPH, deterministic=True), forward(other, GRAPH, deterministic=True)
+    )
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"activation": jax.nn.relu},
+        {"activation": jax.nn.elu},
+        {"activation": jnp.tanh},
+        {"norm": nnx.LayerNorm},
+        {"norm": nnx.BatchNorm},
+        {"norm": functools.partial(nnx.BatchNorm, momentum=0.5, scale_init=nnx.initializers.ones)},
+        {"dtype": jnp.bfloat16},
+        {"param_dtype": np.dtype("float16"), "dtype": "float32"},
+        {"num_layers": np.int64(3), "dropout_rate": np.float32(0.5)},
+        {"residual": np.False_},
+        {"dropout_rate": DropoutRates(0.1, np.float64(0.2))},
+    ],
+    ids=str,
+)
+def test_arguments_come_back(tmp_path, arguments):
+    arguments = SIZES | {"hidden_features": 8, "num_heads": np.int32(2)} | arguments
+    model = gatjax.GAT(**arguments, rngs=nnx.Rngs(0))
+    save_model(tmp_path / "model", "GAT", arguments, model)
+    loaded = load_model(tmp_path / "model")
+    assert loaded.activation is model.activation
+    model.eval()
+    assert nnx.graphdef(loaded) == nnx.graphdef(_rebuilt(arguments))
+    assert_equal(loaded, model)
+
+
+def _rebuilt(arguments):
+    model = gatjax.GAT(**arguments, rngs=nnx.Rngs(0))
+    model.eval()
+    return model
+
+
+def test_running_statistics_come_back(tmp_path):
+    arguments = SIZES | {"norm": nnx.BatchNorm, "num_heads": 2}
+    model = gatjax.GAT(**arguments, rngs=nnx.Rngs(0))
+    model(GRAPH)
+    assert model.norms[0].mean[...].any()
+    model.eval()
+    save_model(tmp_path / "model", "GAT", arguments, nnx.state(model))
+    assert_equal(load_model(tmp_path / "model"), model)
+    with pytest.raises(
+        ValueError, match=r"norms.0.mean: absent given, float32\[64\] needed.*pass the model"
+    ):
+        save_model(tmp_path / "other", "GAT", arguments, nnx.state(model, nnx.Param))
+    save_model(tmp_path / "other", "GAT", arguments, model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"activation": lambda x: x}, "activation=<function .* cannot be found again by a name"),
+        ({"kernel_init": nnx.initializers.normal(0.1)}, "kernel_init=<function .* by a name"),
+        ({"norm": functools.partial(nnx.LayerNorm, epsilon=object())}, "epsilon=<object"),
+    ],
+)
+def test_what_cannot_be_read_is_not_written(tmp_path, arguments, message):
+    model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=message):
+        save_model(tmp_path / "model", "GAT", SIZES | arguments, model)
+    assert not list(tmp_path.iterdir())
+    save_model(tmp_path / "model", "GAT", SIZES, model)
+
+
+def test_variables_of_another_model_are_refused(tmp_path):
+    model = gatjax.GATv2(**SIZES, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="not those of a model with these arguments"):
+        save_model(tmp_path / "model", "GAT", SIZES, model)
+    assert not list(tmp_path.iterdir())
+    save_model(tmp_path / "model", "GATv2", SIZES, model)
+    assert_equal(load_model(tmp_path / "model"), model)
+
+
+def test_functions_of_other_modules_are_named_when_loading(tmp_path):
+    import own_functions
+
+    arguments = SIZES | {"activation": own_functions.squash}
+    model = gatjax.GAT(**arguments, rngs=nnx.Rngs(0))
+    save_model(tmp_path / "model", "GAT", arguments, model)
+    with pytest.raises(
+        CheckpointError, match=r"own_functions:squash .*pass modules=.*own_functions"
+    ):
+        load_model(tmp_path / "model")
+    assert_equal(load_model(tmp_path / "model", modules=["own_functions"]), model)
+
+
+@pytest.mark.parametrize(
+    "name", ["os:system", "jaxevil:f", "jax.nn:no_such_thing", "subprocess:run", "builtins:eval"]
+)
+def test_a_file_cannot_name_just_anything(tmp_path, name):
+    model = gatjax.GAT(**SIZES, activation=jax.nn.relu, rngs=nnx.Rngs(0))
+    save_model(tmp_path / "model", "GAT", SIZES | {"activation": jax.nn.relu}, model)
+    path = tmp_path / "model" / "manifest.json"
+    path.write_text(path.read_text().replace("jax.nn:relu", name))
+    with pytest.raises(CheckpointError, match="no model to load"):
+        load_model(tmp_path / "model")
+
+
+def test_a_damaged_description_is_said_to_be_one(tmp_path):
+    model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
+    save_model(tmp_path / "model", "GAT", SIZES, model)
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for run in (
+        None,
+        [],
+        {},
+        {"constructor": "GAT"},
+        {"constructor": ["GAT"], "arguments": {}},
+        {"constructor": "GAT", "arguments": 3},
+        {"constructor": "GAT", "arguments": SIZES | {"in_features": "5"}},
+        {"constructor": "GAT", "arguments": SIZES | {"activation": {}}},
+        {"constructor": "GAT", "arguments": SIZES | {"dtype": {"dtype": "float33"}}},
+        {"constructor": "GAT", "arguments": SIZES | {"no_such_option": 1}},
+    ):
+        path.write_text(json.dumps(manifest | {"run": run}))
+        with pytest.raises(CheckpointError, match="no model to load|another run"):
+            load_model(tmp_path / "model")
+
+
+def test_a_failed_save_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatch):
+    model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr("gatjax.training.Checkpoints.save", _full)
+        save_model(tmp_path / "model", "GAT", SIZES, model)
+    assert not list(tmp_path.iterdir())
+    save_model(tmp_path / "model", "GAT", SIZES, model)
+    assert_equal(load_model(tmp_path / "model"), model)
+
+
+def test_what_was_written_is_read_back(tmp_path, monkeypatch):
+    model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
+    restore = Checkpoints.restore
+
+    def other_bits(*arguments):
+        tree, notes = restore(*arguments)
+        return jax.tree.map(lambda leaf: leaf + 1, tree), notes
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="reads otherwise"):
+        patch.setattr(Checkpoints, "restore", other_bits)
+        save_model(tmp_path / "model", "GAT", SIZES, model)
+    assert not list(tmp_path.iterdir())
+    save_model(tmp_path / "another", "GAT", SIZES, model)
+
+
+def _full(*_):
+    raise OSError("no space left on device")
+
+
+# Pickles
+
+
+@pytest.mark.parametrize(
+    "name", ["GAT", "GATv2", "DotProductGAT", "ConstGAT", "GaAN", "GCN", "MLP"]
+)
+def test_models_can_be_pickled_and_copied(name):
+    model = getattr(gatjax, name)(**SIZES, rngs=nnx.Rngs(0))
+    for again in (pickle.loads(pickle.dumps(model)), copy.copy(model), copy.deepcopy(model)):
+        assert nnx.graphdef(again) == nnx.graphdef(model)
+        assert again.activation is model.activation
+        assert_equal(again, model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"norm": nnx.LayerNorm},
+        {"norm": nnx.BatchNorm, "dropout_rate": 0.5},
+        {"activation": jnp.tanh},
+    ],
+    ids=str,
+)
+def test_options_can_be_pickled_too(options):
+    model = gatjax.GAT(**SIZES, **options, rngs=nnx.Rngs(0))
+    assert_equal(pickle.loads(pickle.dumps(model)), model)
+
+
+@pytest.mark.slow
+def test_another_process_can_be_given_a_model():
+    from own_functions import predict
+
+    model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        found = pool.submit(predict, model, GRAPH).result()
+    np.testing.assert_allclose(found, model(GRAPH).nodes, rtol=1e-5, atol=1e-6)
