@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tyro
-from report import markdown_table, mean_and_sd
+from report import markdown_table, mean_and_sd, sound
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -41,7 +41,9 @@ def read(pattern: str, command: str) -> list[dict[str, Any]]:
 
 def with_error(values: list[float]) -> str:
     """Mean, sample standard deviation, and standard error of the mean, in percent."""
-    return f"{mean_and_sd(values)} (± {100 * np.std(values, ddof=1) / len(values) ** 0.5:.2f})"
+    finished = sound(values)
+    error = 100 * np.std(finished, ddof=1) / len(finished) ** 0.5
+    return f"{mean_and_sd(values)} (± {error:.2f})"
 
 
 def citation_table(folder: str) -> str:
