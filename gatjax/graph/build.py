@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from gatjax.graph.check import INT32_MAX, Ids, host_ids, integers
 from gatjax.graph.check import validate as validate
+from gatjax.graph.messages import shown
+from gatjax.graph.numbers import DIGITS_REMEDY, to_float
 from gatjax.graph.sizes import leaves
 
 
@@ -39,7 +41,8 @@ def build_graph(
         lists of numbers become arrays of JAX's default dtype.
 
     Raises:
-        TypeError, ValueError: what `validate` refuses, or an N that is unknown or contradicted.
+        TypeError, ValueError: what `validate` refuses, an N that is unknown or contradicted, or a
+            whole number in a nested list that would lose digits.
 
     >>> graph = build_graph([0, 1, 1], [1, 0, 2], nodes=[[0.5], [1.5], [2.5]])
     >>> graph.n_node.tolist(), graph.n_edge.tolist()
@@ -109,7 +112,21 @@ def _arrays(name: str, features: PyTree) -> PyTree:
         array = np.asarray(features)
     except ValueError:
         raise ValueError(f"{name} has rows of unequal length: give all the same width") from None
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    if array.dtype.kind not in "biuf":
+        return array
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    place = lambda index: f"{name}[{', '.join(map(str, index))}] = "
+    if array.dtype.kind == "f":
+        return to_float(array, place, dtype)
+    if array.size and array.dtype != bool and not _fits(array, dtype):
+        index = np.unravel_index(int(np.argmax(np.abs(array))), array.shape)
+        raise ValueError(f"{place(index)}{array[index]} is over {dtype}: {DIGITS_REMEDY}")
+    return array.astype(dtype)
+
+
+def _fits(array: np.ndarray, dtype: np.dtype) -> bool:
+    limits = np.iinfo(dtype)
+    return limits.min <= int(array.min()) and int(array.max()) <= limits.max
 
 
 def _node_count(nodes: PyTree, total: int | None) -> int:
@@ -120,7 +137,7 @@ def _node_count(nodes: PyTree, total: int | None) -> int:
             return np.shape(rows[0])[0] if np.ndim(rows[0]) else 0
         raise ValueError("num_nodes is needed where nodes is None: pass num_nodes=N")
     if isinstance(total, bool) or not isinstance(total, int | np.integer):
-        raise TypeError(f"num_nodes must be an integer, got {total!r}")
+        raise TypeError(f"num_nodes must be an integer, got {shown(total)}")
     if not 0 <= total <= INT32_MAX:
         raise ValueError(f"num_nodes = {total} must lie between 0 and {INT32_MAX} (int32)")
     return int(total)

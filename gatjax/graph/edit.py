@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers
+from gatjax.graph.messages import shown
 
 Reduction = Literal["sum", "mean", "max", "first"]
 
@@ -105,7 +106,7 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
 
     Raises:
         TypeError: a mean of features that are not floating-point, or a sum of booleans.
-        ValueError: an unknown `reduce`.
+        ValueError: an unknown `reduce`, or a sum of integers that their dtype cannot hold.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([1, 0, 1], [0, 1, 0], edges=[[2.0], [3.0], [4.0]], num_nodes=2)
@@ -115,7 +116,7 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
     """
     if reduce not in get_args(Reduction):
         known = ", ".join(get_args(Reduction))
-        raise ValueError(f"unknown reduce {reduce!r}: choose one of {known}")
+        raise ValueError(f"unknown reduce {shown(reduce)}: choose one of {known}")
     graph = sort_edges(graph)
     senders, receivers, _, _ = host_ids(graph)
     first = np.ones(len(senders), bool)
@@ -140,7 +141,7 @@ def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver
     [0, 1, 2]
     """
     if by not in ("receiver", "sender"):
-        raise ValueError(f"unknown by {by!r}: choose receiver or sender")
+        raise ValueError(f"unknown by {shown(by)}: choose receiver or sender")
     senders, receivers, _, _ = host_ids(graph)
     order = np.lexsort((senders, receivers) if by == "receiver" else (receivers, senders))
     return _with_edges(graph, senders[order], receivers[order], _take(graph.edges, order))
@@ -185,6 +186,12 @@ def _reduce_rows(rows: np.ndarray, groups: np.ndarray, num_groups: int, how: str
             reduced = reduced / counts.reshape(-1, *[1] * (rows.ndim - 1))
         out = np.zeros((num_groups, *rows.shape[1:]), rows.dtype)
         out[present] = reduced.astype(rows.dtype)
+    if not inexact and np.any(out[present] != reduced):
+        total = reduced[out[present] != reduced][0]
+        raise ValueError(
+            f"edges has dtype {rows.dtype}, which cannot hold a sum of {total}: widen the features, "
+            "graph._replace(edges=graph.edges.astype(np.int64)), or choose another reduce"
+        )
     return out
 
 
@@ -202,7 +209,9 @@ def _loop_features(graph: GraphsTuple, loops: np.ndarray, fill: PyTree) -> PyTre
             "ones": lambda leaf: np.ones((len(loops), *leaf.shape[1:]), leaf.dtype),
         }
         if fill not in rules:
-            raise ValueError(f"unknown fill {fill!r}: choose {', '.join(rules)}, a number or a row")
+            raise ValueError(
+                f"unknown fill {shown(fill)}: choose {', '.join(rules)}, a number or a row"
+            )
         return jax.tree.map(rules[fill], edges)
     if edges is None:
         raise ValueError("fill is a value, but the graph has no edge features: leave fill out")
