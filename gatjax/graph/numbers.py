@@ -42,9 +42,20 @@ def to_float(
         raise ValueError(f"{place(index)}{values[index]} is over {dtype}: change the unit")
     with np.errstate(over="ignore", invalid="ignore"):
         result = values.astype(dtype)
+    check_digits(values, place, dtype)
+    return result
+
+
+def check_digits(
+    values: np.ndarray, place: Callable[[tuple[int, ...]], str], dtype: np.dtype
+) -> None:
+    """Refuse a whole number that `dtype` does not hold, as `to_float` does.
+
+    Raises:
+        ValueError: there is one in a column of whole numbers.
+    """
     if (index := _first(rounded(values, dtype))) is not None:
         raise ValueError(f"{place(index)}{digits_lost(values[index], dtype)}")
-    return result
 
 
 def digits_lost(value: np.generic, dtype: np.dtype) -> str:
@@ -73,10 +84,11 @@ def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def inexact(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Where a number is not one of `dtype`; each for itself."""
+    """Where a number within the range of `dtype` is not one of it; each for itself."""
     if values.dtype.kind == "f":
         with np.errstate(over="ignore", invalid="ignore"):
-            return (values.astype(dtype) != values) & ~np.isnan(values)
+            near = values.astype(dtype)
+        return (near != values) & np.isfinite(near)
     lowest_bit = values & (~values + values.dtype.type(1))
     odd_part = values // np.where(lowest_bit == 0, 1, lowest_bit)
     bound = 2 ** (np.finfo(dtype).nmant + 1)

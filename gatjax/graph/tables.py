@@ -72,6 +72,16 @@ def place_in(file: Path, row: int) -> str:
     return f"{file.name} line {line}"
 
 
+def header_of(path: str | PathLike[str]) -> list[str]:
+    """The names of the columns of a file.
+
+    Raises:
+      ValueError: its first line does not name columns.
+    """
+    with _opened(Path(path)) as lines:
+        return _header(Path(path), next(lines, []), {}, {}, "text")
+
+
 def read_table(
     path: str | PathLike[str],
     columns: Mapping[str, Kind] | None = None,
@@ -283,9 +293,9 @@ def _header(
     got = f"got {shown(','.join(cells))}"
     unknown = [name for name in header if name not in {**required, **allowed}]
     if (unknown and others is None) or not set(required) <= set(header):
-        more = f", and may name {listed(allowed)}" if allowed else ""
-        more = ", and may name more" if others is not None else more
-        raise ValueError(f"{where}: the header must be {','.join(required)!r}{more}, {got}")
+        more = f"; it may name {listed(allowed)} too" if allowed else ""
+        more = "; it may name more" if others is not None else more
+        raise ValueError(f"{where}: the header must be {','.join(required)!r}, {got}{more}")
     if not header or any(_is_number(name) or not name for name in header):
         raise ValueError(f"{where}: the header must name the columns, {got}")
     if len(set(header)) < len(header):
