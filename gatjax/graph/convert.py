@@ -300,7 +300,7 @@ def _attribute_rows(
             if len(row) != first:
                 whose = "the first has" if width is None else f"{field} says"
                 raise ValueError(
-                    f"{field}: {name!r} of {_item(item)} has {len(row)} numbers, {whose} {first}: "
+                    f"{field}: {shown(name)} of {_item(item)} has {len(row)} numbers, {whose} {first}: "
                     "give all the same width"
                 )
         columns.append(np.array(rows).reshape(len(rows), first))
