@@ -1,6 +1,6 @@
-"""Write the tables of both READMEs from the files in `experiments/results`, so that they cannot disagree.
+"""Write the tables of README.md, docs/results.md and docs/speed.md from the files in `experiments/results`.
 
-python experiments/tables.py             # rewrite README.md and experiments/README.md
+python experiments/tables.py             # rewrite them
 python experiments/tables.py --check     # fail if they are not what the results say
 """
 
@@ -16,19 +16,26 @@ import tyro
 from report import markdown_table, mean_and_sd
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 RESULTS = HERE / "results"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Tables of the READMEs."""
+    """Tables of the README and of the documentation."""
 
     check: bool = False
     """Compare only, and fail where one differs."""
 
 
-def read(pattern: str) -> list[dict[str, Any]]:
+def read(pattern: str, command: str) -> list[dict[str, Any]]:
+    """The results whose files match; a table without any would look like one that is meant to be empty."""
     paths = sorted(RESULTS.glob(pattern))
+    if not paths:
+        raise SystemExit(
+            f"a page promises a table of experiments/results/{pattern}, and no such file is there: run "
+            f"`{command}` and copy its result.json there"
+        )
     return [json.loads(path.read_text(encoding="utf-8")) | {"file": path.name} for path in paths]
 
 
@@ -37,7 +44,9 @@ def with_error(values: list[float]) -> str:
     return f"{mean_and_sd(values)} (± {100 * np.std(values, ddof=1) / len(values) ** 0.5:.2f})"
 
 
-def citation_table() -> str:
+def citation_table(folder: str) -> str:
+    """Ours next to the papers'; `folder` is where the results lie, seen from the page."""
+    results = read("citation-*.json", "python experiments/citation.py")
     rows = [
         [
             result["dataset"],
@@ -48,9 +57,9 @@ def citation_table() -> str:
             with_error(result["test_accuracy"]),
             str(len(result["seeds"])),
             f"{np.mean(result['epochs']):.0f}",
-            f"[{result['file']}](experiments/results/{result['file']})",
+            f"[json]({folder}/{result['file']})",
         ]
-        for result in read("citation-*.json")
+        for result in results
     ]
     header = [
         "data",
@@ -66,53 +75,74 @@ def citation_table() -> str:
     return markdown_table(header, rows)
 
 
+def with_command(result: dict[str, Any], table: str) -> str:
+    return f"`{result['command']}`\n\n{table}"
+
+
 def study_tables() -> str:
     import controls
 
     tables = []
-    for result in read("study-*.json"):
+    for result in read("study-*.json", "python experiments/controls.py --study details"):
         config = controls.Config(
             **{key: result["config"][key] for key in ("study", "dataset", "seeds")}
         )
-        tables.append(f"`{result['command']}`\n\n{controls.table(config, result['rows'])}")
+        tables.append(with_command(result, controls.table(config, result["rows"])))
     return "\n\n".join(tables)
 
 
-def benchmark_tables(pattern: str) -> str:
+def benchmark_table(name: str) -> str:
     import benchmark
 
-    return "\n\n".join(
-        f"`{result['command']}`\n\n{benchmark.table(result)}" for result in read(pattern)
-    )
+    command = f"python experiments/benchmark.py {BENCHMARKS[name]}"
+    results = read(f"benchmark-{name}.json", command)
+    return "\n\n".join(with_command(result, benchmark.table(result)) for result in results)
 
 
 def lookup_tables() -> str:
     import dictionary_lookup
 
+    results = read("dictionary-lookup*.json", "python experiments/dictionary_lookup.py")
     return "\n\n".join(
-        f"`{result['command']}`\n\n{dictionary_lookup.table(result['rows'])}"
-        for result in read("dictionary-lookup*.json")
+        with_command(result, dictionary_lookup.table(result["rows"])) for result in results
     )
 
 
 def graph_network_tables() -> str:
     import graph_network
 
-    return "\n\n".join(
-        f"`{result['command']}`\n\n{graph_network.table(result)}"
-        for result in read("graph-network*.json")
-    )
+    results = read("graph-network*.json", "python experiments/graph_network.py")
+    return "\n\n".join(with_command(result, graph_network.table(result)) for result in results)
+
+
+# The benchmarks of docs/speed.md, in its order, and what makes each.
+BENCHMARKS = {
+    "layer": "--suite layer --phases forward gradient",
+    "layer-busy": "--suite layer",
+    "graphs": "--suite graphs",
+    "hub": "--suite graphs --graphs regular hub",
+    "scaling": "--suite scaling",
+    "first": "--suite first",
+    "epoch": "--suite epoch",
+    "seeds": "--suite seeds",
+    "options": "--suite options",
+    "widths": "--suite widths",
+    "blocks": "--suite blocks",
+    "scatter": "--suite scatter",
+}
 
 
 PAGES = {
-    HERE.parent / "README.md": {
-        "citation": citation_table,
+    ROOT / "README.md": {"citation": partial(citation_table, "experiments/results")},
+    ROOT / "docs" / "results.md": {
+        "citation": partial(citation_table, "../experiments/results"),
         "studies": study_tables,
         "lookup": lookup_tables,
         "graph network": graph_network_tables,
-        "benchmark": partial(benchmark_tables, "benchmark-layer.json"),
     },
-    HERE / "README.md": {"benchmarks": partial(benchmark_tables, "benchmark-*.json")},
+    ROOT / "docs" / "speed.md": {
+        f"benchmark {name}": partial(benchmark_table, name) for name in BENCHMARKS
+    },
 }
 
 
@@ -129,7 +159,7 @@ def fill(text: str, blocks: dict[str, Callable[[], str]]) -> str:
 
 
 def main(config: Config) -> None:
-    """Fill the READMEs, or check them."""
+    """Fill the pages, or check them."""
     for page, blocks in PAGES.items():
         text = page.read_text(encoding="utf-8")
         filled = fill(text, blocks)

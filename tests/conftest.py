@@ -1,12 +1,13 @@
 """Strict JAX for the whole suite: two CPU devices, no silent rank promotion, warnings are errors.
 
-Compiling is most of what the tests cost. So the workers of a run share a folder of compiled programs, which is made
-for this run and deleted with it, and one worker takes all tests of a layer, or of a file.
+Compiling is most of what the tests cost. So one worker takes all tests of a layer, or of a file, and keeps what it
+compiles in a folder that is made for this run and deleted with it.
 """
 
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
 import jax
 import jaxtyping
@@ -18,32 +19,60 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Code that runs once need not be fast, and compiles twice as fast.
+# Code that runs once need not be fast, and compiles much faster with both of these. XLA reads its flags once,
+# and ends the process for one that it doesn't know: these versions of it know this one. Processes that tests start do
+# without.
 jax.config.update("jax_disable_most_optimizations", True)
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
+    flags = os.environ.pop("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
+    jax.devices()
+    os.environ["XLA_FLAGS"] = flags
 
 PROGRAMS = "GATJAX_TEST_PROGRAMS"
+SINCE_CLEARED = pytest.StashKey[int]()
 
 
 def pytest_configure(config):
-    """The first process makes the folder, and the workers that it starts find it in the environment."""
+    """A folder of compiled programs for each worker, since JAX may read what another process has half written."""
     if not hasattr(config, "workerinput"):
         os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="gatjax-programs-")
         config.add_cleanup(lambda: shutil.rmtree(os.environ[PROGRAMS], ignore_errors=True))
-    jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
+    folder = os.path.join(os.environ[PROGRAMS], os.environ.get("PYTEST_XDIST_WORKER", "main"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that are marked as slow go one by one, but for those of a layer."""
+    """Tests of one layer or file stand together; what is slow and of no layer goes to whichever worker is free."""
+    groups = {}
     for item in items:
-        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         if hasattr(case, "layer"):
-            item.add_marker(pytest.mark.xdist_group(case.layer.__name__))
-        elif not item.get_closest_marker("slow"):
-            item.add_marker(
-                pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath)))
-            )
+            name = case.layer.__name__
+        elif item.get_closest_marker("slow"):
+            continue
+        else:
+            name = str(item.path.relative_to(item.config.rootpath))
+        item.add_marker(pytest.mark.xdist_group(name))
+        groups.setdefault(name, len(groups))
+    items.sort(key=lambda item: groups.get(group_of(item), len(groups)))
+
+
+def group_of(item):
+    mark = item.get_closest_marker("xdist_group")
+    return item.nodeid if mark is None else mark.args[0]
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Programs of one layer or file are of little use to the next, and all of them together take gigabytes."""
+    stash = item.config.stash
+    stash[SINCE_CLEARED] = stash.get(SINCE_CLEARED, 0) + 1
+    ends = nextitem is not None and group_of(nextitem) != group_of(item)
+    if ends and stash[SINCE_CLEARED] > 50:
+        jax.clear_caches()
+        stash[SINCE_CLEARED] = 0
 
 
 @pytest.fixture
@@ -59,6 +88,14 @@ def x64():
     """Run a test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def optimised():
+    """Compile as users do, for tests of what the compiler makes of it."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

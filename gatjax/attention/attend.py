@@ -32,7 +32,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows, blocked_attention
-from gatjax.graph.check import EdgeMask, check_edges, check_ends, check_graph, check_lengths
+from gatjax.graph.check import (
+    EdgeMask,
+    EdgeWeight,
+    check_edges,
+    check_ends,
+    check_graph,
+    check_lengths,
+)
 from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.ops.blocks import choose_block_size, fill_rows, gather, mask_rows, round_up
 from gatjax.ops.dropout import DropoutMask
@@ -188,6 +195,7 @@ def edge_attention(
     num_receivers: int,
     *,
     edge_mask: EdgeMask = None,
+    edge_weight: EdgeWeight = None,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
     normalize: str | Normalizer = "softmax",
     block_size: int | str | None = "auto",
@@ -197,7 +205,7 @@ def edge_attention(
     ```
     e_ij  = score(weights, r_i, s_j, e_ij)
     α_ij  = softmax_{j -> i}(e_ij)
-    out_i = Σ_{j -> i} m_ij α_ij value(weights, r_i, s_j, e_ij)
+    out_i = Σ_{j -> i} w_ij m_ij α_ij value(weights, r_i, s_j, e_ij)
     ```
 
     The functions receive rows with one leading axis, and must treat each row alone. Receivers and senders may be
@@ -214,7 +222,8 @@ def edge_attention(
       receivers: row of `receiver_rows` at the end of each edge, `[E]`.
       num_receivers: number N of receivers, static.
       edge_mask: edges that take part, `[E]`; all by default.
-      multiplier: factor m after the softmax: edge weights `[E, H]`, or a `DropoutMask`, drawn where it is used.
+      edge_weight: factor w after the softmax, `[E]`; to weigh inside the softmax add `log w` to the score.
+      multiplier: factor m after the softmax, per head `[E, H]`, or a `DropoutMask`, drawn where it is used.
       normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
       block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs and
         differentiable in every mode and order. An integer k walks the edges in blocks of k in little memory and has a
@@ -238,7 +247,8 @@ def edge_attention(
     """
     rows = Rows(weights, receiver_rows, sender_rows, edge_rows)
     num_senders = _num_rows(sender_rows)
-    ends = check_ends(senders, receivers, num_senders, num_receivers, edge_mask)
+    sizes = num_senders, num_receivers
+    ends = check_ends(senders, receivers, *sizes, edge_mask, edge_weight=edge_weight)
     check_lengths(len(ends.senders), edge_rows=edge_rows)
     check_lengths(num_receivers, receiver_rows=receiver_rows)
     check_lengths(num_senders, sender_rows=sender_rows)
@@ -273,9 +283,7 @@ def attend(
     block_size = _block_size(block_size, normalize, values)
     if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
-    if isinstance(multiplier, DropoutMask):
-        num_rows = len(ends.senders) if block_size is None else round_up(len(ends.senders))
-        multiplier = multiplier.rows(0, num_rows, values.shape[1])
+    multiplier, ends = _factors(multiplier, ends, values.shape[1], blocked=block_size is not None)
     if block_size is not None:
         return blocked_attention(score, value, rows, multiplier, ends, num_receivers, block_size)
     edges = Rows(
@@ -301,6 +309,7 @@ def graph_attention(
     edge_rows: PyTree = None,
     *,
     edge_mask: EdgeMask = None,
+    edge_weight: EdgeWeight = None,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
     normalize: str | Normalizer = "softmax",
     block_size: int | str | None = "auto",
@@ -327,10 +336,29 @@ def graph_attention(
         jnp.asarray(graph.receivers),
         num_nodes(graph),
         edge_mask=edge_mask,
+        edge_weight=edge_weight,
         multiplier=multiplier,
         normalize=normalize,
         block_size=block_size,
     )
+
+
+def _factors(
+    multiplier: Array | DropoutMask | None, ends: Ends, num_heads: int, *, blocked: bool
+) -> tuple[Float[Array, "at_least_E H"] | None, Ends]:
+    """All that multiplies the weights after the softmax, as one array, and the ends without theirs."""
+    num_edges, weight = len(ends.senders), ends.weight
+    num_rows = round_up(num_edges) if blocked else num_edges
+    if isinstance(multiplier, DropoutMask):
+        multiplier = multiplier.rows(0, num_rows, num_heads)
+    if weight is not None:
+        weight = jnp.where(ends.counted, weight, 0)[:, None]
+        if multiplier is None:
+            multiplier = jnp.broadcast_to(weight, (num_edges, num_heads))
+        else:
+            padding = len(multiplier) - num_edges
+            multiplier = multiplier * jnp.pad(weight, [(0, padding), (0, 0)])
+    return multiplier, ends._replace(weight=None)
 
 
 def normalizer(normalize: str | Normalizer) -> Normalizer:

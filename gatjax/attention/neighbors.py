@@ -116,7 +116,8 @@ def pool_ends(
 def _with_spare_row(ends: Ends, num_nodes: int) -> Ends:
     """An edge that does not count ends in the spare row N of every table [N + 1, ...]."""
     spare = jnp.asarray(num_nodes, ends.receivers.dtype)
-    return ends._replace(receivers=jnp.where(ends.counted, ends.receivers, spare))
+    receivers = jnp.where(ends.counted, ends.receivers, spare)
+    return ends._replace(receivers=receivers, weight=None)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -2,16 +2,19 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import dot_product_score
-from gatjax.graph.check import NodeMask
+from gatjax.graph.check import NodeMask, check_ends
 from gatjax.graph.sizes import graph_ids, num_nodes
+from gatjax.ops.blocks import gather
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum
 
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
@@ -104,7 +107,7 @@ def _row(scale, r, s, e):
 
 
 def score_pairs(
-    nodes: Float[ArrayLike, "N C"], senders: Int[ArrayLike, "P"], receivers: Int[ArrayLike, "P"]
+    nodes: Float[ArrayLike, "N C"], senders: npt.ArrayLike, receivers: npt.ArrayLike
 ) -> Float[Array, "P"]:
     """One logit per pair of nodes, the dot product of their embeddings: does an edge join them?
 
@@ -112,17 +115,38 @@ def score_pairs(
     y_ij = h_i · h_j
     ```
 
-    >>> score_pairs(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0]), jnp.array([1])).tolist()
+    Args:
+      nodes: embeddings h `[N, C]`.
+      senders: node j of each pair, `[P]`.
+      receivers: node i of each pair, `[P]`.
+
+    Returns:
+      `[P]`; 0 for a pair that names no node, inside `jax.jit`.
+
+    Raises:
+      TypeError: ids that are not integers.
+      ValueError: outside `jax.jit`, an id that is no node; lengths that disagree.
+
+    >>> score_pairs(jnp.array([[1.0, 2.0], [3.0, 4.0]]), [0], [1]).tolist()
     [11.0]
     """
     nodes = jnp.asarray(nodes)
+    total = len(nodes)
     for name, ids in {"senders": senders, "receivers": receivers}.items():
-        if (
-            not isinstance(ids, Tracer)
-            and np.size(ids)
-            and not 0 <= np.min(ids) <= np.max(ids) < len(nodes)
-        ):
-            raise ValueError(
-                f"{name} must lie in [0, {len(nodes)}), got {np.min(ids)} to {np.max(ids)}"
-            )
-    return (nodes[senders] * nodes[receivers]).sum(-1)
+        if isinstance(ids, Tracer) or not np.size(ids):
+            continue
+        least, most = np.min(np.asarray(ids)), np.max(np.asarray(ids))
+        if not 0 <= least <= most < total:
+            raise ValueError(f"{name} must lie in [0, {total}), got {least} to {most}")
+    ends = check_ends(_as_ids(senders), _as_ids(receivers), total, total)
+    products = gather(nodes, ends.receivers) * gather(nodes, ends.senders)
+    return jnp.where(ends.counted, products.sum(-1), 0)
+
+
+def _as_ids(ids: npt.ArrayLike) -> Array | np.ndarray:
+    """Lists of whole numbers as arrays, an empty one too."""
+    return (
+        ids
+        if isinstance(ids, jax.Array)
+        else np.asarray(ids, np.int64 if not np.size(ids) else None)
+    )

@@ -29,21 +29,22 @@ class Dataset:
     Features, labels and weights that are not finite are refused, but for NaN among numbers, which
     means that a node has none.
 
-    name: what it is called.
-    graph: a `GraphsTuple` of one graph in NumPy arrays: nodes [N, F] float32 (or a `BCOO`), senders
-        and receivers [E] int32 sorted by receiver and then sender, without self-loops and without
-        duplicates; an undirected graph has both directions of every edge.
-    labels: class id of each node, -1 where there is none, [N] int32; or numbers [N] or [N, T]; or
+    Attributes:
+      name: what it is called.
+      graph: a `GraphsTuple` of one graph in NumPy arrays: nodes [N, F] float32 (or a `BCOO`),
+        senders and receivers [E] int32 sorted by receiver and then sender, without self-loops and
+        without duplicates; an undirected graph has both directions of every edge.
+      labels: class id of each node, -1 where there is none, [N] int32; or numbers [N] or [N, T]; or
         0 and 1 for each of K labels, [N, K]; NaN where a node has no number or label.
-    splits: node ids for training, validation and test.
-    num_classes: number of classes, or of columns of the labels where these are numbers.
-    class_names: one name per class.
-    provenance: where the data came from.
-    task: "classes", "numbers" or "labels" (several of 0 and 1 per node); by default what the dtype
-        of the labels says.
-    guessed: whether the task is a guess; then the data set says so when it is printed.
-    names: what each node is called, [N], where it has a name of its own.
-    edge_weight: the weight of each edge of the graph, [E] float32, where edges have one.
+      splits: node ids for training, validation and test.
+      num_classes: number of classes, or of columns of the labels where these are numbers.
+      class_names: one name per class.
+      provenance: where the data came from.
+      task: "classes", "numbers" or "labels" (several of 0 and 1 per node); by default what the
+        dtype of the labels says.
+      guessed: whether the task is a guess; then the data set says so when it is printed.
+      names: what each node is called, [N], where it has a name of its own.
+      edge_weight: the weight of each edge of the graph, [E] float32, where edges have one.
     """
 
     name: str

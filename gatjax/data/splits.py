@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 class Splits(NamedTuple):
     """Node ids of the three parts of a data set, each sorted; no node is in two parts.
 
-    train: ids whose labels a model may learn from, [n_train].
-    validation: ids for early stopping and for choosing hyperparameters, [n_validation].
-    test: ids that are looked at once, at the end, [n_test].
+    Attributes:
+      train: ids whose labels a model may learn from, [n_train].
+      validation: ids for early stopping and for choosing hyperparameters, [n_validation].
+      test: ids that are looked at once, at the end, [n_test].
     """
 
     train: Int32[np.ndarray, "n_train"]

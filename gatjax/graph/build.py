@@ -4,6 +4,8 @@ An edge runs sender -> receiver. Shapes: N nodes, E edges, G graphs. Everything 
 before `jax.jit`.
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jaxtyping import Int32, PyTree
@@ -13,7 +15,7 @@ from numpy.typing import ArrayLike
 from gatjax.graph.check import INT32_MAX, Ids, host_ids, integers
 from gatjax.graph.check import validate as validate
 from gatjax.graph.messages import shown
-from gatjax.graph.numbers import DIGITS_REMEDY, to_float
+from gatjax.graph.numbers import DIGITS_REMEDY, check_digits, first_over, to_float
 from gatjax.graph.sizes import leaves
 
 
@@ -42,7 +44,7 @@ def build_graph(
 
     Raises:
         TypeError, ValueError: what `validate` refuses, an N that is unknown or contradicted, or a
-            whole number in a nested list that would lose digits.
+            whole number that would lose digits in the dtype that JAX makes of it.
 
     >>> graph = build_graph([0, 1, 1], [1, 0, 2], nodes=[[0.5], [1.5], [2.5]])
     >>> graph.n_node.tolist(), graph.n_edge.tolist()
@@ -107,6 +109,13 @@ def _arrays(name: str, features: PyTree) -> PyTree:
     """Nested lists of numbers as one array of JAX's default dtype; anything else as it is."""
     numbers = all(np.isscalar(leaf) for leaf in leaves(features))
     if not isinstance(features, list | tuple) or not numbers:
+        for leaf in leaves(features):
+            if (
+                isinstance(leaf, np.ndarray)
+                and leaf.dtype.kind in "iuf"
+                and leaf.dtype.itemsize > 4
+            ):
+                _check_device(name, leaf)
         return features
     try:
         array = np.asarray(features)
@@ -114,19 +123,23 @@ def _arrays(name: str, features: PyTree) -> PyTree:
         raise ValueError(f"{name} has rows of unequal length: give all the same width") from None
     if array.dtype.kind not in "biuf":
         return array
+    _check_device(name, array)
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
-    place = lambda index: f"{name}[{', '.join(map(str, index))}] = "
-    if array.dtype.kind == "f":
-        return to_float(array, place, dtype)
-    if array.size and array.dtype != bool and not _fits(array, dtype):
-        index = np.unravel_index(int(np.argmax(np.abs(array))), array.shape)
-        raise ValueError(f"{place(index)}{array[index]} is over {dtype}: {DIGITS_REMEDY}")
-    return array.astype(dtype)
+    return to_float(array, _place(name), dtype) if array.dtype.kind == "f" else array.astype(dtype)
 
 
-def _fits(array: np.ndarray, dtype: np.dtype) -> bool:
-    limits = np.iinfo(dtype)
-    return limits.min <= int(array.min()) and int(array.max()) <= limits.max
+def _check_device(name: str, array: np.ndarray) -> None:
+    """Refuse whole numbers that JAX would cut without a word on their way to a device."""
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype.kind in "iu" and (index := first_over(array, dtype)) is not None:
+        raise ValueError(f"{_place(name)(index)}{array[index]} is over {dtype}: {DIGITS_REMEDY}")
+    # From 2**63 on a float64 is a magnitude: it never had all the digits of a whole number.
+    if array.dtype.kind == "f" and array.dtype != dtype:
+        check_digits(np.where(np.abs(array) < 2.0**63, array, 0), _place(name), dtype)
+
+
+def _place(name: str) -> Callable[[tuple[int, ...]], str]:
+    return lambda index: f"{name}[{', '.join(map(str, index))}] = "
 
 
 def _node_count(nodes: PyTree, total: int | None) -> int:

@@ -5,7 +5,7 @@ before `jax.jit`. `check_edges` is the one door through which functions and laye
 `jax.jit` it validates the whole graph, inside it checks what is known there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
 from jax.experimental.sparse import JAXSparse
-from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.sizes import is_sparse, leaves, num_nodes
@@ -24,6 +24,15 @@ INT32_MAX = int(np.iinfo(np.int32).max)
 
 EdgeMask = Bool[ArrayLike, "E"] | None
 NodeMask = Bool[ArrayLike, "N"] | None
+EdgeWeight = Float[ArrayLike, "E"] | None
+
+
+class Parts(TypedDict, total=False):
+    """What counts of a graph, and how much: the arguments of `check_edges`."""
+
+    edge_mask: EdgeMask
+    edge_weight: EdgeWeight
+    node_mask: NodeMask
 
 
 class Ids(NamedTuple):
@@ -224,18 +233,27 @@ def check_graph(graph: GraphsTuple) -> None:
     _check_rows("edges", graph.edges, num_edges, "the number of edges")
 
 
-def check_edges(graph: GraphsTuple, edge_mask: EdgeMask = None) -> Ends:
-    """The edges of a graph, ready to be gathered with, after every check of the graph and the mask.
+def check_edges(
+    graph: GraphsTuple,
+    edge_mask: EdgeMask = None,
+    *,
+    edge_weight: EdgeWeight = None,
+    node_mask: NodeMask = None,
+) -> Ends:
+    """The edges of a graph, ready to be gathered with, after every check of the graph, the masks and the weights.
 
     Args:
         graph: one graph or a batch.
         edge_mask: edges that take part, [E]; all by default.
+        edge_weight: how much each edge counts, [E]; all alike by default.
+        node_mask: nodes that take part, [N]; all by default.
 
     Returns:
-        Both ends of every edge; an edge counts if both name a node of the graph and the mask leaves it.
+        Both ends of every edge; an edge counts if both name a node that takes part, and the mask leaves it.
 
     Raises:
-        TypeError, ValueError: as `check_graph`; a mask that is not boolean, or of another length.
+        TypeError, ValueError: as `check_graph`; masks that are not boolean, weights that are no real numbers, or of
+            another length.
 
     >>> from gatjax.graph import build_graph
     >>> check_edges(build_graph([0, 1], [1, 0], num_nodes=2), jnp.array([True, False])).counted.tolist()
@@ -243,7 +261,11 @@ def check_edges(graph: GraphsTuple, edge_mask: EdgeMask = None) -> Ends:
     """
     check_graph(graph)
     nodes = num_nodes(graph)
-    return check_ends(graph.senders, graph.receivers, nodes, nodes, edge_mask)
+    if node_mask is not None:
+        _check_mask("node_mask", node_mask)
+        check_lengths(nodes, node_mask=node_mask)
+    ends = graph.senders, graph.receivers, nodes, nodes
+    return check_ends(*ends, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
 
 
 def check_ends(
@@ -252,15 +274,51 @@ def check_ends(
     num_senders: int | None,
     num_receivers: int,
     edge_mask: EdgeMask = None,
+    *,
+    edge_weight: EdgeWeight = None,
+    node_mask: NodeMask = None,
 ) -> Ends:
     """As `check_edges`, for edges that join the rows of two tables; ids out of range do not count."""
     senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
-    if edge_mask is not None and not jnp.issubdtype(jnp.result_type(edge_mask), bool):
+    _check_mask("edge_mask", edge_mask)
+    _check_weight(edge_weight)
+    tables = {"receivers": receivers, "edge_mask": edge_mask, "edge_weight": edge_weight}
+    check_lengths(len(senders), **tables)
+    ends = safe_ends(senders, receivers, num_senders, num_receivers, edge_mask, node_mask)
+    return ends if edge_weight is None else ends._replace(weight=jnp.asarray(edge_weight))
+
+
+def _check_mask(name: str, mask: Any) -> None:
+    if mask is not None and not jnp.issubdtype(jnp.result_type(mask), bool):
+        raise TypeError(f"{name} must be boolean, got {jnp.result_type(mask)}; use {name} > 0")
+
+
+def _check_weight(weight: Any) -> None:
+    if weight is None:
+        return
+    dtype = jnp.result_type(weight)
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"edge_mask must be boolean, got {jnp.result_type(edge_mask)}; use edge_mask > 0"
+            f"edge_weight must be real numbers, got {dtype}; use edge_weight.astype(jnp.float32), "
+            "or edge_mask for edges that take part or not"
         )
-    check_lengths(len(senders), receivers=receivers, edge_mask=edge_mask)
-    return safe_ends(senders, receivers, num_senders, num_receivers, edge_mask)
+    if np.ndim(weight) != 1:
+        raise ValueError(
+            f"edge_weight must be [E], one number per edge, got {list(np.shape(weight))}; "
+            "a weight per head is the multiplier of graph_attention"
+        )
+
+
+def check_not_negative(name: str, values: Array) -> None:
+    """Refuse negative numbers, where they are known.
+
+    Raises:
+        ValueError: one is negative.
+    """
+    if isinstance(values, Tracer):
+        return
+    if (first := first_true(np.asarray(values) < 0)) is not None:
+        raise ValueError(f"{name}[{first}] = {values[first]} is negative: it must be at least 0")
 
 
 def check_lengths(length: int | None, **tables: PyTree) -> None:

@@ -95,6 +95,18 @@ def inexact(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return (odd_part >= bound) | (odd_part <= -bound)
 
 
+def first_over(values: np.ndarray, dtype: np.dtype) -> tuple[int, ...] | None:
+    """The index of an integer beyond an integer dtype, None where all are within."""
+    limits = np.iinfo(dtype)
+    if not values.size or np.can_cast(values.dtype, dtype):
+        return None
+    for index in (values.argmax(), values.argmin()):
+        place = tuple(int(i) for i in np.unravel_index(index, values.shape))
+        if not limits.min <= int(values[place]) <= limits.max:
+            return place
+    return None
+
+
 def _first(marked: np.ndarray) -> tuple[int, ...] | None:
     index = first_true(marked.reshape(-1))
     return None if index is None else tuple(int(i) for i in np.unravel_index(index, marked.shape))

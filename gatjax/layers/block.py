@@ -14,9 +14,10 @@ edges e' [E, H, C]. `AttentionBlock` is a layer that computes all lines without 
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
@@ -26,25 +27,27 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import RowFunction, edge_attention, on_edges
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import combine_heads, dot_product_score
-from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, check_lengths
+from gatjax.graph.check import EdgeMask, Parts, check_edges, check_lengths
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.options import BlockOptions, listed
 from gatjax.layers.parts import (
     Dropout,
-    DropoutRates,
     HeadInit,
     HeadOutput,
     HeadProjection,
     Keys,
     Linear,
-    check_num_heads,
+    Setup,
+    check_finite,
+    check_sizes,
     features_per_head,
     glorot_uniform,
     sender_value,
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
-from gatjax.ops.segment import segment_softmax
+from gatjax.ops.segment import over_rows, segment_max, segment_softmax
 
 
 class Attended(NamedTuple):
@@ -91,6 +94,8 @@ def weigh(edges: Attended, ends: Ends, num_receivers: int) -> Float[Array, "E *H
     """`attend_edges` where the edges have been checked."""
     logits, values = jnp.asarray(edges.logits), jnp.asarray(edges.values)
     weights = segment_softmax(logits, ends.receivers, num_receivers, mask=ends.counted)
+    if ends.weight is not None:
+        weights = weights * over_rows(jnp.where(ends.counted, ends.weight, 0), weights)
     values = mask_rows(values, ends.counted)
     return weights[..., None].astype(values.dtype) * values
 
@@ -140,9 +145,10 @@ class AttentionEdgeStep(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        heads = HeadInit(
-            check_num_heads(num_heads), head_features, kernel_init, dtype, param_dtype, rngs
-        )
+        check_sizes(in_features=in_features, head_features=head_features, num_heads=num_heads)
+        check_sizes(edge_features=edge_features, global_features=global_features)
+        check_finite(scale=scale)
+        heads = HeadInit(num_heads, head_features, kernel_init, dtype, param_dtype, rngs)
         self.edge_features = edge_features
         self.global_features = global_features
         self.scale = scale
@@ -180,6 +186,11 @@ class AttentionEdgeStep(nnx.Module):
                 f"the step was built with edge_features={self.edge_features}, and got "
                 f"{'no edge features' if edges is None else 'some'}: both must have them, or neither"
             )
+        if edges is not None and np.shape(edges)[1:] != (self.edge_features,):
+            raise ValueError(
+                f"edges must be [E, {self.edge_features}], as wide as the step was built for, got "
+                f"{list(np.shape(edges))}"
+            )
         query = self.queries(receivers, globals)
         sent = {"key": self.key(senders), "value": self.values(senders, globals)}
         weights = self.edge_weights(query.dtype)
@@ -198,7 +209,7 @@ def _pair(
 
 
 def _plus(z: Array, projection: HeadProjection | None, globals: Any) -> Array:
-    return z if projection is None else z + projection(globals).astype(z.dtype)
+    return z if projection is None else z + projection(globals, name="globals").astype(z.dtype)
 
 
 def _score(weights, r, s, e, *, scale):
@@ -249,81 +260,91 @@ class AttentionBlock(Conv):
     contracts the heads.
     """
 
+    @listed(BlockOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        num_heads: int = 1,
         head_features: int | None = None,
         edge_features: int | None = None,
         global_features: int | None = None,
         scale: float | None = None,
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[BlockOptions],
     ):
-        features = head_features or features_per_head(out_features, num_heads, "concat")
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
+        check_sizes(head_features=head_features)
+        setup = Setup(in_features, out_features, rngs, **options)
+        features = head_features or setup.heads.features
+        heads = HeadInit(setup.num_heads, features, *setup.numbers, rngs)
+        self.num_heads = setup.num_heads
         self.edge_features = edge_features
         self.step = AttentionEdgeStep(
             in_features,
             features,
-            num_heads=num_heads,
+            num_heads=setup.num_heads,
             edge_features=edge_features,
             global_features=global_features,
             scale=scale,
-            use_bias=use_bias,
-            kernel_init=kernel_init,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            use_bias=setup.use_bias,
+            kernel_init=setup.kernel_init,
+            dtype=setup.dtype,
+            param_dtype=setup.param_dtype,
             rngs=rngs,
         )
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features,
-            out_features,
-            heads,
-            combine="learned",
-            residual=residual,
-            use_bias=use_bias,
-        )
+        self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
+        self.output = HeadOutput(setup, learned=heads)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes, step = self.dropout.inputs(graph, keys), self.step
         globals = None
         if step.global_features is not None:
             of_nodes = graph_ids(graph.n_node, num_nodes(graph))
-            globals = gather(_globals(graph), of_nodes, accumulate=jnp.float32)
+            globals = gather(
+                _globals(graph, step.global_features), of_nodes, accumulate=jnp.float32
+            )
         query = step.queries(nodes, globals)
         values = self.dropout.projected(step.values(nodes, globals), keys)
         senders = {"key": step.key(nodes), "value": values}
         weights = step.edge_weights(query.dtype)
         return Mechanism(step.score, _edge_value, Rows(weights, query, senders, graph.edges))
 
-    def updated_edges(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None
-    ) -> Float[Array, "E H C"]:
-        """The updated edges e'_k = b_k V_k, before they are added up and without dropout."""
-        ends = check_edges(graph, edge_mask)
-        check_edge_features(graph, self.edge_features)
+    def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
+        """Without the globals of graphs in which no node takes part, too."""
+        kept, ends = super().check(graph, **parts)
+        node_mask = parts.get("node_mask")
+        if node_mask is None or self.step.global_features is None:
+            return kept, ends
+        of_nodes = graph_ids(graph.n_node, num_nodes(graph))
+        taking_part = jnp.asarray(node_mask).astype(jnp.int32)
+        counted = segment_max(taking_part, of_nodes, len(graph.n_node)) > 0
+        return kept._replace(
+            globals=mask_rows(_globals(graph, self.step.global_features), counted)
+        ), ends
+
+    def updated_edges(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> Float[Array, "E H C"]:
+        """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout.
+
+        `edge_mask`, `edge_weight` and `node_mask` are those of the call.
+        """
+        graph, ends = self.check(graph, **parts)
         score, value, rows, _ = self.mechanism(graph, ends, Keys())
         edges = Attended(*(on_edges(function, rows, ends) for function in (score, value)))
         return weigh(edges, ends, num_nodes(graph))
 
 
-def _globals(graph: GraphsTuple) -> Array:
+def _globals(graph: GraphsTuple, width: int | None) -> Array:
     if graph.globals is None:
         raise ValueError(
             "the layer was built with global_features, but the graph has none (globals=None): give it "
             "globals [G, K], or build the layer without"
         )
-    return jnp.asarray(graph.globals)
+    globals = jnp.asarray(graph.globals)
+    if globals.shape[1:] != (width,):
+        raise ValueError(
+            f"globals must be [G, {width}], got {list(globals.shape)}: as wide as the layer was built for"
+        )
+    return globals
 
 
 class AttentionPooling(nnx.Module):
@@ -358,6 +379,7 @@ class AttentionPooling(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features)
         features = features_per_head(out_features, num_heads, "concat")
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.logit = HeadProjection(in_features, heads._replace(features=1))

@@ -1,31 +1,31 @@
 """Layers without attention: the controls of every claim about it."""
 
+from typing import Unpack
+
 import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
-from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, node_features
+from gatjax.graph.check import (
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    Parts,
+    check_edges,
+    check_not_negative,
+    node_features,
+)
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
-    HeadInit,
-    HeadOutput,
-    HeadProjection,
-    Keys,
-    features_per_head,
-    glorot_uniform,
-    sender_value,
-)
+from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
+from gatjax.layers.parts import Dropout, HeadOutput, HeadProjection, Keys, Setup, sender_value
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
+from gatjax.ops.sparse import keep_rows, promote
 
 
 class MeanConv(Conv):
@@ -50,29 +50,13 @@ class MeanConv(Conv):
     [[0.5], [0.5]]
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        num_heads: int = 1,
-        combine: Combine = "concat",
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ConvOptions]
     ):
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
-        self.projection = HeadProjection(in_features, heads)
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        setup = Setup(in_features, out_features, rngs, **options)
+        self.projection = HeadProjection(in_features, setup.heads)
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
@@ -88,11 +72,11 @@ class GCNConv(Conv):
     """Graph convolution: fixed weights from the degrees, no attention.
 
     ```
-    h'_i = Σ_{j -> i} W h_j / sqrt(d_i d_j) + b
+    h'_i = Σ_{j -> i} w_ij W h_j / sqrt(d_i d_j) + b
     ```
 
-    d_i is the number of incoming edges of i that the mask leaves; a sender without any counts as 1. The
-    published layer has self-loops on every node (`add_self_loops`).
+    d_i is the number of incoming edges of i that the masks leave, or the sum of their weights w where there are any;
+    a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`).
 
     Args:
       in_features, out_features, residual, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`, with one
@@ -110,46 +94,64 @@ class GCNConv(Conv):
     Kipf, Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017.
     """
 
+    @listed(ResidualOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ResidualOptions],
     ):
-        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
-        self.projection = HeadProjection(in_features, heads)
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine="concat", residual=residual, use_bias=use_bias
-        )
+        setup = Setup(in_features, out_features, rngs, **options)
+        self.projection = HeadProjection(in_features, setup.heads)
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))
-        root = _root_degree(ends, num_nodes(graph), z.dtype)
+        degree = _degree(ends, num_nodes(graph), z.dtype)
+        root = jnp.sqrt(degree).astype(z.dtype)
+        gate = (
+            root
+            if ends.weight is None
+            else (_count(ends, len(degree), z.dtype) / root).astype(z.dtype)
+        )
         senders = {"value": self.dropout.projected(z, keys) / root[:, None, None]}
         rows = Rows(None, None, senders, None)
-        return Mechanism(_uniform, sender_value, rows, gate=root[:, None])
+        return Mechanism(_uniform, sender_value, rows, gate=gate[:, None])
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E 1"]:
-        """The weights 1 / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
-        ends = check_edges(graph, edge_mask)
-        check_edge_features(graph, self.edge_features)
-        root = self.mechanism(graph, ends, Keys()).gate
+    def attention(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
+    ) -> Float[Array, "E 1"]:
+        """The weights w_ij / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph, ends = self.check(graph, **parts)
+        nodes, _ = promote(self.projection.dtype, node_features(graph), self.projection.kernel[...])
+        root = jnp.sqrt(_degree(ends, num_nodes(graph), nodes.dtype)).astype(nodes.dtype)
         product = gather(root, ends.receivers) * gather(root, ends.senders)
-        return jnp.where(ends.counted[:, None], 1 / product, 0)
+        return ends.weigh(jnp.where(ends.counted, 1 / product, 0)[:, None])
 
 
-def _root_degree(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+def _degree(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    """The weights of the edges that enter each node, 1 where they sum to nothing."""
+    if ends.weight is None:
+        return _count(ends, num_nodes, dtype)
+    check_not_negative("edge_weight", ends.weight)
+    weight = ends.weight.astype(jnp.promote_types(dtype, jnp.float32))
+    degree = segment_sum(weight, ends.receivers, num_nodes, mask=ends.counted)
+    return jnp.where(degree > 0, degree, 1)
+
+
+def _count(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    """The number of edges that enter each node, 1 where there is none."""
     ones = jnp.ones(ends.counted.shape, jnp.promote_types(dtype, jnp.float32))
-    degree = segment_sum(ones, ends.receivers, num_nodes, mask=ends.counted)
-    return jnp.sqrt(jnp.maximum(degree, 1)).astype(dtype)
+    count = segment_sum(ones, ends.receivers, num_nodes, mask=ends.counted)
+    return jnp.maximum(count, 1)
 
 
 class NodeLinear(nnx.Module):
@@ -168,33 +170,28 @@ class NodeLinear(nnx.Module):
     (3, 4)
     """
 
+    @listed(RowOptions, Setup)
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[RowOptions]
     ):
-        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
-        self.projection = HeadProjection(in_features, heads)
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine="concat", residual=False, use_bias=use_bias
-        )
+        setup = Setup(in_features, out_features, rngs, **options)
+        self.projection = HeadProjection(in_features, setup.heads)
+        self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
+        self.output = HeadOutput(setup)
 
     def __call__(
         self,
         graph: GraphsTuple,
         *,
         edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
+        """As `GATConv`; the edges, their mask and their weights change nothing."""
+        check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
+        graph = graph._replace(nodes=keep_rows(node_features(graph), node_mask))
         nodes = self.dropout.inputs(graph, self.dropout.keys(deterministic, rngs))
         z = self.projection(nodes)
         return graph._replace(nodes=self.output(z, node_features(graph)))

@@ -1,7 +1,7 @@
 """The interface of a layer: its call and its attention, written once for all."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -9,11 +9,19 @@ from jraph import GraphsTuple
 
 from gatjax.attention.attend import RowFunction, attend, normalizer, on_edges
 from gatjax.attention.blocked import Rows
-from gatjax.graph.check import EdgeMask, check_edge_features, check_edges, node_features
+from gatjax.graph.check import (
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    Parts,
+    check_edge_features,
+    check_edges,
+    node_features,
+)
 from gatjax.graph.sizes import num_nodes
-from gatjax.layers.parts import Dropout, Keys, Normalize
+from gatjax.layers.parts import Dropout, HeadOutput, Keys, Normalize, Setup
 from gatjax.ops.ends import Ends
-from gatjax.ops.sparse import Features
+from gatjax.ops.sparse import Features, keep_rows
 
 
 class Mechanism(NamedTuple):
@@ -58,6 +66,12 @@ class Conv(nnx.Module):
     dropout: Dropout
     output: Callable[[Array, Features], Array]
 
+    def finish(self, setup: Setup) -> None:
+        """Dropout and output, which take their random keys after a layer's own parameters."""
+        self.num_heads = setup.num_heads
+        self.dropout = Dropout(setup.dropout_rate, rngs=setup.rngs)
+        self.output = HeadOutput(setup)
+
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         """Score, value and what they read.
 
@@ -73,6 +87,8 @@ class Conv(nnx.Module):
         graph: GraphsTuple,
         *,
         edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
@@ -81,16 +97,21 @@ class Conv(nnx.Module):
         Args:
           graph: one graph or a batch; node features may be a sparse `BCOO`.
           edge_mask: edges that take part, [E]; all by default.
+          edge_weight: how much each edge counts, [E], after the softmax: α_ij becomes w_ij α_ij, and the weights of a
+            receiver no longer sum to 1. To weigh inside the softmax instead, give the layer log w_ij as an edge
+            feature, or add it to a score of your own.
+          node_mask: nodes that take part, [N]; all by default. What the others and their edges hold, NaN included,
+            reaches no sum and no gradient.
           deterministic: without dropout; as set by `train()` and `eval()` by default.
           rngs: keys for dropout; those of the layer by default.
 
         Raises:
           TypeError, ValueError: a graph that is not sound, or not what the layer was built for.
         """
-        ends = check_edges(graph, edge_mask)
-        check_edge_features(graph, self.edge_features)
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        kept, ends = self.check(graph, **parts)
         keys = self.dropout.keys(deterministic, rngs)
-        score, value, rows, gate = self.mechanism(graph, ends, keys)
+        score, value, rows, gate = self.mechanism(kept, ends, keys)
         x = attend(
             score,
             value,
@@ -101,18 +122,30 @@ class Conv(nnx.Module):
             normalize=self.normalize,
         )
         x = x if gate is None else x * gate[:, :, None]
-        return graph._replace(nodes=self.output(x, node_features(graph)))
+        return graph._replace(nodes=self.output(x, node_features(kept)))
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E H"]:
-        """The weights α, aligned with the graph's edges, before dropout; 0 on an edge that does not count.
+    def attention(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
+    ) -> Float[Array, "E H"]:
+        """The weights w α, aligned with the graph's edges, before dropout; 0 on an edge that does not count.
 
-        Args:
-          graph: one graph or a batch.
-          edge_mask: edges that take part, [E]; all by default.
+        The arguments are those of the call.
         """
-        ends = check_edges(graph, edge_mask)
-        check_edge_features(graph, self.edge_features)
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph, ends = self.check(graph, **parts)
         mechanism = self.mechanism(graph, ends, Keys())
         logits = on_edges(mechanism.score, mechanism.rows, ends)
         normalize = normalizer(self.normalize)
-        return normalize(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
+        alpha = normalize(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
+        return ends.weigh(alpha)
+
+    def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
+        """The graph without the features of nodes that do not take part, and the edges that count."""
+        ends = check_edges(graph, **parts)
+        check_edge_features(graph, self.edge_features)
+        return graph._replace(nodes=keep_rows(node_features(graph), parts.get("node_mask"))), ends

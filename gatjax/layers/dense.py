@@ -20,6 +20,7 @@ from gatjax.attention.dense import (
     split_heads,
 )
 from gatjax.attention.scores import reduce_heads
+from gatjax.layers.parts import check_sizes, features_per_head
 
 _COMBINE = ("concat", "mean", "sum", "max")
 
@@ -69,16 +70,12 @@ class AttentionLayer(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if num_heads < 1:
-            raise ValueError(f"num_heads must be at least 1, got {num_heads}")
+        check_sizes(in_features=in_features, out_features=out_features, num_heads=num_heads)
+        check_sizes(key_features=key_features)
         if combine not in _COMBINE:
             raise ValueError(f"combine must be one of {list(_COMBINE)}, got {combine!r}")
-        if combine == "concat" and out_features % num_heads:
-            raise ValueError(
-                f"out_features={out_features} cannot be split over num_heads={num_heads}: with combine="
-                '"concat" it is the width of all heads together (use a multiple, or combine="mean")'
-            )
-        value_features = out_features // num_heads if combine == "concat" else out_features
+        split = "concat" if combine == "concat" else "mean"
+        value_features = features_per_head(out_features, num_heads, split)
         width = value_features if key_features is None else key_features
         self.combine = combine
         kernel = lambda width: nnx.Param(

@@ -1,27 +1,15 @@
 """Scaled dot-product attention over a graph."""
 
-import jax.numpy as jnp
+from typing import Unpack
+
 from flax import nnx
-from jax.nn.initializers import Initializer
-from jax.typing import DTypeLike
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
-    HeadInit,
-    HeadOutput,
-    HeadProjection,
-    Keys,
-    Normalize,
-    check_normalize,
-    features_per_head,
-    glorot_uniform,
-)
+from gatjax.layers.options import ConvOptions, listed
+from gatjax.layers.parts import HeadProjection, Keys, Normalize, Setup, check_normalize, check_sizes
 from gatjax.ops.ends import Ends
 
 
@@ -46,6 +34,7 @@ class DotProductConv(Conv):
     Raises:
       ValueError: as `GATConv`.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> DotProductConv(3, 8, num_heads=2, rngs=nnx.Rngs(0)).attention(graph).shape
@@ -55,38 +44,29 @@ class DotProductConv(Conv):
     Prediction, IJCAI 2021.
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        num_heads: int = 1,
-        combine: Combine = "concat",
         edge_features: int | None = None,
         normalize: Normalize = "softmax",
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ConvOptions],
     ):
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
+        check_sizes(edge_features=edge_features)
+        setup = Setup(in_features, out_features, rngs, **options)
+        heads = setup.heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
-        self.query = HeadProjection(in_features, heads, use_bias=use_bias)
+        self.query = HeadProjection(in_features, heads, use_bias=setup.use_bias)
         self.key = HeadProjection(in_features, heads)
         self.value = HeadProjection(in_features, heads)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, heads)
         )
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes = self.dropout.inputs(graph, keys)

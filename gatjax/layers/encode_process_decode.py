@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask
+from gatjax.layers.parts import check_sizes
 
 FEATURES = ("edges", "nodes", "globals")
 
@@ -159,6 +161,11 @@ class RowMLP(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        if len(widths) < 2:
+            raise ValueError(
+                f"widths must be those of the input and the output at least, got {list(widths)}"
+            )
+        check_sizes(**{f"widths[{index}]": width for index, width in enumerate(widths)})
         pairs = zip(widths[:-1], widths[1:], strict=True)
         self.layers = nnx.List(
             nnx.Linear(*pair, dtype=dtype, param_dtype=param_dtype, rngs=rngs) for pair in pairs
@@ -167,6 +174,11 @@ class RowMLP(nnx.Module):
     def __call__(self, *rows: Float[ArrayLike, "rows _"] | None) -> Float[Array, "rows out"]:
         *hidden, last = self.layers
         x = jnp.concatenate([jnp.asarray(part) for part in rows if part is not None], axis=-1)
+        if x.shape[-1] != self.layers[0].in_features:
+            shapes = [list(np.shape(part)) for part in rows if part is not None]
+            raise ValueError(
+                f"the rows must be {self.layers[0].in_features} wide together, the first of widths, got {shapes}"
+            )
         for layer in hidden:
             x = jax.nn.relu(layer(x))
         return last(x)

@@ -14,7 +14,7 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.neighbors import pool_ends
 from gatjax.attention.scores import combine_heads, dot_product_score
-from gatjax.graph.check import EdgeMask, check_edges
+from gatjax.graph.check import EdgeMask, NodeMask
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.parts import (
@@ -26,7 +26,7 @@ from gatjax.layers.parts import (
     Keys,
     Linear,
     add_bias,
-    check_num_heads,
+    check_sizes,
     glorot_uniform,
     sender_value,
 )
@@ -105,16 +105,14 @@ class GaANConv(Conv):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check(
-            gate,
-            scale,
-            key_features=key_features,
-            value_features=value_features,
-            gate_features=gate_features,
-        )
-        heads = HeadInit(
-            check_num_heads(num_heads), out_features, kernel_init, dtype, param_dtype, rngs
-        )
+        if gate not in get_args(Gate):
+            raise ValueError(f"gate must be one of {list(get_args(Gate))}, got {gate!r}")
+        if scale not in SCALES:
+            raise ValueError(f"scale must be one of {list(SCALES)}, got {scale!r}")
+        check_sizes(in_features=in_features, out_features=out_features, num_heads=num_heads)
+        check_sizes(key_features=key_features, value_features=value_features)
+        check_sizes(gate_features=gate_features, edge_features=edge_features)
+        heads = HeadInit(num_heads, out_features, kernel_init, dtype, param_dtype, rngs)
         keys = heads._replace(features=key_features)
         values = heads._replace(features=value_features)
         self.num_heads = num_heads
@@ -144,9 +142,15 @@ class GaANConv(Conv):
         score = partial(_query_key, scale=self.scale)
         return Mechanism(score, sender_value, Rows(weights, query, senders, graph.edges), gate)
 
-    def gates(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "N H"]:
-        """What each receiver multiplies its heads by, in (0, 1); 1 where the layer has no gate."""
-        gate = self.mechanism(graph, check_edges(graph, edge_mask), Keys()).gate
+    def gates(
+        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, node_mask: NodeMask = None
+    ) -> Float[Array, "N H"]:
+        """What each receiver multiplies its heads by, in (0, 1); 1 where the layer has no gate.
+
+        Weights of edges do not enter it: the gate sees which neighbours there are.
+        """
+        graph, ends = self.check(graph, edge_mask=edge_mask, node_mask=node_mask)
+        gate = self.mechanism(graph, ends, Keys()).gate
         return jnp.ones((num_nodes(graph), self.num_heads)) if gate is None else gate
 
 
@@ -232,13 +236,3 @@ def _query_key(weights, r, s, e, *, scale):
         return logits
     hidden, out = weights
     return logits + out(_leaky_relu(hidden(e)))
-
-
-def _check(gate: str, scale: str, **widths: int) -> None:
-    if gate not in get_args(Gate):
-        raise ValueError(f"gate must be one of {list(get_args(Gate))}, got {gate!r}")
-    if scale not in SCALES:
-        raise ValueError(f"scale must be one of {list(SCALES)}, got {scale!r}")
-    for name, width in widths.items():
-        if width < 1:
-            raise ValueError(f"{name} must be at least 1, got {width}")

@@ -1,30 +1,27 @@
 """Graph attention with additive scores (GAT)."""
 
 from functools import partial
+from typing import Unpack
 
 import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import Initializer
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.options import ConvOptions, listed
 from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
     HeadInit,
-    HeadOutput,
     HeadProjection,
     Keys,
     Normalize,
+    Setup,
     add_bias,
+    check_finite,
     check_normalize,
-    features_per_head,
-    glorot_uniform,
+    check_sizes,
     sender_value,
 )
 from gatjax.ops.blocks import mask_rows
@@ -79,28 +76,23 @@ class GATConv(Conv):
     edge features.
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        num_heads: int = 1,
-        combine: Combine = "concat",
         edge_features: int | None = None,
         negative_slope: float = 0.2,
         normalize: Normalize = "softmax",
-        residual: bool = False,
-        use_bias: bool = True,
         use_score_bias: bool = False,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ConvOptions],
     ):
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
+        check_sizes(edge_features=edge_features)
+        check_finite(negative_slope=negative_slope)
+        setup = Setup(in_features, out_features, rngs, **options)
+        heads = setup.heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
@@ -108,11 +100,8 @@ class GATConv(Conv):
         self.receiver_vector = heads.vector()
         self.sender_vector = heads.vector()
         self.edge_term = None if edge_features is None else EdgeTerm(edge_features, heads)
-        self.score_bias = heads.zeros(num_heads) if use_score_bias else None
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        self.score_bias = heads.zeros(heads.num_heads) if use_score_bias else None
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         z = self.projection(self.dropout.inputs(graph, keys))

@@ -1,30 +1,24 @@
 """Graph attention with dynamic scores (GATv2)."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
-import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import Initializer
-from jax.typing import DTypeLike
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dynamic_score
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.options import ConvOptions, listed
 from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
-    HeadInit,
-    HeadOutput,
     HeadProjection,
     Keys,
     Normalize,
+    Setup,
     add_bias,
+    check_finite,
     check_normalize,
-    features_per_head,
-    glorot_uniform,
+    check_sizes,
 )
 from gatjax.ops.ends import Ends
 
@@ -49,6 +43,7 @@ class GATv2Conv(Conv):
     Raises:
       ValueError: as `GATConv`.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> GATv2Conv(3, 8, num_heads=2, share_weights=True, rngs=nnx.Rngs(0))(graph).nodes.shape
@@ -57,28 +52,23 @@ class GATv2Conv(Conv):
     Brody, Alon, Yahav, How Attentive are Graph Attention Networks?, ICLR 2022.
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        num_heads: int = 1,
-        combine: Combine = "concat",
         edge_features: int | None = None,
         share_weights: bool = False,
         negative_slope: float = 0.2,
         normalize: Normalize = "softmax",
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ConvOptions],
     ):
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.num_heads = num_heads
+        check_sizes(edge_features=edge_features)
+        check_finite(negative_slope=negative_slope)
+        setup = Setup(in_features, out_features, rngs, **options)
+        heads = setup.heads
         self.edge_features = edge_features
         self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
@@ -88,11 +78,9 @@ class GATv2Conv(Conv):
             None if edge_features is None else HeadProjection(edge_features, heads)
         )
         self.vector = heads.vector()
-        self.score_bias = heads.zeros(num_heads, features) if use_bias else None
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        bias = heads.num_heads, heads.features
+        self.score_bias = heads.zeros(*bias) if setup.use_bias else None
+        self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
         nodes = self.dropout.inputs(graph, keys)

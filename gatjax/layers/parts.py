@@ -4,7 +4,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jax.experimental.sparse import BCOO
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
@@ -19,6 +21,8 @@ from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, prom
 
 Combine = Literal["concat", "mean"]
 Normalize = Literal["softmax", "hardmax", "straight_through"]
+
+_ROWS = {"nodes": "N", "edges": "E", "globals": "G"}
 
 glorot_uniform = nnx.initializers.glorot_uniform()
 
@@ -145,7 +149,7 @@ def features_per_head(out_features: int, num_heads: int, combine: Combine) -> in
     """
     if combine not in get_args(Combine):
         raise ValueError(f'combine must be "concat" or "mean", got {combine!r}')
-    check_num_heads(num_heads)
+    check_sizes(out_features=out_features, num_heads=num_heads)
     if combine == "mean":
         return out_features
     if out_features % num_heads:
@@ -156,11 +160,69 @@ def features_per_head(out_features: int, num_heads: int, combine: Combine) -> in
     return out_features // num_heads
 
 
-def check_num_heads(num_heads: int) -> int:
-    """H, if there is a head at all."""
-    if num_heads < 1:
-        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
-    return num_heads
+def check_sizes(**sizes: int | None) -> None:
+    """Every width and number is a whole number from 1 on, or None.
+
+    Raises:
+      TypeError: one is no whole number.
+      ValueError: one is below 1.
+
+    >>> check_sizes(in_features=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: in_features must be at least 1, got 0
+    """
+    for name, size in sizes.items():
+        if size is None:
+            continue
+        if isinstance(size, bool) or not isinstance(size, int | np.integer):
+            raise TypeError(f"{name} must be a whole number, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_finite(**numbers: float | Array | None) -> None:
+    """Every number that is known is finite, or None.
+
+    Raises:
+      TypeError: one is no number.
+      ValueError: one is NaN or infinite.
+    """
+    for name, number in numbers.items():
+        if number is None or isinstance(number, Tracer):
+            continue
+        if not np.issubdtype(np.asarray(number).dtype, np.number):
+            raise TypeError(f"{name} must be a number, got {number!r}")
+        if not np.all(np.isfinite(number)):
+            raise ValueError(f"{name} must be finite, got {number}")
+
+
+class Setup(NamedTuple):
+    """What a layer is told about its widths, its heads and its parameters."""
+
+    in_features: int
+    out_features: int
+    rngs: nnx.Rngs
+    num_heads: int = 1
+    combine: Combine = "concat"
+    residual: bool = False
+    use_bias: bool = True
+    dropout_rate: float | DropoutRates = 0.0
+    kernel_init: Initializer = glorot_uniform
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+
+    @property
+    def heads(self) -> HeadInit:
+        """How its parameters are drawn, after all checks."""
+        check_sizes(in_features=self.in_features)
+        features = features_per_head(self.out_features, self.num_heads, self.combine)
+        return HeadInit(self.num_heads, features, *self.numbers, self.rngs)
+
+    @property
+    def numbers(self) -> tuple[Initializer, DTypeLike | None, DTypeLike]:
+        """Initialiser and dtypes."""
+        return self.kernel_init, self.dtype, self.param_dtype
 
 
 class Linear(NamedTuple):
@@ -186,8 +248,10 @@ class HeadProjection(nnx.Module):
         self.bias = heads.zeros(heads.num_heads, heads.features) if use_bias else None
         self.dtype = heads.dtype
 
-    def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N H C"]:
-        return add_bias(project_rows(rows, self.kernel[...], self.dtype), self.bias)
+    def __call__(
+        self, rows: Features | HeadDropout, *, name: str = "nodes"
+    ) -> Float[Array, "N H C"]:
+        return add_bias(project_rows(rows, self.kernel[...], self.dtype, name), self.bias)
 
     def linear(self, dtype: DTypeLike) -> Linear:
         return _linear(self, dtype)
@@ -210,17 +274,21 @@ def _linear(module: HeadProjection | Dense, dtype: DTypeLike) -> Linear:
 
 
 def project_rows(
-    rows: Features | HeadDropout, kernel: Float[Array, "F H C"], dtype: DTypeLike | None
+    rows: Features | HeadDropout,
+    kernel: Float[ArrayLike, "F H C"],
+    dtype: DTypeLike | None,
+    name: str = "nodes",
 ) -> Float[Array, "N H C"]:
-    """`project` in the given dtype, or the promoted one, after a check of the width."""
+    """`project` in the given dtype, or the promoted one, after a check of the width of what `name` says."""
     features = rows.features if isinstance(rows, HeadDropout) else rows
-    if features.ndim != 2 or features.shape[1] != len(kernel):
+    if features.ndim != 2 or features.shape[1] != np.shape(kernel)[0]:
         raise ValueError(
-            f"expected features of shape [N, {len(kernel)}], got {list(features.shape)}"
+            f"{name} must be [{_ROWS[name]}, {np.shape(kernel)[0]}], got {list(features.shape)}: as wide as the "
+            "layer was built for"
         )
-    features, kernel = promote(dtype, features, kernel)
+    features, weights = promote(dtype, features, jnp.asarray(kernel))
     return project(
-        rows._replace(features=features) if isinstance(rows, HeadDropout) else features, kernel
+        rows._replace(features=features) if isinstance(rows, HeadDropout) else features, weights
     )
 
 
@@ -231,26 +299,19 @@ class HeadOutput(nnx.Module):
     h'_i = combine_h(x_ih) + W_res h_i + b
     ```
 
-    W_res is the identity, without parameters, where the widths agree. With `combine="learned"` the heads meet
+    W_res is the identity, without parameters, where the widths agree. `learned` heads, which may have any width, meet
     in a contraction over (head, feature), `Σ_hc x_ihc w_hcl`.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        heads: HeadInit,
-        *,
-        combine: Combine | Literal["learned"],
-        residual: bool,
-        use_bias: bool,
-    ):
-        self.combine = combine
-        self.contraction = heads.contraction(out_features) if combine == "learned" else None
-        self.residual = residual
-        widens = residual and in_features != out_features
+    def __init__(self, setup: Setup, *, learned: HeadInit | None = None):
+        in_features, out_features = setup.in_features, setup.out_features
+        heads = setup.heads if learned is None else learned
+        self.combine = setup.combine if learned is None else "learned"
+        self.contraction = None if learned is None else learned.contraction(out_features)
+        self.residual = setup.residual
+        widens = setup.residual and in_features != out_features
         self.projection = HeadProjection(in_features, heads.one(out_features)) if widens else None
-        self.bias = heads.zeros(out_features) if use_bias else None
+        self.bias = heads.zeros(out_features) if setup.use_bias else None
 
     def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:
         learned = self.contraction

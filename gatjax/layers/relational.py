@@ -1,38 +1,37 @@
 """Attention over edges of several kinds: every relation projects and attends in its own way."""
 
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from jax.nn.initializers import Initializer
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 from jraph import GraphsTuple
 
 from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
-from gatjax.graph.check import INT32_MAX, EdgeMask, check_edges, first_true, node_features
+from gatjax.graph.check import (
+    INT32_MAX,
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    Parts,
+    check_edges,
+    first_true,
+    node_features,
+)
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv
-from gatjax.layers.parts import (
-    Combine,
-    Dropout,
-    DropoutRates,
-    HeadInit,
-    HeadOutput,
-    Keys,
-    features_per_head,
-    glorot_uniform,
-    project_rows,
-)
+from gatjax.layers.options import ConvOptions, listed
+from gatjax.layers.parts import Keys, Setup, check_finite, check_sizes, project_rows
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features
 from gatjax.ops.segment import segment_softmax
+from gatjax.ops.sparse import keep_rows
 
 Within = Literal["within", "across"]
 
@@ -80,6 +79,7 @@ class RelationalGATConv(Conv):
     The bases are those of Schlichtkrull et al., Modeling Relational Data with Graph Convolutional Networks, ESWC 2018.
     """
 
+    @listed(ConvOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -88,51 +88,48 @@ class RelationalGATConv(Conv):
         num_relations: int,
         softmax: Within = "across",
         num_bases: int | None = None,
-        num_heads: int = 1,
-        combine: Combine = "concat",
         negative_slope: float = 0.2,
-        residual: bool = False,
-        use_bias: bool = True,
-        dropout_rate: float | DropoutRates = 0.0,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[ConvOptions],
     ):
-        _check(softmax, num_relations=num_relations, num_bases=num_bases)
-        features = features_per_head(out_features, num_heads, combine)
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        shape = num_heads, features
+        if softmax not in get_args(Within):
+            raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
+        check_sizes(num_relations=num_relations, num_bases=num_bases)
+        check_finite(negative_slope=negative_slope)
+        setup = Setup(in_features, out_features, rngs, **options)
+        heads = setup.heads
+        num_heads, shape = heads.num_heads, (heads.num_heads, heads.features)
         num_kernels = num_relations if num_bases is None else num_bases
         kernels = heads._replace(num_heads=num_kernels * num_heads)
         vectors = heads._replace(num_heads=num_relations * num_heads)
-        self.num_heads = num_heads
         self.num_relations = num_relations
         self.softmax = softmax
         self.negative_slope = negative_slope
-        self.dtype = dtype
+        self.dtype = setup.dtype
         self.kernel = nnx.Param(kernels.kernel(in_features)[...].reshape(in_features, -1, *shape))
         mixing = None if num_bases is None else (num_bases, num_relations)
         self.coefficients = (
-            None if mixing is None else nnx.Param(kernel_init(rngs.params(), mixing, param_dtype))
+            None
+            if mixing is None
+            else nnx.Param(setup.kernel_init(rngs.params(), mixing, setup.param_dtype))
         )
         self.receiver_vector = nnx.Param(vectors.vector()[...].reshape(-1, *shape))
         self.sender_vector = nnx.Param(vectors.vector()[...].reshape(-1, *shape))
-        self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = HeadOutput(
-            in_features, out_features, heads, combine=combine, residual=residual, use_bias=use_bias
-        )
+        self.finish(setup)
 
     def __call__(
         self,
         graph: GraphsTuple,
         *,
         edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         keys = self.dropout.keys(deterministic, rngs)
-        pairs = self._pairs(graph, edge_mask)
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph, pairs = self._pairs(graph, **parts)
         z, logits = self._scores(graph, pairs, keys)
         groups, num_groups = self._groups(graph, pairs)
         rows = Rows(None, None, self.dropout.projected(z, keys), logits)
@@ -141,17 +138,26 @@ class RelationalGATConv(Conv):
         x = x.reshape(num_nodes(graph), num_groups // max(num_nodes(graph), 1), *x.shape[1:])
         return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E H"]:
-        """The weights α, aligned with the graph's edges, before dropout; 0 on an edge that does not count."""
-        pairs = self._pairs(graph, edge_mask)
+    def attention(
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
+    ) -> Float[Array, "E H"]:
+        """The weights w α, aligned with the graph's edges, before dropout; 0 on an edge that does not count."""
+        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph, pairs = self._pairs(graph, **parts)
         _, logits = self._scores(graph, pairs, Keys())
         groups, num_groups = self._groups(graph, pairs)
-        return segment_softmax(logits, groups.receivers, num_groups, mask=groups.counted)
+        alpha = segment_softmax(logits, groups.receivers, num_groups, mask=groups.counted)
+        return pairs.weigh(alpha)
 
-    def _pairs(self, graph: GraphsTuple, edge_mask: EdgeMask) -> Ends:
-        """The edges between the N·R pairs of a node and a relation."""
-        ends = check_edges(graph, edge_mask)
-        relations = _relations(graph, self.num_relations, edge_mask)
+    def _pairs(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
+        """The graph, and its edges between the N·R pairs of a node and a relation."""
+        ends = check_edges(graph, **parts)
+        relations = _relations(graph, self.num_relations, parts.get("edge_mask"))
         counted = ends.counted & (relations >= 0) & (relations < self.num_relations)
         size = num_nodes(graph) * self.num_relations
         if size > INT32_MAX:
@@ -160,7 +166,9 @@ class RelationalGATConv(Conv):
                 "split the graph"
             )
         pair = lambda nodes: nodes * self.num_relations + relations
-        return safe_ends(pair(ends.senders), pair(ends.receivers), size, size, counted)
+        pairs = safe_ends(pair(ends.senders), pair(ends.receivers), size, size, counted)
+        kept = keep_rows(node_features(graph), parts.get("node_mask"))
+        return graph._replace(nodes=kept), pairs._replace(weight=ends.weight)
 
     def _groups(self, graph: GraphsTuple, pairs: Ends) -> tuple[Ends, int]:
         """The same edges, ending where they share a softmax, and how many such places there are."""
@@ -218,11 +226,3 @@ def _relations(graph: GraphsTuple, num_relations: int, edge_mask: EdgeMask) -> I
                 f"are 0 to {num_relations - 1}"
             )
     return jnp.asarray(edges).astype(jnp.int32)
-
-
-def _check(softmax: str, **counts: int | None) -> None:
-    if softmax not in get_args(Within):
-        raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")

@@ -5,13 +5,14 @@ from typing import Unpack
 from flax import nnx
 
 from gatjax.layers.controls import GCNConv, NodeLinear
-from gatjax.models.options import ResidualOptions, StackOptions, listed
+from gatjax.layers.options import listed
+from gatjax.models.options import GraphOptions, StackOptions
 from gatjax.models.stack import Stack, build_stack
 
 
-@listed(ResidualOptions, build_stack, GCNConv)
+@listed(GraphOptions, build_stack, GCNConv)
 def GCN(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ResidualOptions]
+    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GraphOptions]
 ) -> Stack:
     """Graph convolutional network: `GCNConv` layers with a ReLU; the graph must bring its self-loops.
 

@@ -9,9 +9,10 @@ from jaxtyping import Array
 
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.gaan import NEGATIVE_SLOPE, GaANConv
-from gatjax.layers.parts import Dropout, DropoutRates
-from gatjax.models.options import GaANOptions, listed
-from gatjax.models.stack import Stack, check_num_layers
+from gatjax.layers.options import listed
+from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
+from gatjax.models.options import GaANOptions
+from gatjax.models.stack import Stack
 
 _AFTER_LAYERS = DropoutRates(inputs=0.1)
 
@@ -57,7 +58,7 @@ def GaAN(
 
     Zhang et al., GaAN: Gated Attention Networks for Learning on Large and Spatiotemporal Graphs, UAI 2018.
     """
-    check_num_layers(num_layers)
+    check_sizes(num_layers=num_layers, embed_features=embed_features)
     dropout = Dropout(dropout_rate, rngs=rngs)
     rates = dropout.rates._replace(inputs=0.0)
     widths = [embed_features] + [hidden_features] * num_layers

@@ -11,13 +11,8 @@ from gatjax.layers.controls import MeanConv
 from gatjax.layers.dot_product import DotProductConv
 from gatjax.layers.gat import GATConv
 from gatjax.layers.gatv2 import GATv2Conv
-from gatjax.models.options import (
-    AttentionOptions,
-    GATOptions,
-    GATv2Options,
-    HeadOptions,
-    listed,
-)
+from gatjax.layers.options import listed
+from gatjax.models.options import AttentionOptions, GATOptions, GATv2Options, ManyHeadOptions
 from gatjax.models.stack import Stack, build_stack
 
 
@@ -68,6 +63,7 @@ def GAT(
         `use_bias`, `use_score_bias`, `dropout_rate`, `kernel_init`, `dtype`, `param_dtype`.
       rngs: random keys.
 
+    >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
     >>> GAT(3, 5, rngs=nnx.Rngs(0))(graph).nodes.shape
@@ -97,9 +93,9 @@ def DotProductGAT(
     return attention_stack(DotProductConv, in_features, out_features, rngs=rngs, **options)
 
 
-@listed(HeadOptions, attention_stack, build_stack, MeanConv)
+@listed(ManyHeadOptions, attention_stack, build_stack, MeanConv)
 def ConstGAT(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[HeadOptions]
+    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ManyHeadOptions]
 ) -> Stack:
     """As `GAT`, with attention held uniform: the paper's control; options as there, and those of `MeanConv`."""
     return attention_stack(MeanConv, in_features, out_features, rngs=rngs, **options)

@@ -10,8 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.graph.check import EdgeMask
-from gatjax.layers.parts import Dropout
+from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask
+from gatjax.layers.parts import Dropout, check_sizes
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -49,6 +49,8 @@ class Stack(nnx.Module):
         embed: Any = None,
         dropout: Dropout | None = None,
     ):
+        if not layers:
+            raise ValueError("layers is empty: a stack needs at least one layer")
         if norms is not None and len(norms) != len(layers) - 1:
             raise ValueError(
                 f"{len(layers)} layers have {len(layers) - 1} gaps, got {len(norms)} norms"
@@ -64,44 +66,69 @@ class Stack(nnx.Module):
         graph: GraphsTuple,
         *,
         edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
+        """The graph with the last layer's node features.
+
+        The arguments are those of `GATConv`'s call, for all layers. `deterministic` speaks for dropout and norms alike:
+        True, a norm with running averages uses them and leaves them alone.
+        """
         *hidden, last = self.layers
-        graph = graph if self.embed is None else self.embed(graph)
+        parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        how = {"deterministic": deterministic, "rngs": rngs}
+        graph = graph if self.embed is None else self.embed(graph, **parts, **how)
         for index, layer in enumerate(hidden):
-            graph = layer(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
-            graph = self._between(index, graph)
+            graph = layer(graph, **parts, **how)
+            graph = self._between(index, graph, node_mask, deterministic)
             if self.dropout is not None:
                 keys = self.dropout.keys(deterministic, rngs)
                 graph = graph._replace(nodes=self.dropout.inputs(graph, keys))
-        return last(graph, edge_mask=edge_mask, deterministic=deterministic, rngs=rngs)
+        return last(graph, **parts, **how)
 
     def attention(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
     ) -> tuple[Float[Array, "E H"], ...]:
         """The attention weights of every layer that has them, aligned with the graph's edges.
 
         Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
         """
         weights = []
-        graph = graph if self.embed is None else self.embed(graph)
+        parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        graph = graph if self.embed is None else self.embed(graph, **parts, deterministic=True)
         for index, layer in enumerate(self.layers):
             if hasattr(layer, "attention"):
-                weights.append(layer.attention(graph, edge_mask=edge_mask))
+                weights.append(layer.attention(graph, **parts))
             if index < len(self.layers) - 1:
-                graph = layer(graph, edge_mask=edge_mask, deterministic=True)
-                graph = self._between(index, graph, evaluate=True)
+                graph = layer(graph, **parts, deterministic=True)
+                graph = self._between(index, graph, node_mask, deterministic=True)
         return tuple(weights)
 
-    def _between(self, index: int, graph: GraphsTuple, *, evaluate: bool = False) -> GraphsTuple:
+    def _between(
+        self, index: int, graph: GraphsTuple, node_mask: NodeMask, deterministic: bool | None
+    ) -> GraphsTuple:
         nodes = jnp.asarray(graph.nodes)
         if self.norms is not None:
-            norm = self.norms[index]
-            if evaluate and hasattr(norm, "use_running_average"):
-                norm = nnx.view(norm, use_running_average=True)
-            nodes = norm(nodes)
+            nodes = _normalize(self.norms[index], nodes, node_mask, deterministic)
         return graph._replace(nodes=self.activation(nodes))
+
+
+def _normalize(
+    norm: Callable[..., Array], nodes: Array, node_mask: NodeMask, deterministic: bool | None
+) -> Array:
+    """A norm over nodes, which has running averages, learns which to use and which nodes count."""
+    if not hasattr(norm, "use_running_average"):
+        return norm(nodes)
+    if deterministic is not None:
+        norm = nnx.view(norm, use_running_average=deterministic)
+    return norm(nodes) if node_mask is None else norm(nodes, mask=jnp.asarray(node_mask)[:, None])
 
 
 def build_stack(
@@ -136,14 +163,9 @@ def build_stack(
     Raises:
       ValueError: fewer than one layer.
     """
-    check_num_layers(num_layers)
+    check_sizes(num_layers=num_layers, hidden_features=hidden_features)
     widths = [in_features] + [hidden_features] * (num_layers - 1)
     layers = [layer(width, hidden_features, **hidden, **shared, rngs=rngs) for width in widths[:-1]]
     layers.append(layer(widths[-1], out_features, **last, **shared, rngs=rngs))
     norms = None if norm is None else [norm(hidden_features, rngs=rngs) for _ in widths[1:]]
     return Stack(layers, norms=norms, activation=activation)
-
-
-def check_num_layers(num_layers: int) -> None:
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}")

@@ -36,17 +36,28 @@ def keep_mask(
     Returns:
       An array of the given shape.
 
+    Raises:
+      ValueError: a rate outside [0, 1).
+
     >>> mask = keep_mask(jax.random.key(0), 0.5, (2, 3))
     >>> sorted(set(mask.ravel().tolist()))
     [0.0, 2.0]
     """
+    _check_rate(rate)
     words = jax.random.key_data(key)[-2:]
+    # The hash leaves 0 alone, so that under a second word of 0 one entry would be kept at every rate.
+    second = jnp.where(words[1] == 0, np.uint32(0x9E3779B9), words[1])
     entries = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
     entries += _mix(words[0]) + jnp.asarray(first).astype(jnp.uint32)
-    bits = _mix(_mix(entries) ^ words[1])
+    bits = _mix(_mix(entries) ^ second)
     kept = max(round((1 - rate) * 2**32), 1)
     # <=, since kept itself may be 2³², which no 32 bits hold.
     return jnp.where(bits <= np.uint32(kept - 1), 2**32 / kept, 0).astype(dtype)
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate must lie in [0, 1), got {rate}; a rate of 0 drops nothing")
 
 
 def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
@@ -72,6 +83,9 @@ class DropoutMask:
 
     key: Key[Array, ""]
     rate: float
+
+    def __post_init__(self):
+        _check_rate(self.rate)
 
     def rows(
         self, start: int | Int[Array, ""], size: int, width: int

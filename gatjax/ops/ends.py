@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 
 class Ends(NamedTuple):
@@ -15,12 +15,21 @@ class Ends(NamedTuple):
       counted: whether the edge counts. One that does not reads the rows of one that does, so that nothing its own
         rows hold reaches a sum or a gradient.
       safe: an edge that counts, if any does.
+      weight: how much each edge counts; all alike where it is None.
     """
 
     senders: Int[Array, "E"]
     receivers: Int[Array, "E"]
     counted: Bool[Array, "E"]
     safe: Int[Array, ""]
+    weight: Float[Array, "E"] | None = None
+
+    def weigh(self, factors: Float[Array, "E H"]) -> Float[Array, "E H"]:
+        """Factors on the edges, each times the weight of its edge."""
+        if self.weight is None:
+            return factors
+        weight = jnp.where(self.counted, self.weight, 0).astype(factors.dtype)
+        return factors * weight[:, None]
 
 
 def safe_ends(
@@ -29,8 +38,9 @@ def safe_ends(
     num_senders: int | None,
     num_receivers: int,
     edge_mask: Bool[ArrayLike, "E"] | None = None,
+    node_mask: Bool[ArrayLike, "N"] | None = None,
 ) -> Ends:
-    """Ids to gather with, from ids that may be out of range and a mask of the edges that take part.
+    """Ids to gather with, from ids that may be out of range, and masks of the edges and nodes that take part.
 
     >>> ends = safe_ends(jnp.array([7, 1]), jnp.array([0, 0]), 2, 1)
     >>> ends.senders.tolist(), ends.counted.tolist()
@@ -40,8 +50,14 @@ def safe_ends(
     counted = (senders >= 0) & (receivers >= 0) & (receivers < num_receivers)
     counted = counted if num_senders is None else counted & (senders < num_senders)
     counted = counted if edge_mask is None else counted & edge_mask
+    if node_mask is not None and jnp.size(node_mask):
+        counted &= _read(node_mask, senders) & _read(node_mask, receivers)
     if not len(senders):
         return Ends(senders, receivers, counted, jnp.zeros((), jnp.int32))
     safe = jnp.argmax(counted)
     read = lambda ids: jnp.where(counted, ids, jnp.where(counted[safe], ids[safe], 0))
     return Ends(read(senders), read(receivers), counted, safe)
+
+
+def _read(mask: Bool[ArrayLike, "N"], ids: Int[Array, "E"]) -> Bool[Array, "E"]:
+    return jnp.asarray(mask).at[ids].get(mode="clip", wrap_negative_indices=False)

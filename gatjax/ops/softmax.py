@@ -42,7 +42,7 @@ def softmax(
 ) -> Float[Array, "..."]:
     """The largest logit of a group is subtracted first, so logits of ±1e30 are fine."""
     counted &= logits != -jnp.inf
-    largest = jax.lax.stop_gradient(groups.largest(logits))
+    largest = groups.largest(jax.lax.stop_gradient(logits))
     shift = groups.spread(jnp.where(jnp.isfinite(largest), largest, 0))
     unnormalised = jnp.exp(jnp.where(counted, logits - shift, 0) / temperature)
     unnormalised = jnp.where(counted, unnormalised, 0)

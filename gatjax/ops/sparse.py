@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from gatjax.ops.blocks import gather, mask_rows, read, rows_per_block, scatter_add, walk, write
 from gatjax.ops.dropout import keep_mask
@@ -34,6 +34,22 @@ def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) ->
     values = values.astype(jnp.result_type(values, jnp.bfloat16))
     values = values * keep_mask(key, rate, values.shape, values.dtype)
     return _with_data(features, values) if isinstance(features, BCOO) else values
+
+
+def keep_rows(features: Features, counted: Bool[ArrayLike, "N"] | None) -> Features:
+    """Zeros in the rows that do not count, whatever they hold; all count where there is no mask.
+
+    >>> keep_rows(jnp.array([[1.0], [jnp.nan]]), jnp.array([True, False])).tolist()
+    [[1.0], [0.0]]
+    """
+    if counted is None:
+        return features
+    counted = jnp.asarray(counted)
+    if not isinstance(features, BCOO):
+        return mask_rows(jnp.asarray(features), counted)
+    rows = features.indices[:, 0]
+    of_row = counted.at[rows].get(mode="fill", fill_value=False)
+    return _with_data(features, jnp.where(of_row, features.data, 0))
 
 
 class HeadDropout(NamedTuple):

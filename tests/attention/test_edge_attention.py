@@ -33,6 +33,8 @@ N, M, E, H, C, RELATIONS = 11, 13, 35, 2, 3, 5
 BLOCK = 8
 tolerance = both_precisions(float32=1e-5, float64=1e-10)
 
+tolerance = both_precisions(float32=1e-5, float64=1e-10)
+
 # Compiling dominates these tests, and code that runs once need not be fast.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -161,7 +163,7 @@ def _value_and_gradients(name, arrays, ends, block_size):
     return pull_back(lambda arrays: attend(name, arrays, ends, block_size), arrays)
 
 
-value_and_gradients = jit(_value_and_gradients, static_argnames=("name", "block_size"))
+value_and_gradients = jax.jit(_value_and_gradients, static_argnames=("name", "block_size"))
 
 
 def assert_close(actual, expected, tolerance, smallest_scale=0.0):
@@ -213,7 +215,7 @@ def in_loops(logit, value, ends, **options):
     )[0]
 
 
-@partial(jit, static_argnames="name")
+@partial(jax.jit, static_argnames="name")
 def dense(name, arrays, ends):
     """With softmax over all edges, of which `belongs` [N, E] says which one enters which node."""
     belongs = (ends.receivers[None, :] == jnp.arange(N)[:, None])[:, :, None]
@@ -304,7 +306,7 @@ def test_blocked_equals_plain_whether_or_not_features_fill_vectors(features, x64
         run = lambda r, s: edge_attention(
             score, value, None, r, s, None, *ends[:2], N, block_size=block_size
         )
-        return jit(partial(pull_back, lambda rows: run(*rows)))(rows)
+        return jax.jit(partial(pull_back, lambda rows: run(*rows)))(rows)
 
     assert_close(attend(BLOCK), attend(None), 1e-10)
 
@@ -319,7 +321,7 @@ def test_a_dropout_mask_is_the_multiplier_that_it_draws(block_size, x64):
         attend_with = lambda part: attend(
             "GATv2", part._replace(multiplier=multiplier), ends, block_size
         )
-        return jit(partial(pull_back, attend_with))(arrays._replace(multiplier=None))
+        return jax.jit(partial(pull_back, attend_with))(arrays._replace(multiplier=None))
 
     rows = jax.jit(lambda mask: mask.rows(0, E, H))(mask)
     assert_close(run(mask, block_size), run(rows, None), 1e-10)
@@ -339,7 +341,7 @@ def test_without_multiplier_mask_or_receiver_rows(block_size, x64):
         lambda i, j, k: np.asarray(arrays.senders["value"][j] + arrays.captured),
         ends._replace(mask=jnp.ones(E, bool)),
     )
-    out = jit(lambda senders, edges: run(None, None, senders, edges, *ends[:2], N))
+    out = jax.jit(lambda senders, edges: run(None, None, senders, edges, *ends[:2], N))
     np.testing.assert_allclose(out(arrays.senders, arrays.edges), expected, atol=1e-12)
 
 
@@ -396,7 +398,7 @@ TRANSFORMS = {
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_blocked_equals_plain_under_transformations(transform, x64):
     arrays, ends = random_arrays("GATv2"), random_ends()
-    run = jit(transform, static_argnums=2)
+    run = jax.jit(transform, static_argnums=2)
     assert_close(run(arrays, ends, BLOCK), run(arrays, ends, None), 1e-10)
 
 
@@ -412,7 +414,7 @@ def test_captured_integers_and_booleans_that_are_traced(order, x64):
         rest = *arrays[1:5], *ends[:2], N
         return (edge_attention(picky, value, *rest, block_size=block_size) ** 2).sum()
 
-    @partial(jit, static_argnums=0)
+    @partial(jax.jit, static_argnums=0)
     def run(block_size):
         one = lambda arrays, *mapped: loss(arrays, *mapped, block_size)
         if order == "vmap of grad":
@@ -442,7 +444,7 @@ def test_python_numbers_as_weights(x64):
         function = lambda rows: edge_attention(
             score, value, weights, rows, *rest, block_size=block_size
         )
-        return jit(partial(pull_back, function))(arrays.receivers)
+        return jax.jit(partial(pull_back, function))(arrays.receivers)
 
     out, gradient = run(None)
     scaled = in_loops(
@@ -472,7 +474,7 @@ def test_whole_number_logits(block_size, unchecked):
         lambda i, j, k: np.asarray(values[j]),
         ends._replace(mask=jnp.ones(E, bool)),
     )
-    np.testing.assert_allclose(jit(run)(values), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(run)(values), expected, atol=1e-6)
 
 
 # Edges that must not count.
@@ -547,7 +549,7 @@ def test_a_score_that_is_singular_at_zero(block_size):
     value = lambda w, r, s, e: s
     rows = random_arrays("GATv2").senders
 
-    @jit
+    @jax.jit
     def run(w, e, mask):
         attend = lambda *a: edge_attention(
             score,
@@ -587,7 +589,7 @@ def test_an_isolated_receiver_gets_zero_and_gives_no_gradient(block_size):
         assert not out[i].any() and not gradients.receivers[i].any()
 
 
-@partial(jit, static_argnums=1)
+@partial(jax.jit, static_argnums=1)
 def read_out_weights(logits, block_size):
     """Three edges into node 1 with unit vectors as values, one ordinary edge into node 0; and a gradient."""
     ids = jnp.array([0, 1, 2, 3]), jnp.array([1, 1, 1, 0])
@@ -628,7 +630,7 @@ def test_sizes(num_receivers, num_senders, num_edges, block_size):
     rows, score = 1 + jnp.arange(num_senders * H * C, dtype=jnp.float32), lambda w, r, s, e: e
     rows = rows.reshape(num_senders, H, C)
 
-    @jit
+    @jax.jit
     def run(rows):
         function = lambda rows: edge_attention(
             score, lambda w, r, s, e: s, None, jnp.zeros((num_receivers, 1)), rows,
@@ -669,7 +671,7 @@ def test_random_graphs(edges, hub, seed):
 # The same as the three everyday functions.
 
 
-@partial(jit, static_argnames="block_size")
+@partial(jax.jit, static_argnames="block_size")
 def at_once(graph, rows, mask, block_size):
     function = lambda rows: edge_attention(
         *gatv2(rows.captured),
@@ -683,7 +685,7 @@ def at_once(graph, rows, mask, block_size):
     return pull_back(function, rows)
 
 
-@jit
+@jax.jit
 def in_three_lines(graph, rows, mask):
     def function(rows):
         score, _ = gatv2(rows.captured)
@@ -742,7 +744,7 @@ def test_other_normalisers(normalize, x64):
     raw = lambda logits, ids, num_segments, mask: jnp.where(mask[:, None], logits, 0)
     options = dict(edge_mask=ends.mask, normalize=raw if normalize == "own" else normalize)
     mechanism = dot_product(arrays.captured)
-    out = jit(lambda *rows: edge_attention(*mechanism, *rows, *ends[:2], N, **options))
+    out = jax.jit(lambda *rows: edge_attention(*mechanism, *rows, *ends[:2], N, **options))
     captured, _, r, s, *_ = jax.tree.map(np.asarray, arrays)
     expected = in_loops(
         lambda i, j, k: reference.dot_logit(r[i], s["key"][j]) * captured[:, 0],
@@ -756,7 +758,7 @@ def test_other_normalisers(normalize, x64):
 # Half precision.
 
 
-@partial(jit, static_argnums=1)
+@partial(jax.jit, static_argnums=1)
 def into_one_node(arrays, block_size):
     """Attention of one query over thousands of keys, and its gradients."""
     senders = jnp.arange(len(arrays[1]))
@@ -795,7 +797,7 @@ def test_the_gradient_of_a_half_precision_hub(block_size):
     run = lambda rows: edge_attention(
         score, value, None, None, rows, None, *ids, block_size=block_size
     )
-    gradient = jit(jax.grad(lambda rows: run(rows).astype(jnp.float32).sum()))(rows)
+    gradient = jax.jit(jax.grad(lambda rows: run(rows).astype(jnp.float32).sum()))(rows)
     np.testing.assert_allclose(np.float32(gradient), count, rtol=2**-8)
 
 
@@ -860,7 +862,7 @@ def megabytes(name, block_size):
 
 
 @pytest.mark.parametrize("name", ["GAT", "GATv2", "dot product"])
-def test_memory_of_a_training_step_on_two_million_edges(name):
+def test_memory_of_a_training_step_on_two_million_edges(name, optimised):
     """Arguments, results and scratch together; the direct formula needs several [E, H, C] arrays of 1 GB."""
     blocked, direct = megabytes(name, "auto"), megabytes(name, None)
     assert blocked < 1000, blocked
@@ -872,7 +874,7 @@ def test_the_second_call_does_not_trace(block_size):
     arrays, ends = random_arrays("custom"), random_ends()
     traces = []
 
-    @jit
+    @jax.jit
     def step(arrays, ends):
         traces.append(None)
         return attend("custom", arrays, ends, block_size)

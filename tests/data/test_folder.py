@@ -481,3 +481,20 @@ def test_a_million_edges_are_read_as_ten_are(tmp_path):
         data = load_folder(tmp_path, directed=True)
         assert data.edge_weight.sum() == 0.5 * (senders != receivers).sum()
     assert data.names.tolist() == names
+
+
+def test_names_stand_in_arrays_too(tmp_path):
+    write_named(tmp_path, edges_csv=None, splits_csv=None)
+    np.save(tmp_path / "edges.npy", np.array([["ann", "bob"], ["cät", "dan"]]))
+    np.savez(tmp_path / "splits.npz", train=["ann"], validation=[], test=["bob", "dan"])
+    data = load_folder(tmp_path, directed=True)
+    assert data.names[data.graph.senders].tolist() == ["cät", "ann"]
+    assert data.names[data.splits.test].tolist() == ["dan", "bob"]
+    np.save(tmp_path / "edges.npy", np.array([["ann", "zoe"]]))
+    with pytest.raises(ValueError, match="edges.npy row 0: receiver 'zoe' is no node"):
+        load_folder(tmp_path)
+    np.save(tmp_path / "edges.npy", np.array([[0, 1]]))
+    with pytest.raises(
+        ValueError, match=r"edges.npy: edges must be names of shape \[E, 2\], got int64"
+    ):
+        load_folder(tmp_path)

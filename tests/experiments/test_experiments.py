@@ -34,18 +34,6 @@ def test_mean_and_sample_deviation_by_hand():
     assert mean_and_sd([0.5]) == "50.0"
 
 
-def test_the_readmes_say_what_the_results_say():
-    import tables
-
-    assert {page.resolve() for page in tables.PAGES} == {
-        ROOT / "README.md",
-        ROOT / "experiments" / "README.md",
-    }
-    for page, blocks in tables.PAGES.items():
-        text = page.read_text(encoding="utf-8")
-        assert tables.fill(text, blocks) == text, "run python experiments/tables.py"
-
-
 def test_every_result_records_what_made_it():
     files = sorted((ROOT / "experiments" / "results").glob("*.json"))
     for file in files:

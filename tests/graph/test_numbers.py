@@ -94,6 +94,28 @@ def test_whole_lists_over_int32_are_refused(unchecked):
     assert build_graph([0], [0], edges=[TIMES], num_nodes=1).edges.tolist() == [TIMES]
 
 
+@pytest.mark.parametrize("field", ["nodes", "edges", "globals"])
+def test_arrays_that_jax_would_cut_are_refused(field, unchecked):
+    build = lambda array: build_graph([0], [0], **{"num_nodes": 1, field: {"x": array}})
+    with pytest.raises(
+        ValueError, match=rf"{field}\[0, 1\] = 1099511627776 is over int32: subtract"
+    ):
+        build(np.array([[1, 2**40]]))
+    with pytest.raises(ValueError, match=rf"{field}\[0, 0\] = {REFUSED}"):
+        build(np.array([[float(TIMES[0])]]))
+    for array in (
+        np.array([[2**31 - 1]]),
+        np.array([[1e30, np.nan]]),
+        np.array([[0.1]]),
+        np.zeros((1, 0), int),
+    ):
+        assert getattr(build(array), field)["x"] is array
+
+
+def test_arrays_of_64_bits_stay_where_jax_has_them(x64):
+    assert build_graph([0], [0], np.array([[2**40]])).nodes.dtype == np.int64
+
+
 def test_to_float_looks_at_each_column():
     place = lambda index: f"row {index[0]}: "
     values = np.array([[0.5, 3.0], [16777217.0, 4.0]])

@@ -20,11 +20,12 @@ from cases import (
     NODES,
     OUT,
     build,
+    evaluate,
     gaan_gate,
     graph_for,
 )
 from flax import nnx
-from helpers import close, rejects
+from helpers import close, forward, rejects, run
 
 import gatjax.attention.neighbors
 import gatjax.ops.blocks
@@ -51,6 +52,16 @@ def pooled(graph, largest, mean, mask=None):
     return top, reference.neighbor_mean(mean, graph.senders, graph.receivers, mask)
 
 
+@partial(jax.jit, static_argnames="block_size")
+def pool(graph, largest, mean, mask=None, block_size=None):
+    return pool_neighbors(graph, largest, mean, mask, block_size=block_size)
+
+
+@nnx.jit
+def gates_of(layer, graph, edge_mask=None):
+    return layer.gates(graph, edge_mask=edge_mask)
+
+
 def tables(dtype=np.float32, nodes=NODES, widths=(37, 3)):
     """All entries of the first table below zero, so that a pool which begins with 0 shows."""
     rng = np.random.default_rng(1)
@@ -67,7 +78,7 @@ def test_pools_are_those_of_the_loop(block_size, x64):
     graph = graph_for(PAPER)
     largest, mean = tables(np.float64)
     for mask in (None, np.arange(EDGES) % 3 != 1):
-        actual = pool_neighbors(graph, largest, mean, mask, block_size=block_size)
+        actual = pool(graph, largest, mean, mask, block_size=block_size)
         for one, other in zip(actual, pooled(graph, largest, mean, mask), strict=True):
             close(one, other, 1e-12)
             assert not np.any(np.asarray(one)[ISOLATED])
@@ -84,7 +95,7 @@ def test_neighbours_that_tie_share_the_gradient(block_size):
         top, average = pool_neighbors(graph, largest, mean, mask, block_size=block_size)
         return 6 * top[3, 0] + 8 * average[3, 0]
 
-    d_largest, d_mean = jax.grad(total, argnums=(0, 1))(largest, jnp.ones((5, 1)))
+    d_largest, d_mean = jax.jit(jax.grad(total, argnums=(0, 1)))(largest, jnp.ones((5, 1)))
     close(d_largest[:, 0], [2, 4, 0, 0, 0])
     close(d_mean[:, 0], [2, 4, 2, 0, 0])
 
@@ -178,7 +189,7 @@ def test_a_layer_is_the_same_with_pools_in_blocks(case, monkeypatch):
 def test_gates_are_those_of_the_equations(case, x64):
     layer = build(case, param_dtype=jnp.float64)
     graph = graph_for(case, dtype=np.float64)
-    gates = layer.gates(graph)
+    gates = gates_of(layer, graph)
     close(gates, gaan_gate(layer.gate, graph, graph.nodes), 1e-10)
     assert gates.shape == (NODES, HEADS) and ((gates > 0) & (gates < 1)).all()
     assert len(np.unique(gates)) == gates.size
@@ -199,8 +210,8 @@ def test_the_gate_sees_its_receiver_only_in_the_paper(case, seen):
     """Node 10 has no neighbour and no loop: only the paper's gate can know its features."""
     layer, graph = build(case), graph_for(case)
     assert 10 == ISOLATED and ISOLATED not in graph.receivers
-    before = layer.gates(graph)
-    after = layer.gates(without_neighbour(graph, ISOLATED))
+    before = gates_of(layer, graph)
+    after = gates_of(layer, without_neighbour(graph, ISOLATED))
     assert bool(np.any(before[ISOLATED] != after[ISOLATED])) is seen
     sent_to = graph.receivers[graph.senders == ISOLATED]
     assert np.all(np.abs(before - after)[sent_to].max(axis=1) > 1e-6)
@@ -208,12 +219,12 @@ def test_the_gate_sees_its_receiver_only_in_the_paper(case, seen):
 
 def test_gates_of_nodes_without_neighbours_come_from_pools_of_zero():
     layer, graph = build(CODE), graph_for(CODE)
-    alone = layer.gates(graph, edge_mask=np.zeros(EDGES, bool))
+    alone = gates_of(layer, graph, np.zeros(EDGES, bool))
     hidden = np.asarray(layer.gate.context.bias[...])
     hidden = np.where(hidden > 0, hidden, 0.1 * hidden)
     z = hidden @ np.asarray(layer.gate.out.kernel[...]) + np.asarray(layer.gate.out.bias[...])
     close(alone, np.broadcast_to(1 / (1 + np.exp(-z)), (NODES, HEADS)))
-    close(layer.gates(graph)[ISOLATED], alone[ISOLATED])
+    close(gates_of(layer, graph)[ISOLATED], alone[ISOLATED])
 
 
 def test_a_closed_gate_leaves_the_node_alone():
@@ -225,10 +236,10 @@ def test_a_closed_gate_leaves_the_node_alone():
     nnx.update(plain, shared)
     layer.gate.context.kernel[...] = jnp.zeros_like(layer.gate.context.kernel[...])
     layer.gate.context.bias[...] = jnp.full(HEADS, -1e4)
-    alone = layer(graph).nodes
-    close(alone, plain(graph, edge_mask=np.zeros(EDGES, bool)).nodes)
+    alone = forward(layer, graph)
+    close(alone, evaluate(plain, graph, np.zeros(EDGES, bool)).nodes)
     layer.gate.context.bias[...] = jnp.zeros(HEADS)
-    close(layer(graph).nodes - alone, (plain(graph).nodes - alone) / 2)
+    close(forward(layer, graph) - alone, (evaluate(plain, graph).nodes - alone) / 2)
 
 
 # Numbers by hand
@@ -267,14 +278,14 @@ def test_scales_divide_the_logits(scale, factor):
         part.kernel[...] = jnp.ones((1, 1, 7))
     graph = build_graph([0, 1], [0, 0], jnp.array([[1.0], [2.0]]))
     expected = np.exp(factor * np.array([7.0, 14.0]))
-    close(layer.attention(graph)[:, 0], expected / expected.sum())
+    close(run(layer, graph)[1][:, 0], expected / expected.sum())
 
 
 # Structure and bad input
 
 
 def test_widths_of_the_paper():
-    layer = GaANConv(50, 128, num_heads=8, rngs=nnx.Rngs(0))
+    layer = nnx.eval_shape(lambda: GaANConv(50, 128, num_heads=8, rngs=nnx.Rngs(0)))
     shapes = {
         "query": (50, 8, 24),
         "key": (50, 8, 24),
@@ -285,7 +296,8 @@ def test_widths_of_the_paper():
     assert layer.gate.pool.kernel.shape == (50, 64)
     assert layer.gate.context.kernel.shape == (64 + 50 + 50, 8)
     assert layer.output.dense.kernel.shape == (8 * 32 + 50, 128)
-    code = GaANConv(50, 128, num_heads=8, gate="code", rngs=nnx.Rngs(0)).gate
+    make = lambda: GaANConv(50, 128, num_heads=8, gate="code", rngs=nnx.Rngs(0))
+    code = nnx.eval_shape(make).gate
     assert code.context.kernel.shape == (64 + 50, 64) and code.out.kernel.shape == (64, 8)
 
 
@@ -312,7 +324,7 @@ SMALL = {"embed_features": 6, "hidden_features": 8, "num_heads": 2, "gate_featur
 
 
 def test_the_model_is_the_network_of_the_paper():
-    stack = GaAN(50, 121, rngs=nnx.Rngs(0))
+    stack = nnx.eval_shape(lambda: GaAN(50, 121, rngs=nnx.Rngs(0)))
     widths = [(layer.query.kernel.shape[0], layer.num_heads) for layer in stack.layers[:2]]
     assert widths == [(64, 8), (128, 8)] and len(stack.layers) == 3
     assert stack.embed.projection.kernel.shape == (50, 1, 64)
@@ -325,13 +337,13 @@ def test_the_model_is_its_layers_in_order():
     """Embedding, then a LeakyReLU of 0.1 after each GaANConv and nothing after the last layer."""
     stack = GaAN(IN, CLASSES, **SMALL, rngs=nnx.Rngs(0))
     graph = graph_for(PAPER)
-    h, weights = stack.embed(graph), []
+    h, weights = graph._replace(nodes=forward(stack.embed, graph)), []
     for layer in stack.layers[:2]:
-        weights.append(layer.attention(h))
-        nodes = layer(h).nodes
-        h = h._replace(nodes=jnp.where(nodes > 0, nodes, 0.1 * nodes))
-    close(stack(graph, deterministic=True).nodes, stack.layers[2](h).nodes)
-    for actual, expected in zip(stack.attention(graph), weights, strict=True):
+        nodes, alpha = run(layer, h)
+        weights.append(alpha)
+        h = h._replace(nodes=np.where(nodes > 0, nodes, 0.1 * np.asarray(nodes)))
+    close(forward(stack, graph, deterministic=True), forward(stack.layers[2], h))
+    for actual, expected in zip(run(stack, graph)[1], weights, strict=True):
         close(actual, expected)
 
 
@@ -345,21 +357,20 @@ def test_dropout_of_the_model_acts_after_its_layers():
         rngs=nnx.Rngs(0),
     )
     graph = graph_for(PAPER)
-    run = nnx.jit(lambda stack, key: stack(graph, rngs=nnx.Rngs(dropout=key)).nodes)
-    first, again, other = (np.asarray(run(stack, jax.random.key(seed))) for seed in (1, 1, 2))
+    draw = nnx.jit(lambda stack, key: stack(graph, rngs=nnx.Rngs(dropout=key)).nodes)
+    first, again, other = (np.asarray(draw(stack, jax.random.key(seed))) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
     stack.eval()
-    close(stack(graph).nodes, stack(graph, deterministic=True).nodes)
+    close(forward(stack, graph), forward(stack, graph, deterministic=True))
     graph_alone = graph._replace(nodes=np.zeros_like(graph.nodes))
-    assert not np.any(stack(graph_alone, deterministic=False).nodes)
+    assert not np.any(forward(stack, graph_alone, deterministic=False))
 
 
 def test_attention_dropout_and_options_reach_the_layers():
     rates = DropoutRates(inputs=0.1, attention=0.5)
-    stack = GaAN(
-        IN, CLASSES, dropout_rate=rates, gate="code", param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0)
-    )
+    options = {"dropout_rate": rates, "gate": "code", "param_dtype": jnp.bfloat16}
+    stack = nnx.eval_shape(lambda: GaAN(IN, CLASSES, **options, rngs=nnx.Rngs(0)))
     assert {layer.dropout.rates for layer in stack.layers[:2]} == {DropoutRates(attention=0.5)}
     assert all(layer.gate.out is not None for layer in stack.layers[:2])
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(nnx.state(stack, nnx.Param))}

@@ -4,7 +4,6 @@ and edges that do not count."""
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from cases import (
     EDGES,
     NODES,
@@ -125,16 +124,6 @@ def test_nan_in_padding_does_not_reach_what_is_real(case):
     expected = evaluate(layer, graph_for(case))
     for part in ("nodes", "attention", "d_nodes", "d_edges"):
         assert_close(getattr(result, part), getattr(expected, part))
-
-
-@pytest.mark.xfail(strict=True, reason="a layer has no node mask, so a kernel meets 0 * NaN")
-@one_of_each
-def test_nan_in_padding_nodes_reaches_no_parameter(case):
-    """Why `pad` fills with zeros."""
-    layer = build(case)
-    graph, mask, weights = padded(case, node_padding=np.nan)
-    result = evaluate(layer, graph, mask, weights)
-    assert_close(result.d_params, evaluate(layer, graph_for(case)).d_params)
 
 
 @rows(WITH_EDGES)

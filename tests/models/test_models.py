@@ -425,6 +425,16 @@ def test_score_pairs_is_a_dot_product():
     assert score_pairs(NODE_ROWS, none, none).shape == (0,)
 
 
+def test_score_pairs_takes_lists():
+    close(score_pairs(NODE_ROWS, [0, 2], [1, 0]), [1.0, 8.5])
+    assert score_pairs(NODE_ROWS, [], []).shape == (0,)
+
+
+def test_under_jit_a_pair_that_names_no_node_scores_0_and_not_another_pair():
+    found = jax.jit(score_pairs)(NODE_ROWS, np.array([0, 7, -1, 1]), np.array([1, 1, 1, 3]))
+    close(found, [1.0, 0.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("bad", [-1, 3])
 @pytest.mark.parametrize("end", ["senders", "receivers"])
 def test_score_pairs_refuses_nodes_that_do_not_exist(end, bad, unchecked):

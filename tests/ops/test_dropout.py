@@ -33,7 +33,27 @@ def test_the_smallest_rates_still_drop(rate):
 @pytest.mark.parametrize("rate", [0.999, 1 - 2**-20])
 def test_a_rate_close_to_one_stays_finite(rate):
     mask = keep_mask(jax.random.key(0), rate, (2**17,))
-    assert np.isfinite(mask).all() and 0 < (mask != 0).sum() < 300
+    expected = (1 - rate) * 2**17
+    assert np.isfinite(mask).all() and abs((mask != 0).sum() - expected) < 5 * np.sqrt(expected) + 1
+
+
+def test_the_first_entry_is_dropped_as_often_as_any_other():
+    """Key 0 too, both words of which are 0: the hash alone would leave them at 0, and keep the entry."""
+    first = lambda seed: keep_mask(jax.random.key(seed), 0.6, (1,))[0]
+    dropped = np.asarray(jax.vmap(first)(np.arange(10_000)) == 0)
+    assert abs(dropped.mean() - 0.6) < 5 * np.sqrt(0.24 / 10_000)
+    kept = [float(keep_mask(jax.random.key(0), rate, (1,))[0]) for rate in (0.5, 0.9, 0.99, 0.999)]
+    assert 0.0 in kept
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_rate_outside_its_range_is_refused(rate, unchecked):
+    for make in (
+        lambda: keep_mask(jax.random.key(0), rate, (3,)),
+        lambda: DropoutMask(jax.random.key(0), rate),
+    ):
+        with pytest.raises(ValueError, match=r"rate must lie in \[0, 1\), got"):
+            make()
 
 
 @pytest.mark.parametrize("distance", [1, 2, 3, 8, 64, 4096])

@@ -1,0 +1,73 @@
+"""The options that layers share, by name and type, so that `help`, completion and type checkers know them.
+
+What each option means stands in the docstring of `GATConv`.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import TypedDict, TypeVar, get_type_hints
+
+from flax import nnx
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+
+from gatjax.layers.parts import Combine, DropoutRates
+
+Function = TypeVar("Function", bound=Callable)
+
+
+class RowOptions(TypedDict, total=False):
+    """Of every layer."""
+
+    use_bias: bool
+    dropout_rate: float | DropoutRates
+    kernel_init: Initializer
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+
+
+class ResidualOptions(RowOptions, total=False):
+    """Of every layer with a graph."""
+
+    residual: bool
+
+
+class BlockOptions(ResidualOptions, total=False):
+    """Of every layer with heads."""
+
+    num_heads: int
+
+
+class ConvOptions(BlockOptions, total=False):
+    """Of every layer whose heads are concatenated or averaged."""
+
+    combine: Combine
+
+
+def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:
+    """Put the options that a function takes as `**options` into its signature, one by one, before `rngs`.
+
+    Args:
+      options: a `TypedDict` of their names and types.
+      sources: where their defaults stand: the first that has a parameter of the name.
+
+    >>> from gatjax.models import GAT
+    >>> inspect.signature(GAT).parameters["num_heads"].default
+    8
+    """
+    known: dict[str, inspect.Parameter] = {}
+    for source in reversed(sources):
+        is_module = isinstance(source, type) and issubclass(source, nnx.Module)
+        known |= inspect.signature(source.__init__ if is_module else source).parameters
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        *own, rngs = (p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD)
+        more = [
+            known[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint)
+            for name, hint in get_type_hints(options).items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *more, rngs])
+        return function
+
+    return decorate
