@@ -54,6 +54,7 @@ from gatjax.graph import pad_batches as pad_batches
 from gatjax.graph import relabel as relabel
 from gatjax.graph import remove_self_loops as remove_self_loops
 from gatjax.graph import sort_edges as sort_edges
+from gatjax.graph import split_weights as split_weights
 from gatjax.graph import subgraph as subgraph
 from gatjax.graph import to_networkx as to_networkx
 from gatjax.graph import to_scipy as to_scipy

@@ -24,6 +24,7 @@ from gatjax.graph.edit import add_self_loops as add_self_loops
 from gatjax.graph.edit import coalesce as coalesce
 from gatjax.graph.edit import remove_self_loops as remove_self_loops
 from gatjax.graph.edit import sort_edges as sort_edges
+from gatjax.graph.edit import split_weights as split_weights
 from gatjax.graph.edit import to_undirected as to_undirected
 from gatjax.graph.names import Named as Named
 from gatjax.graph.names import number_names as number_names

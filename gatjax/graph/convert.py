@@ -115,7 +115,7 @@ def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True
         adjacency: [N, N], any SciPy sparse format.
         nodes: node features as in `build_graph`.
         edge_weight: whether the entries become `edges`, [E, 1] in the matrix's dtype;
-            `edge_weight=graph.edges[:, 0]` hands them to a layer.
+            `split_weights` takes them out for a layer's `edge_weight=`.
 
     Raises:
         TypeError: `adjacency` is not a SciPy sparse matrix.
@@ -200,8 +200,8 @@ def from_csv(
         names: what the file calls the nodes, [N] strings or integers.
 
     Returns:
-        The graph; further columns become `edges`, [E, F] of JAX's default float dtype. Where the first is the
-        weight of an edge, `edge_weight=graph.edges[:, 0]` hands it to a layer.
+        The graph; further columns become `edges`, [E, F] of JAX's default float dtype. Where one is the
+        weight of an edge, `split_weights` takes it out for a layer's `edge_weight=`.
 
     Raises:
         FileNotFoundError: no such file.

@@ -11,11 +11,12 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers
 from gatjax.graph.messages import shown
+from gatjax.graph.numbers import to_float
 
 Reduction = Literal["sum", "mean", "max", "first"]
 
@@ -145,6 +146,44 @@ def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver
     senders, receivers, _, _ = host_ids(graph)
     order = np.lexsort((senders, receivers) if by == "receiver" else (receivers, senders))
     return _with_edges(graph, senders[order], receivers[order], _take(graph.edges, order))
+
+
+def split_weights(
+    graph: GraphsTuple, column: int = 0
+) -> tuple[GraphsTuple, Float[np.ndarray, "E"]]:
+    """The weights of the edges out of their features, for `edge_weight=` of a layer.
+
+    Args:
+        graph: one graph or a batch with edge features [E, F], as `from_csv` and `from_scipy` give them.
+        column: which of them is the weight.
+
+    Returns:
+        The graph with the other columns, None if there are no others; and the weights in JAX's
+        default float dtype.
+
+    Raises:
+        ValueError: edge features of another form, a column that there is not, or a whole number
+            that would lose digits.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [1, 0], num_nodes=2, edges=[[0.5], [2.0]])
+    >>> graph, weights = split_weights(graph)
+    >>> graph.edges, weights.tolist()
+    (None, [0.5, 2.0])
+    """
+    host_ids(graph)
+    edges = graph.edges
+    if not isinstance(edges, np.ndarray | jax.Array) or edges.ndim != 2:
+        raise ValueError(
+            f"edges must be one array [E, F], got {shown(edges)}: its weights are then a column"
+        )
+    edges = np.asarray(edges)
+    if not 0 <= column < edges.shape[1]:
+        raise ValueError(f"column = {shown(column)} must lie between 0 and {edges.shape[1] - 1}")
+    place = lambda index: f"edges[{index[0]}, {column}] = "
+    others = np.delete(edges, column, axis=1)
+    graph = graph._replace(edges=others if others.shape[1] else None)
+    return graph, to_float(edges[:, column], place)
 
 
 def _with_edges(
