@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from numpy.typing import ArrayLike
 
+from gatjax.graph.messages import check_integer
+
 
 class Splits(NamedTuple):
     """Node ids of the three parts of a data set, each sorted; no node is in two parts.
@@ -163,10 +165,12 @@ def _sorted(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Spli
 def _class_labels(labels: ArrayLike) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        remedy = "pass train=, how many nodes to train on"
+        if labels.dtype.kind in "US":
+            remedy = "number the classes, np.unique(labels, return_inverse=True)[1]"
         raise ValueError(
             "labels must be a 1-D array of integer class ids to draw a split by class, "
-            f"got {labels.dtype} of shape {labels.shape}; pass train=, how many nodes to train on, "
-            "or give the split yourself"
+            f"got {labels.dtype} of shape {labels.shape}; {remedy}, or give the split yourself"
         )
     if labels.size and labels.min() < -1:
         raise ValueError(f"labels must be class ids or -1 for no label, got {labels.min()}")
@@ -185,6 +189,7 @@ def _some_labels(labels: ArrayLike) -> np.ndarray:
 
 
 def _check_sizes(**sizes: int) -> None:
+    check_integer(**sizes)
     for name, size in sizes.items():
         if size < 0:
             raise ValueError(f"{name} must not be negative, got {size}")
@@ -192,6 +197,7 @@ def _check_sizes(**sizes: int) -> None:
 
 def _shuffled(labels: np.ndarray, seed: int) -> np.ndarray:
     """Labelled nodes in random order."""
+    check_integer(seed=seed)
     if seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed}")
     return np.random.default_rng(seed).permutation(np.flatnonzero(has_label(labels)))

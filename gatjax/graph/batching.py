@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers, require_dense
-from gatjax.graph.messages import shown
+from gatjax.graph.messages import check_integer, shown
 from gatjax.graph.sizes import leaves
 
 
@@ -121,7 +121,7 @@ def pad(
     >>> graph.senders.tolist(), masks.node.tolist()
     ([0, 2, 2], [True, True, False, False, False])
     """
-    budget = Budget(*budget)
+    budget = _checked(budget)
     together = batch([graphs] if isinstance(graphs, GraphsTuple) else graphs)
     sizes = _sizes(together)
     _check_fit(sizes, budget)
@@ -175,6 +175,7 @@ def masks_of(graph: GraphsTuple, num_real_graphs: int | None = None) -> Masks:
     _, _, n_node, n_edge = host_ids(graph)
     num_graphs = len(n_node)
     real = num_graphs if num_real_graphs is None else num_real_graphs
+    check_integer(num_real_graphs=real)
     if not 0 <= real <= num_graphs:
         raise ValueError(f"num_real_graphs = {real} must lie between 0 and {num_graphs} graphs")
     return Masks(
@@ -205,6 +206,7 @@ def budget_for(graphs: Iterable[GraphsTuple], *, batch_size: int, round_to: int 
     >>> budget_for(graphs, batch_size=2, round_to=1)
     Budget(nodes=13, edges=8, graphs=3)
     """
+    check_integer(batch_size=batch_size, round_to=round_to)
     for name, value in (("batch_size", batch_size), ("round_to", round_to)):
         if value < 1:
             raise ValueError(f"{name} = {value} must be at least 1")
@@ -236,7 +238,7 @@ def pad_batches(
     >>> [masks.graph.sum().item() for _, masks in pad_batches(graphs, Budget(7, 2, 3))]
     [2, 1]
     """
-    graphs, budget = _alike(list(graphs)), Budget(*budget)
+    graphs, budget = _alike(list(graphs)), _checked(budget)
     groups: list[list[GraphsTuple]] = []
     used = (0, 0, 0)
     for graph in graphs:
@@ -248,6 +250,16 @@ def pad_batches(
             used = alone
         groups[-1].append(graph)
     return (pad(group, budget) for group in groups)
+
+
+def _checked(budget: Budget | tuple[int, int, int]) -> Budget:
+    if len(budget) != 3:
+        raise ValueError(
+            f"budget has {len(budget)} entries: give three, Budget(nodes, edges, graphs)"
+        )
+    budget = Budget(*budget)
+    check_integer(**{f"budget.{name}": size for name, size in budget._asdict().items()})
+    return budget
 
 
 def _sizes(graph: GraphsTuple) -> tuple[int, int, int]:

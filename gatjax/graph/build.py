@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from gatjax.graph.check import INT32_MAX, Ids, host_ids, integers
 from gatjax.graph.check import validate as validate
-from gatjax.graph.messages import shown
+from gatjax.graph.messages import check_integer
 from gatjax.graph.numbers import DIGITS_REMEDY, check_digits, first_over, to_float
 from gatjax.graph.sizes import leaves
 
@@ -149,8 +149,7 @@ def _node_count(nodes: PyTree, total: int | None) -> int:
         if rows:
             return np.shape(rows[0])[0] if np.ndim(rows[0]) else 0
         raise ValueError("num_nodes is needed where nodes is None: pass num_nodes=N")
-    if isinstance(total, bool) or not isinstance(total, int | np.integer):
-        raise TypeError(f"num_nodes must be an integer, got {shown(total)}")
+    check_integer(num_nodes=total)
     if not 0 <= total <= INT32_MAX:
         raise ValueError(f"num_nodes = {total} must lie between 0 and {INT32_MAX} (int32)")
     return int(total)

@@ -170,7 +170,9 @@ def _check_rows(name: str, features: PyTree, rows: int, meaning: str) -> None:
                 "features jax.experimental.sparse.BCOO.from_scipy_sparse(matrix)"
             )
         if leaf.dtype.kind in "OSU":
-            raise TypeError(f"{name} has dtype {leaf.dtype}: features must be numbers")
+            raise TypeError(
+                f"{name} has dtype {leaf.dtype}: features must be numbers of at most 64 bits"
+            )
         if not leaf.shape or leaf.shape[0] != rows:
             raise ValueError(
                 f"{name} has shape {tuple(leaf.shape)}: its first axis must be {rows}, {meaning}"

@@ -23,6 +23,22 @@ def shown(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def check_integer(**values: Any) -> None:
+    """Refuse counts and seeds that are no integers, by name.
+
+    Raises:
+        TypeError: one is not.
+
+    >>> check_integer(seed=0.5)
+    Traceback (most recent call last):
+    ...
+    TypeError: seed must be an integer, got 0.5
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must be an integer, got {shown(value)}")
+
+
 def listed(names: Iterable[Any], most: int = 8) -> str:
     """Names with commas between them, at most so many.
 

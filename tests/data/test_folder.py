@@ -498,3 +498,21 @@ def test_names_stand_in_arrays_too(tmp_path):
         ValueError, match=r"edges.npy: edges must be names of shape \[E, 2\], got int64"
     ):
         load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"per_class": 0.5}, {"train": "x"}, {"seed": 0.5}, {"validation": True}]
+)
+def test_sizes_and_seeds_are_integers(sizes, unchecked):
+    with pytest.raises(TypeError, match=f"{next(iter(sizes))} must be an integer, got"):
+        random_split([0, 1], **{"per_class": 1, "validation": 0, "test": 0, **sizes})
+
+
+def test_words_are_numbered_before_a_split_is_drawn():
+    labels = np.array(["a", "b", "a"])
+    with pytest.raises(
+        ValueError, match=r"number the classes, np.unique\(labels, return_inverse=True\)\[1\]"
+    ):
+        random_split(labels)
+    labels = np.unique(labels, return_inverse=True)[1]
+    assert len(random_split(labels, per_class=1, validation=1, test=0).train) == 2

@@ -342,3 +342,16 @@ def test_narrow_counts_and_ids_are_counted_right(dtype):
     assert masks_of(narrow).node.sum() == 300
     assert [int(i) for i in np.bincount(graph_ids(narrow.n_node, 300))] == [100] * 3
     assert [len(graph.senders) for graph in unbatch(narrow)] == [1, 1, 1]
+
+
+def test_sizes_are_integers(unchecked):
+    for call, name in [
+        (lambda: budget_for([ring(3)], batch_size=0.5), "batch_size"),
+        (lambda: masks_of(ring(3), 0.5), "num_real_graphs"),
+        (lambda: pad(ring(3), (4, 3.5, 2)), "budget.edges"),
+        (lambda: pad_batches([ring(3)], (4, "x", 2)), "budget.edges"),
+    ]:
+        with pytest.raises(TypeError, match=f"{name} must be an integer, got"):
+            call()
+    with pytest.raises(ValueError, match="budget has 2 entries: give three"):
+        pad(ring(3), (4, 3))
