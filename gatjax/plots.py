@@ -1,5 +1,7 @@
 """Pictures of attention and of training.
 
+The only file that imports Matplotlib, and therefore a long one.
+
 Matplotlib comes with `pip install 'gatjax[experiments]'`; no other file imports it. Every function draws
 into the axes that it is given, or into a new figure, and returns the axes. Attention is what a layer's
 `attention(graph)` returns: weights [E] or [E, H] aligned with the graph's edges.

@@ -15,7 +15,6 @@ Node features may be a sparse `BCOO`. `deterministic` and `rngs` are those of `n
 from gatjax.layers.block import Attended as Attended
 from gatjax.layers.block import AttentionBlock as AttentionBlock
 from gatjax.layers.block import AttentionEdgeStep as AttentionEdgeStep
-from gatjax.layers.block import AttentionPooling as AttentionPooling
 from gatjax.layers.block import attend_edges as attend_edges
 from gatjax.layers.controls import GCNConv as GCNConv
 from gatjax.layers.controls import MeanConv as MeanConv
@@ -35,4 +34,5 @@ from gatjax.layers.graph_network import update_edges as update_edges
 from gatjax.layers.graph_network import update_globals as update_globals
 from gatjax.layers.graph_network import update_nodes as update_nodes
 from gatjax.layers.parts import DropoutRates as DropoutRates
+from gatjax.layers.pooling import AttentionPooling as AttentionPooling
 from gatjax.layers.relational import RelationalGATConv as RelationalGATConv

@@ -21,12 +21,12 @@ import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import RowFunction, edge_attention, on_edges
 from gatjax.attention.blocked import Rows
-from gatjax.attention.scores import combine_heads, dot_product_score
+from gatjax.attention.scores import dot_product_score
+from gatjax.attention.steps import RowFunction, on_edges
 from gatjax.graph.check import EdgeMask, Parts, check_edges, check_lengths
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
@@ -41,9 +41,7 @@ from gatjax.layers.parts import (
     Setup,
     check_finite,
     check_sizes,
-    features_per_head,
     glorot_uniform,
-    sender_value,
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
@@ -345,66 +343,3 @@ def _globals(graph: GraphsTuple, width: int | None) -> Array:
             f"globals must be [G, {width}], got {list(globals.shape)}: as wide as the layer was built for"
         )
     return globals
-
-
-class AttentionPooling(nnx.Module):
-    """Aggregation by attention: each row of a group has a logit of its own, and the group is the weighted sum.
-
-    ```
-    out_i = ‖_h Σ_{k : id_k = i} b_kh W_h x_k,      b = softmax over the group of a_h · x_k
-    ```
-
-    It has the signature of `segment_sum`, so it stands in every place of a `GraphNetwork` that aggregates.
-
-    Args:
-      in_features: width of the rows.
-      out_features, num_heads, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
-
-    Raises:
-      ValueError: no head, or a width that heads do not divide.
-
-    >>> pool = AttentionPooling(3, 4, num_heads=2, rngs=nnx.Rngs(0))
-    >>> pool(jnp.eye(3), jnp.array([0, 0, 2]), 4).shape
-    (4, 4)
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        num_heads: int = 1,
-        kernel_init: Initializer = glorot_uniform,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        check_sizes(in_features=in_features)
-        features = features_per_head(out_features, num_heads, "concat")
-        heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
-        self.logit = HeadProjection(in_features, heads._replace(features=1))
-        self.value = HeadProjection(in_features, heads)
-
-    def __call__(
-        self,
-        rows: Float[Array, "R F"],
-        segment_ids: Int[Array, "R"],
-        num_segments: int,
-        *,
-        mask: Bool[Array, "R"] | None = None,
-    ) -> Float[Array, "S out"]:
-        rows = rows if mask is None else mask_rows(rows, mask)
-        members = {"logit": self.logits(rows), "value": self.value(rows)}
-        ids = jnp.arange(len(rows)), segment_ids, num_segments
-        out = edge_attention(
-            _own_logit, sender_value, None, None, members, None, *ids, edge_mask=mask
-        )
-        return combine_heads(out, "concat")
-
-    def logits(self, rows: Float[Array, "R F"]) -> Float[Array, "R H"]:
-        """The logits a_h · x_k."""
-        return self.logit(rows)[:, :, 0]
-
-
-def _own_logit(weights, r, s, e):
-    return s["logit"]

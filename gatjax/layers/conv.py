@@ -7,8 +7,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import RowFunction, attend, normalizer, on_edges
+from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
+from gatjax.attention.steps import RowFunction, normalizer, on_edges
 from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,

@@ -12,13 +12,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
-from gatjax.attention.dense import (
-    dense_weights,
-    mask_of_heads,
-    multi_head_attention,
-    query_and_keys,
-    split_heads,
-)
+from gatjax.attention.dense import dense_weights, query_and_keys
+from gatjax.attention.multi_head import mask_of_heads, multi_head_attention, split_heads
 from gatjax.attention.scores import reduce_heads
 from gatjax.layers.parts import check_sizes, features_per_head
 

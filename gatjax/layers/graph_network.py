@@ -26,7 +26,8 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, NodeMask, check_edges, require_dense
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
-from gatjax.layers.block import Attended, AttentionPooling, weigh
+from gatjax.layers.block import Attended, weigh
+from gatjax.layers.pooling import AttentionPooling
 from gatjax.ops.blocks import fill_rows, gather, mask_rows
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum

@@ -13,8 +13,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Key
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import NORMALIZERS
 from gatjax.attention.scores import combine_heads
+from gatjax.attention.steps import NORMALIZERS
 from gatjax.graph.check import node_features
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, promote

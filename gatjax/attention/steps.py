@@ -1,0 +1,192 @@
+"""Attention over the edges of a graph, step by step.
+
+Legend of shapes, here and everywhere: N nodes, E edges, G graphs, H heads, F input features, C features per head.
+
+An attention mechanism is a pure function on rows. Given the row of the receiver `r`, the row of the sender `s` and the
+row of the edge `e`, each a pytree with arbitrary leading axes, it returns one logit per head:
+
+```
+score(weights, r, s, e) -> [..., H]
+value(weights, r, s, e) -> [..., H, C]
+```
+
+GAT, GATv2, dot products and any other mechanism differ only there. All that is expensive is shared:
+
+```
+logits = attention_logits(graph, score, weights, receiver_rows, sender_rows)     # [E, H]
+alpha  = attention_weights(graph, logits)                                        # [E, H]
+nodes  = weighted_sum(graph, alpha, values)                                      # [N, H, C]
+```
+
+and `edge_attention`, in `gatjax.attention.attend`, computes the three lines at once without ever holding an [E, H, C]
+array.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+from jraph import GraphsTuple
+
+from gatjax.attention.blocked import Rows
+from gatjax.graph.check import EdgeMask, check_edges, check_lengths
+from gatjax.graph.sizes import num_edges, num_nodes
+from gatjax.ops.blocks import gather, mask_rows
+from gatjax.ops.ends import Ends
+from gatjax.ops.segment import (
+    segment_hardmax,
+    segment_softmax,
+    segment_straight_through,
+    segment_sum,
+)
+
+RowFunction = Callable[[Any, Any, Any, Any], Array]
+
+
+Normalizer = Callable[..., Array]
+
+
+NORMALIZERS: dict[str, Normalizer] = {
+    "softmax": segment_softmax,
+    "hardmax": segment_hardmax,
+    "straight_through": segment_straight_through,
+}
+
+
+def attention_logits(
+    graph: GraphsTuple,
+    score: RowFunction,
+    weights: PyTree,
+    receiver_rows: PyTree,
+    sender_rows: PyTree,
+    edge_rows: PyTree = None,
+) -> Float[Array, "E *H"]:
+    """One logit per edge and head.
+
+    ```
+    e_ij = score(weights, r_i, s_j, e_ij)
+    ```
+
+    Args:
+      graph: gives the edges.
+      score: `score(weights, r, s, e) -> [..., H]` on rows with a leading axis.
+      weights: pytree handed to `score`.
+      receiver_rows: pytree of arrays `[N, ...]`, read at the receiver of each edge.
+      sender_rows: pytree of arrays `[N, ...]`, read at the sender of each edge.
+      edge_rows: pytree of arrays `[E, ...]`, or None.
+
+    Returns:
+      Logits `[E, H]`, aligned with the graph's edges.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [2, 2], jnp.array([[1.0], [3.0], [2.0]]))
+    >>> attention_logits(graph, lambda w, r, s, e: r * s, None, graph.nodes, graph.nodes).tolist()
+    [[2.0], [6.0]]
+    """
+    ends = check_edges(graph)
+    check_lengths(num_nodes(graph), receiver_rows=receiver_rows, sender_rows=sender_rows)
+    check_lengths(num_edges(graph), edge_rows=edge_rows)
+    return on_edges(score, Rows(weights, receiver_rows, sender_rows, edge_rows), ends)
+
+
+def on_edges(function: RowFunction, rows: Rows, ends: Ends) -> Array:
+    """A score or a value of every edge, from the rows that it joins and its own."""
+    r = gather(rows.receivers, ends.receivers, accumulate=jnp.float32)
+    s = gather(rows.senders, ends.senders, accumulate=jnp.float32)
+    return function(rows.weights, r, s, jax.tree.map(jnp.asarray, rows.edges))
+
+
+def attention_weights(
+    graph: GraphsTuple,
+    logits: Float[ArrayLike, "E *H"],
+    edge_mask: EdgeMask = None,
+    *,
+    normalize: str | Normalizer = "softmax",
+) -> Float[Array, "E *H"]:
+    """Softmax of the logits over the incoming edges of each receiver.
+
+    ```
+    α_ij = exp(e_ij) / Σ_{k -> i} exp(e_ik)
+    ```
+
+    Args:
+      graph: gives the edges.
+      logits: `[E, H]`.
+      edge_mask: edges that take part, `[E]`; all by default.
+      normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
+
+    Returns:
+      Weights `[E, H]`; over the incoming edges of a node they sum to 1, and to 0 where it has none.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1, 2], [3, 3, 3], num_nodes=4)
+    >>> print(jnp.round(100 * attention_weights(graph, jnp.array([2.0, 0.5, 1.0]))))
+    [63. 14. 23.]
+    """
+    ends = check_edges(graph, edge_mask)
+    check_lengths(num_edges(graph), logits=logits)
+    return normalizer(normalize)(
+        jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
+    )
+
+
+def weighted_sum(
+    graph: GraphsTuple,
+    alpha: Float[ArrayLike, "E *H"],
+    values: Float[ArrayLike, "N *H C"] | None = None,
+    *,
+    edge_values: Float[ArrayLike, "E *H C"] | None = None,
+) -> Float[Array, "N *H C"]:
+    """Sum of the senders' values into each receiver, weighted by attention.
+
+    ```
+    h'_i = Σ_{j -> i} α_ij v_j        values per sender, or
+    h'_i = Σ_{j -> i} α_ij v_ij       values per edge
+    ```
+
+    Args:
+      graph: gives the edges.
+      alpha: weights `[E, H]`.
+      values: values of the senders, `[N, H, C]`.
+      edge_values: values of the edges, `[E, H, C]`; added to those of the senders where both are given.
+
+    Returns:
+      `[N, H, C]`; 0 for a node without incoming edges.
+
+    Raises:
+      ValueError: neither kind of value is given.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1, 2], [3, 3, 3], num_nodes=4)
+    >>> values = jnp.array([[1.0], [10.0], [100.0], [0.0]])
+    >>> print(weighted_sum(graph, jnp.array([0.6, 0.3, 0.1]), values)[3])
+    [13.6]
+    """
+    ends = check_edges(graph)
+    check_lengths(num_edges(graph), alpha=alpha, edge_values=edge_values)
+    check_lengths(num_nodes(graph), values=values)
+    if values is None and edge_values is None:
+        raise ValueError(
+            "weighted_sum needs values [N, H, C] of the senders, or edge_values [E, H, C]"
+        )
+    messages = 0 if values is None else gather(values, ends.senders, accumulate=jnp.float32)
+    messages = messages if edge_values is None else messages + edge_values
+    messages = mask_rows(messages, ends.counted) * jnp.asarray(alpha)[..., None]
+    return segment_sum(messages, ends.receivers, num_nodes(graph), mask=ends.counted)
+
+
+def normalizer(normalize: str | Normalizer) -> Normalizer:
+    """The function of that name, or the function itself.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    if callable(normalize):
+        return normalize
+    if normalize not in NORMALIZERS:
+        raise ValueError(
+            f"normalize must be one of {list(NORMALIZERS)} or a function, got {normalize!r}"
+        )
+    return NORMALIZERS[normalize]
