@@ -196,6 +196,9 @@ def _parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
     for column, kind in zip(values, kinds, strict=True):
         if kind == "text":
             column[:] = list(map(str.strip, column))
+    # A line of commas alone is blank, too.
+    if set(kinds) == {"text"} and np.any(np.all([column == "" for column in values], axis=0)):
+        return None
     whole = [x for x, kind in zip(values, kinds, strict=True) if kind == "whole"]
     return values if all(np.all(np.abs(x) < 2**31) for x in whole) else None
 
