@@ -1,7 +1,7 @@
 """A data set in memory: one graph, its labels, its splits."""
 
 import dataclasses
-from typing import cast
+from typing import Any, Literal, cast, get_args
 
 import jraph
 import numpy as np
@@ -10,27 +10,41 @@ from jaxtyping import Float, Int32
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from gatjax.data.features import Matrix, as_matrix, as_nodes, density
+from gatjax.data.features import Matrix, as_nodes, density, first_not_finite
 from gatjax.data.splits import Splits, check_splits
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import host_ids
+from gatjax.graph.check import first_true, host_ids
 from gatjax.graph.edit import coalesce, remove_self_loops, to_undirected
+from gatjax.graph.messages import listed, shown
+from gatjax.graph.names import check_distinct
+from gatjax.graph.subgraph import subgraph
+
+Task = Literal["classes", "numbers", "labels"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """One graph for node prediction, with its labels and splits.
 
+    Features, labels and weights that are not finite are refused, but for NaN among numbers, which
+    means that a node has none.
+
     Attributes:
       name: what it is called.
       graph: a `GraphsTuple` of one graph in NumPy arrays: nodes [N, F] float32 (or a `BCOO`),
         senders and receivers [E] int32 sorted by receiver and then sender, without self-loops and
         without duplicates; an undirected graph has both directions of every edge.
-      labels: class id of each node, -1 where there is none, [N] int32; or numbers [N] or [N, T].
+      labels: class id of each node, -1 where there is none, [N] int32; or numbers [N] or [N, T]; or
+        0 and 1 for each of K labels, [N, K]; NaN where a node has no number or label.
       splits: node ids for training, validation and test.
       num_classes: number of classes, or of columns of the labels where these are numbers.
       class_names: one name per class.
       provenance: where the data came from.
+      task: "classes", "numbers" or "labels" (several of 0 and 1 per node); by default what the
+        dtype of the labels says.
+      guessed: whether the task is a guess; then the data set says so when it is printed.
+      names: what each node is called, [N], where it has a name of its own.
+      edge_weight: the weight of each edge of the graph, [E] float32, where edges have one.
     """
 
     name: str
@@ -40,6 +54,10 @@ class Dataset:
     num_classes: int
     class_names: tuple[str, ...]
     provenance: str
+    task: Task | None = None
+    guessed: bool = False
+    names: np.ndarray | None = None
+    edge_weight: Float[np.ndarray, "E"] | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.num_nodes:
@@ -51,7 +69,66 @@ class Dataset:
                 f"class_names: {len(self.class_names)} for {self.num_classes} classes; "
                 "give one per class"
             )
+        if self.task is None:
+            by_dtype = "classes" if self.labels.dtype.kind in "iu" else "numbers"
+            object.__setattr__(self, "task", by_dtype)
+        self._check_names()
+        self._check_features()
+        self._check_labels()
+        self._check_weights()
         object.__setattr__(self, "splits", check_splits(self.splits, self.num_nodes))
+
+    def _check_names(self) -> None:
+        if self.names is None:
+            return
+        if np.shape(self.names) != (self.num_nodes,):
+            raise ValueError(
+                f"names has shape {np.shape(self.names)}: give one for each of {self.num_nodes} nodes"
+            )
+        if (node := check_distinct(np.asarray(self.names))) is not None:
+            name = shown(self.names[node])
+            raise ValueError(f"names[{node}] = {name} names another node too: give each its own")
+
+    def _check_features(self) -> None:
+        if (place := first_not_finite(self.features)) is not None:
+            raise ValueError(
+                f"features: column {place[1]} (counted from 0) of {self._node(place[0])} is not "
+                "finite; fill in what is missing, or leave the column out"
+            )
+
+    def _check_labels(self) -> None:
+        labels = self.labels
+        if self.task not in get_args(Task):
+            raise ValueError(
+                f"task must be one of {listed(get_args(Task))}, got {shown(self.task)}"
+            )
+        if self.task == "classes":
+            if labels.dtype.kind not in "iu" or labels.ndim != 1:
+                raise ValueError(
+                    f"labels: class ids are integers [N], got {labels.dtype} of shape {labels.shape}"
+                )
+            known, meaning = (labels >= -1) & (labels < self.num_classes), "a class id or -1"
+        elif self.task == "labels":
+            known, meaning = (labels == 0) | (labels == 1) | np.isnan(labels), "0, 1 or NaN"
+        else:
+            known, meaning = ~np.isinf(labels), "finite or NaN, which means none"
+        if (place := first_true(~known.reshape(-1))) is not None:
+            node, value = place // (labels.size // len(labels)), labels.reshape(-1)[place]
+            raise ValueError(f"labels: {self._node(node)} has {value}; a label is {meaning}")
+
+    def _check_weights(self) -> None:
+        weight = self.edge_weight
+        if weight is None:
+            return
+        if np.shape(weight) != (self.num_edges,):
+            raise ValueError(
+                f"edge_weight has shape {np.shape(weight)}: give one for each of {self.num_edges} edges"
+            )
+        if (edge := first_true(~np.isfinite(weight))) is not None:
+            raise ValueError(f"edge_weight[{edge}] = {weight[edge]} is not finite; give a number")
+
+    def _node(self, node: int) -> str:
+        return f"node {node}" + (f" ({shown(self.names[node])})" if self.names is not None else "")
 
     @property
     def features(self) -> np.ndarray | BCOO:
@@ -84,8 +161,13 @@ class Dataset:
         return (
             f"Dataset({self.name!r}: {self.num_nodes} nodes, {self.num_edges} edges, "
             f"{self.num_features} features ({layout}, {self.density:.1%} non-zero), "
-            f"{self.num_classes} classes, split {train}/{validation}/{test})"
+            f"{self._target()}, split {train}/{validation}/{test})"
         )
+
+    def _target(self) -> str:
+        kind = "classes" if self.task == "classes" else f"{self.task} per node"
+        weighted = ", weighted edges" if self.edge_weight is not None else ""
+        return f"{self.num_classes} {kind}{' (guessed)' * self.guessed}{weighted}"
 
 
 def make_graph(
@@ -97,11 +179,30 @@ def make_graph(
     directed: bool = False,
 ) -> jraph.GraphsTuple:
     """Build the one graph of a data set from features and an edge list in any order."""
-    graph = build_graph(
-        senders.astype(np.int32), receivers.astype(np.int32), as_nodes(features, layout)
-    )
-    graph = remove_self_loops(graph)
-    return coalesce(graph) if directed else to_undirected(graph)
+    return make_weighted_graph(
+        features, senders, receivers, None, layout=layout, directed=directed
+    )[0]
+
+
+def make_weighted_graph(
+    features: Matrix,
+    senders: np.ndarray,
+    receivers: np.ndarray,
+    weight: np.ndarray | None,
+    *,
+    layout: str = "auto",
+    directed: bool = False,
+) -> tuple[jraph.GraphsTuple, np.ndarray | None]:
+    """As `make_graph`, and the weight [E] of each edge of the graph.
+
+    The weights of duplicates add up, as SciPy's entries do. Without `directed` both directions of
+    an edge have its weight; where the list has both, the mean of the two.
+    """
+    senders, receivers = senders.astype(np.int32), receivers.astype(np.int32)
+    graph = build_graph(senders, receivers, as_nodes(features, layout), edges=weight)
+    graph = coalesce(remove_self_loops(graph))
+    graph = graph if directed else to_undirected(graph)
+    return graph._replace(edges=None), cast("np.ndarray | None", graph.edges)
 
 
 def largest_component(dataset: Dataset) -> Dataset:
@@ -125,7 +226,7 @@ def largest_component(dataset: Dataset) -> Dataset:
     if num_nodes == 0:
         return dataset
     senders, receivers, _, _ = host_ids(dataset.graph)
-    edges = np.ones(len(senders), np.int8), (senders, receivers)
+    edges = np.ones(len(senders)), (senders, receivers)
     adjacency = sparse.coo_array(edges, shape=(num_nodes, num_nodes))
     _, component = csgraph.connected_components(adjacency, directed=False)
     sizes = np.bincount(component)[component]
@@ -134,18 +235,18 @@ def largest_component(dataset: Dataset) -> Dataset:
 
 def take_nodes(dataset: Dataset, keep: np.ndarray) -> Dataset:
     """Keep the nodes where `keep` [N] is true, the edges between them and their places in splits."""
-    senders, receivers, _, _ = host_ids(dataset.graph)
-    new_id = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
-    inside = keep[senders] & keep[receivers]
-    layout = "sparse" if isinstance(dataset.features, BCOO) else "dense"
-    graph = build_graph(
-        new_id[senders[inside]],
-        new_id[receivers[inside]],
-        as_nodes(as_matrix(dataset.features)[np.flatnonzero(keep)], layout),
+    whole = dataset.graph._replace(
+        edges={"own": dataset.graph.edges, "weight": dataset.edge_weight}
     )
+    graph, kept = subgraph(whole, keep)
+    edges = cast("dict[str, Any]", graph.edges)
+    new_id = np.full(dataset.num_nodes, -1, np.int32)
+    new_id[kept] = np.arange(len(kept), dtype=np.int32)
     return dataclasses.replace(
         dataset,
-        graph=graph,
-        labels=dataset.labels[keep],
+        graph=graph._replace(edges=edges["own"]),
+        labels=dataset.labels[kept],
         splits=Splits(*(new_id[part[keep[part]]] for part in dataset.splits)),
+        names=None if dataset.names is None else dataset.names[kept],
+        edge_weight=edges["weight"],
     )

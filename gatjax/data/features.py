@@ -9,6 +9,10 @@ from jax.experimental.sparse import BCOO
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from gatjax.graph.check import first_true
+from gatjax.graph.messages import shown
+from gatjax.graph.numbers import check_digits, digits_lost, inexact
+
 Matrix = np.ndarray | sparse.csr_array
 
 SPARSE_BELOW = 0.15
@@ -28,7 +32,8 @@ def normalize_rows(features: ArrayLike | sparse.sparray | sparse.spmatrix | BCOO
         matrix, a BCOO for a BCOO.
 
     Raises:
-        ValueError: the features are not a matrix of numbers.
+        ValueError: the features are not a matrix of numbers, or hold a whole number with more digits
+            than float32.
 
     >>> normalize_rows([[1.0, 3.0], [0.0, 0.0]])
     array([[0.25, 0.75],
@@ -48,6 +53,7 @@ def as_matrix(features: Any) -> Matrix:
         return as_csr(features)
     array = np.asarray(features)
     _check_matrix(array)
+    check_digits(array, _place, np.dtype(np.float32))
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 
@@ -59,6 +65,7 @@ def as_csr(features: Any) -> sparse.csr_array:
         data = np.asarray(features.data)
         features = sparse.coo_array((data, (rows, columns)), shape=features.shape)
     _check_matrix(features)
+    _check_sparse_digits(features)
     with np.errstate(over="ignore"):
         matrix = sparse.csr_array(features, dtype=np.float32, copy=True)
     matrix.sum_duplicates()
@@ -81,7 +88,7 @@ def as_bcoo(matrix: Any) -> BCOO:
 def as_nodes(matrix: Matrix, layout: str) -> np.ndarray | BCOO:
     """Store features as a graph's nodes: dense, sparse, or whichever suits their density."""
     if layout not in LAYOUTS:
-        raise ValueError(f"features must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        raise ValueError(f"features must be one of {', '.join(LAYOUTS)}, got {shown(layout)}")
     if layout == "auto":
         layout = "sparse" if density(matrix) < SPARSE_BELOW else "dense"
     if layout == "sparse":
@@ -107,6 +114,38 @@ def check_compressed(matrix: Any) -> None:
         raise ValueError("a sparse matrix whose index pointers do not increase from 0")
     if np.any((indices < 0) | (indices >= width)):
         raise ValueError(f"a sparse matrix with an index outside 0 to {width - 1}")
+
+
+def first_not_finite(features: Any) -> tuple[int, int] | None:
+    """Row and column of the first NaN or infinity, None where there is none."""
+    if isinstance(features, BCOO):
+        bad = np.asarray(features.indices)[~np.isfinite(np.asarray(features.data))]
+        bad = bad[bad[:, 0] < features.shape[0]]
+    elif sparse.issparse(features):
+        coo = sparse.coo_array(features)
+        bad = np.stack(coo.coords, axis=1)[~np.isfinite(coo.data)]
+    else:
+        bad = np.argwhere(~np.isfinite(np.asarray(features)))
+    if not len(bad):
+        return None
+    row, column = bad[np.lexsort(bad.T[::-1])[0]].tolist()
+    return row, column
+
+
+def _place(index: tuple[int, ...]) -> str:
+    return f"features[{index[0]}, {index[1]}] = "
+
+
+def _check_sparse_digits(matrix: Any) -> None:
+    """As `check_digits`, for the entries of a sparse matrix."""
+    coo = sparse.coo_array(matrix)
+    if coo.data.dtype == np.float32 or not np.any(np.abs(coo.data) > 2**24):
+        return
+    lost = inexact(coo.data, np.dtype(np.float32)) & np.isfinite(coo.data)
+    measured = coo.col[np.isfinite(coo.data) & (coo.data != np.floor(coo.data))]
+    if (entry := first_true(lost & ~np.isin(coo.col, measured))) is not None:
+        where = _place((int(coo.row[entry]), int(coo.col[entry])))
+        raise ValueError(f"{where}{digits_lost(coo.data[entry], np.dtype(np.float32))}")
 
 
 def _check_matrix(features: Any) -> None:

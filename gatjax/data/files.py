@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from gatjax.data.features import check_compressed
-from gatjax.graph.tables import place_in, read_table
+from gatjax.data.features import check_compressed, first_not_finite
+from gatjax.graph.messages import listed
+from gatjax.graph.tables import place_in
 
 
 def find_table(folder: Path, kind: str, suffixes: Sequence[str]) -> Path | None:
@@ -45,17 +46,10 @@ def about(file: Path) -> Iterator[None]:
 
 def check_finite(file: Path, table: np.ndarray | sparse.csr_array) -> None:
     """Refuse NaN and infinity, and say where the first one stands."""
-    if isinstance(table, sparse.csr_array):
-        coo = table.tocoo()
-        places = np.stack([coo.row, coo.col], axis=1)[~np.isfinite(coo.data)]
-    else:
-        places = np.argwhere(~np.isfinite(table))
-    if places.size:
-        row, *column = places[0].tolist()
-        of_column = f" of column {column[0]} (counted from 0)" if column else ""
+    if (index := first_not_finite(table)) is not None:
         raise ValueError(
-            f"{place(file, row)}: the number{of_column} is not finite in float32; "
-            "fill in what is missing"
+            f"{place(file, index[0])}: the number of column {index[1]} (counted from 0) is not finite "
+            "in float32; fill in what is missing"
         )
 
 
@@ -81,16 +75,12 @@ def pick(file: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> 
     """Return the named arrays of an archive."""
     for name in names:
         if name not in arrays:
-            raise ValueError(
-                f"{file.name}: lacks the array {name}; it holds {', '.join(arrays) or 'nothing'}"
-            )
+            raise ValueError(f"{file.name}: lacks the array {name}; it holds {listed(arrays)}")
     return [arrays[name] for name in names]
 
 
 def read_matrix(file: Path, name: str) -> np.ndarray | sparse.sparray | sparse.spmatrix:
-    """Read a matrix from CSV, NPY, an NPZ archive with one array of this name, or SciPy's NPZ."""
-    if file.suffix == ".csv":
-        return np.stack(list(read_table(file, others="number").columns.values()), axis=1)
+    """Read a matrix from NPY, an NPZ archive with one array of this name, or SciPy's NPZ."""
     if file.suffix == ".npy":
         return read_npy(file)
     arrays = read_npz(file)

@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 
-from gatjax.data.dataset import Dataset, make_graph
+from gatjax.data.dataset import Dataset, Task, make_weighted_graph
 from gatjax.data.features import LAYOUTS, Matrix, as_matrix, normalize_rows
 from gatjax.data.files import (
     about,
@@ -18,45 +18,68 @@ from gatjax.data.files import (
     read_npz,
     require_table,
 )
-from gatjax.data.splits import Splits, check_splits, random_split
+from gatjax.data.labels import read_labels
+from gatjax.data.node_ids import NodeIds
+from gatjax.data.splits import Splits, check_splits, has_label, random_split
 from gatjax.graph.check import first_true
-from gatjax.graph.tables import read_table
+from gatjax.graph.messages import shown
+from gatjax.graph.names import check_distinct
+from gatjax.graph.numbers import check_digits, to_float
+from gatjax.graph.tables import header_of, read_names, read_table
+
+FLOAT32 = np.dtype(np.float32)
 
 
 def load_folder(
     path: str | Path,
     *,
+    task: Task | None = None,
     directed: bool = False,
     seed: int = 0,
     per_class: int = 20,
     validation: int = 500,
     test: int = 1000,
+    train: int | None = None,
     normalize_features: bool = False,
     features: str = "auto",
 ) -> Dataset:
     r"""Load a graph of your own from a folder of CSV, NPY or NPZ files.
 
-    Nodes are numbered from 0 in the order of the features. The folder holds one file of each kind:
+    Nodes are numbered from 0 in the order of the features. Where `features.csv` has a column node,
+    that is what nodes are called, by names or by any whole numbers, and all other files call them
+    so; `Dataset.names` keeps it. The folder holds one file of each kind:
 
     - `edges.csv` with columns sender and receiver, `edges.npy` with such rows [E, 2], or
-      `edges.npz` with arrays senders and receivers;
+      `edges.npz` with arrays senders and receivers; a column weight, or an array weight in
+      `edges.npz`, holds the weights of the edges;
     - `features.csv` with a header and one row per node, `features.npy` [N, F], or `features.npz`
       with an array features or as `scipy.sparse.save_npz` writes it;
-    - `labels.csv` with a header and one row per node, or `labels.npy`. One column of a CSV file and
-      an array [N] of integers are class ids from 0, with -1 for no label; several columns and
-      arrays of floats are numbers;
+    - `labels.csv` with a header and one row per node, in the order of the features; or in any
+      order, and for some nodes only, with a column node; or `labels.npy`;
     - if you have a split, `splits.csv` with columns node and split (train, validation or test), or
       `splits.npz` with arrays train, validation and test. Otherwise one is drawn.
 
-    Self-loops are dropped and duplicate edges collapse, as in every data set.
+    Labels are classes (one column of names or whole numbers; -1 or nothing for no label), numbers
+    (any number of columns; nan for none), or several labels per node (a column of 0 and 1 for
+    each). `task` says which. Without it names are classes, so are whole numbers from 0 without a
+    gap; a column with a fraction, or an array of floats, holds numbers; the data set says when it is
+    printed what was guessed, and what could be either is an error. Classes are numbered in the order
+    of their names, which `Dataset.class_names` keeps.
+
+    Self-loops are dropped and duplicate edges collapse, as in every data set; the weights of
+    duplicates add up. Without `directed`, both directions of an edge have its weight, where the file
+    has both the mean of the two.
 
     Args:
         path: the folder.
+        task: "classes", "numbers" or "labels"; a guess by default.
         directed: keep the edges as they are; else the reverse of each edge is added.
         seed: of the split that is drawn where the folder has none.
         per_class: training nodes drawn per class.
         validation: validation nodes drawn.
         test: test nodes drawn.
+        train: training nodes drawn from all nodes together, instead of `per_class`; numbers and
+            several labels need it where there is no split.
         normalize_features: scale each row of the features to sum to one.
         features: "dense", "sparse" (a `BCOO`), or "auto": sparse below a density of 0.15.
 
@@ -70,141 +93,152 @@ def load_folder(
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as name:
-    ...     folder = pathlib.Path(name, "triangle")
+    ...     folder = pathlib.Path(name, "square")
     ...     folder.mkdir()
-    ...     _ = (folder / "edges.csv").write_text("sender,receiver\n0,1\n1,2\n2,0\n")
-    ...     _ = (folder / "features.csv").write_text("height,weight\n1,2\n3,4\n5,6\n")
-    ...     _ = (folder / "labels.csv").write_text("label\n0\n1\n0\n")
-    ...     load_folder(folder, per_class=1, validation=0, test=1)
-    Dataset('triangle': 3 nodes, 6 edges, 2 features (dense, 100.0% non-zero), 2 classes,
-    split 2/0/1)
+    ...     _ = (folder / "edges.csv").write_text("sender,receiver\nann,bob\nbob,cat\ndan,cat\n")
+    ...     _ = (folder / "features.csv").write_text("node,height\nann,1\nbob,3\ncat,5\ndan,2\n")
+    ...     _ = (folder / "labels.csv").write_text("node,team\ncat,red\nbob,blue\nann,red\ndan,red\n")
+    ...     square = load_folder(folder, task="classes", per_class=1, validation=1, test=1)
+    >>> square
+    Dataset('square': 4 nodes, 6 edges, 1 features (dense, 100.0% non-zero), 2 classes,
+    split 2/1/1)
+    >>> square.names.tolist(), square.class_names, square.labels.tolist()
+    (['ann', 'bob', 'cat', 'dan'], ('blue', 'red'), [1, 0, 1, 1])
     """
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     if features not in LAYOUTS:
-        raise ValueError(f"features must be one of {', '.join(LAYOUTS)}, got {features!r}")
-    matrix = _read_features(require_table(folder, "features", ("csv", "npz", "npy")))
+        raise ValueError(f"features must be one of {', '.join(LAYOUTS)}, got {shown(features)}")
+    matrix, names = _read_features(require_table(folder, "features", ("csv", "npz", "npy")))
     num_nodes, _ = cast("tuple[int, int]", matrix.shape)
-    edges = _read_edges(require_table(folder, "edges", ("csv", "npz", "npy")), num_nodes)
-    labels, class_names = _read_labels(require_table(folder, "labels", ("csv", "npy")), num_nodes)
+    nodes = NodeIds(num_nodes, names)
+    ends, weight = _read_edges(require_table(folder, "edges", ("csv", "npz", "npy")), nodes)
+    targets = read_labels(require_table(folder, "labels", ("csv", "npy")), nodes, task)
     splits_file = find_table(folder, "splits", ("csv", "npz"))
     if splits_file is None:
         splits = random_split(
-            labels, seed=seed, per_class=per_class, validation=validation, test=test
+            targets.labels,
+            seed=seed,
+            per_class=per_class,
+            validation=validation,
+            test=test,
+            train=train,
         )
     else:
-        splits = _read_splits(splits_file, labels)
+        splits = _read_splits(splits_file, nodes, targets.labels)
     matrix = normalize_rows(matrix) if normalize_features else matrix
+    graph, edge_weight = make_weighted_graph(
+        matrix, ends[0], ends[1], weight, layout=features, directed=directed
+    )
     return Dataset(
         name=folder.resolve().name,
-        graph=make_graph(matrix, *edges.T, layout=features, directed=directed),
-        labels=labels,
+        graph=graph,
+        labels=targets.labels,
         splits=splits,
-        num_classes=len(class_names),
-        class_names=class_names,
+        num_classes=len(targets.names),
+        class_names=targets.names,
         provenance=f"the folder {folder.resolve()}",
+        task=targets.task,
+        guessed=targets.guessed,
+        names=np.array(names.tolist()) if names is not None else None,
+        edge_weight=edge_weight,
     )
 
 
-def _read_features(file: Path) -> Matrix:
-    matrix = read_matrix(file, "features")
+def _read_features(file: Path) -> tuple[Matrix, np.ndarray | None]:
+    """The features [N, F], and what nodes are called."""
+    names = None
+    if file.suffix != ".csv":
+        matrix = read_matrix(file, "features")
+    else:
+        named = "node" in header_of(file)
+        table = (
+            read_names(file, ["node"], others="number")
+            if named
+            else read_table(file, others="number")
+        )
+        columns = dict(table.columns)
+        names = columns.pop("node", None)
+        matrix = np.stack(list(columns.values()), axis=1) if columns else np.zeros((table.rows, 0))
+        column = lambda index: f"column {list(columns)[index[1]]}"
+        check_digits(matrix, lambda index: f"{table.place(index[0])}, {column(index)}: ", FLOAT32)
+        if names is not None and (row := check_distinct(names)) is not None:
+            raise ValueError(
+                f"{table.place(row)}: node {shown(names[row])} stands there twice; keep one line"
+            )
     with about(file):
         matrix = as_matrix(matrix)
     check_finite(file, matrix)
-    return matrix
+    return matrix, names
 
 
-def _read_edges(file: Path, num_nodes: int) -> np.ndarray:
-    """Return rows (sender, receiver) of int64 node ids, [E, 2]."""
+def _read_edges(file: Path, nodes: NodeIds) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Senders and receivers as int64 node ids, and the weight of each edge if there is one."""
     if file.suffix == ".csv":
-        table = read_table(file, {"sender": "whole", "receiver": "whole"})
-        edges = np.stack([table.columns["sender"], table.columns["receiver"]], axis=1)
-    elif file.suffix == ".npy":
+        table, ends = nodes.read(file, ["sender", "receiver"], optional={"weight": "number"})
+        return ends, _weights(file, table.columns.get("weight"), len(ends[0]))
+    weight = None
+    if file.suffix == ".npy":
         edges = read_npy(file)
     else:
-        senders, receivers = pick(file, read_npz(file), ("senders", "receivers"))
+        arrays = read_npz(file)
+        senders, receivers = pick(file, arrays, ("senders", "receivers"))
+        weight = arrays.get("weight")
         if senders.shape != receivers.shape:
             raise ValueError(
                 f"{file.name}: senders have shape {senders.shape}, receivers {receivers.shape}; "
                 "give one of each per edge"
             )
         edges = np.stack([senders, receivers], axis=-1)
-    if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in "iu":
+    text = nodes.names is not None and nodes.names.dtype.kind == "O"
+    if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in ("U" if text else "iu"):
         raise ValueError(
-            f"{file.name}: edges must be integer node ids of shape [E, 2], "
+            f"{file.name}: edges must be {'names' if text else 'integer node ids'} of shape [E, 2], "
             f"got {edges.dtype} of shape {edges.shape}"
         )
-    outside = np.argwhere((edges < 0) | (edges >= num_nodes))
-    if outside.size:
-        row, column = outside[0].tolist()
+    ends = [nodes.find(file, *pair) for pair in zip(("sender", "receiver"), edges.T, strict=True)]
+    return ends, _weights(file, weight, len(edges))
+
+
+def _weights(file: Path, weight: np.ndarray | None, num_edges: int) -> np.ndarray | None:
+    """The weights in float32."""
+    if weight is None:
+        return None
+    if weight.shape != (num_edges,) or weight.dtype.kind not in "biuf":
         raise ValueError(
-            f"{place(file, row)}: {('sender', 'receiver')[column]} {edges[row, column]} is no node; "
-            f"the features have {num_nodes} rows, so ids run from 0 to {num_nodes - 1}"
+            f"{file.name}: weight must hold one number for each of {num_edges} edges, "
+            f"got {weight.dtype} of shape {weight.shape}"
         )
-    return edges.astype(np.int64)
+    if (row := first_true(~np.isfinite(weight))) is not None:
+        raise ValueError(f"{place(file, row)}: the weight is not finite; fill in what is missing")
+    return to_float(weight, lambda index: f"{place(file, index[0])}, column weight: ", FLOAT32)
 
 
-def _read_labels(file: Path, num_nodes: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return class ids [N] or numbers [N] or [N, T], with a name for each class or column."""
-    names = None
+def _read_splits(file: Path, nodes: NodeIds, labels: np.ndarray) -> Splits:
     if file.suffix == ".csv":
-        columns = read_table(file, others="number").columns
-        names, labels = tuple(columns), np.stack(list(columns.values()), axis=1)
-    else:
-        labels = read_npy(file)
-    if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
-        raise ValueError(
-            f"{file.name}: labels must be numbers of shape [N] or [N, T], "
-            f"got {labels.dtype} of shape {labels.shape}"
-        )
-    if len(labels) != num_nodes:
-        raise ValueError(
-            f"{file.name}: {len(labels)} labels for {num_nodes} nodes, the rows of the features; "
-            "give one per node"
-        )
-    if names and len(names) == 1:
-        return _class_ids(file, labels[:, 0])
-    if labels.ndim == 1 and labels.dtype.kind != "f":
-        return _class_ids(file, labels)
-    with np.errstate(over="ignore"):
-        labels = labels.astype(np.float32)
-    check_finite(file, labels)
-    count = 1 if labels.ndim == 1 else labels.shape[1]
-    return labels, names or tuple(str(column) for column in range(count))
-
-
-def _class_ids(file: Path, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    known = (labels >= -1) & (labels < len(labels)) & (labels == np.floor(labels))
-    if not known.all():
-        row = int(np.argmin(known))
-        raise ValueError(
-            f"{place(file, row)}: label {labels[row]} is neither a class id nor -1 for no label; "
-            "number the classes 0, 1, 2 and so on"
-        )
-    labels = labels.astype(np.int32)
-    return labels, tuple(str(label) for label in range(labels.max(initial=-1) + 1))
-
-
-def _read_splits(file: Path, labels: np.ndarray) -> Splits:
-    if file.suffix == ".csv":
-        table = read_table(file, {"node": "whole", "split": "text"})
-        nodes, names = table.columns["node"], table.columns["split"]
+        table, (ids,) = nodes.read(file, ["node"], {"split": "text"})
+        names = table.columns["split"]
         unknown = first_true(~np.isin(names.astype(str), Splits._fields))
         if unknown is not None:
             raise ValueError(
-                f"{table.place(unknown)}, column split: {names[unknown]!r} is not one of "
+                f"{table.place(unknown)}, column split: {shown(names[unknown])} is not one of "
                 f"{', '.join(Splits._fields)}"
             )
-        parts = [nodes[names == name] for name in Splits._fields]
+        parts = [ids[names == name] for name in Splits._fields]
     else:
         parts = pick(file, read_npz(file), Splits._fields)
+        if nodes.names is not None:
+            parts = [
+                nodes.find(file, name, part)
+                for name, part in zip(Splits._fields, parts, strict=True)
+            ]
     with about(file):
         splits = check_splits(Splits(*parts), len(labels))
         if not splits.train.size:
             raise ValueError("no node is in train; put at least one there")
         for name, ids in zip(Splits._fields, splits, strict=True):
-            unlabelled = ids[labels[ids] == -1] if labels.dtype.kind == "i" else ids[:0]
+            unlabelled = ids[~has_label(labels[ids])]
             if unlabelled.size:
                 raise ValueError(f"node {unlabelled[0]} is in {name} but has no label")
     return splits

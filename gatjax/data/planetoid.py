@@ -25,6 +25,7 @@ from gatjax.data.planetoid_files import (
     file_name,
 )
 from gatjax.data.splits import Splits, random_split, shchur_split
+from gatjax.graph.messages import shown
 
 SPLITS = ("public", "random", "shchur")
 NUM_VALIDATION = 500
@@ -222,7 +223,7 @@ def _not_found(name: str, folder: Path, missing: list[str], error: Exception) ->
 
 def _check_choice(argument: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
-        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
+        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {shown(value)}")
 
 
 _KINDS = {

@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 from numpy.typing import ArrayLike
+
+from gatjax.graph.messages import check_integer
 
 
 class Splits(NamedTuple):
@@ -28,17 +30,20 @@ def random_split(
     per_class: int = 20,
     validation: int = 500,
     test: int = 1000,
+    train: int | None = None,
 ) -> Splits:
     """Draw a split by the Planetoid protocol: so many nodes of each class, then two fixed numbers.
 
-    Nodes without a label (-1) are in no part.
+    Nodes without a label (-1, or NaN in every column) are in no part.
 
     Args:
-        labels: class id of each node, -1 where there is none, [N].
+        labels: class id of each node, -1 where there is none, [N]; with `train` also numbers or
+            labels of 0 and 1, [N] or [N, T], NaN where there is none.
         seed: the split is a function of the labels and the seed alone.
         per_class: training nodes drawn from each class.
         validation: validation nodes drawn from the rest.
         test: test nodes drawn from what then remains.
+        train: training nodes drawn from all classes together, instead of `per_class`.
 
     Returns:
         Three disjoint sorted arrays of node ids.
@@ -53,15 +58,23 @@ def random_split(
 
     Yang, Cohen and Salakhutdinov, Revisiting semi-supervised learning with graph embeddings, 2016.
     """
-    labels = _class_labels(labels)
-    _check_sizes(per_class=per_class, validation=validation, test=test)
-    train, rest = _take_per_class(labels, _shuffled(labels, seed), per_class, "per_class")
+    _check_sizes(per_class=per_class, validation=validation, test=test, train=train or 0)
+    if train is None:
+        labels = _class_labels(labels)
+        drawn, rest = _take_per_class(labels, _shuffled(labels, seed), per_class, "per_class")
+    else:
+        order = _shuffled(_some_labels(labels), seed)
+        if train > len(order):
+            raise ValueError(
+                f"train={train}, but only {len(order)} nodes have a label; lower train"
+            )
+        drawn, rest = np.split(order, [train])
     if validation + test > len(rest):
         raise ValueError(
             f"validation={validation} and test={test} ask for {validation + test} nodes, but only "
             f"{len(rest)} labelled nodes remain beside training; lower validation or test"
         )
-    return _sorted(train, rest[:validation], rest[validation : validation + test])
+    return _sorted(drawn, rest[:validation], rest[validation : validation + test])
 
 
 def shchur_split(
@@ -103,6 +116,21 @@ def shchur_split(
     return _sorted(train, validation, test)
 
 
+def has_label(labels: ArrayLike) -> Bool[np.ndarray, "N"]:
+    """Whether each node has a label: a class id that is not -1, or a number that is not NaN in any column.
+
+    Args:
+        labels: class ids [N], or numbers [N] or [N, T].
+
+    >>> has_label([0, -1]).tolist(), has_label([[0.5, np.nan], [np.nan, np.nan]]).tolist()
+    ([True, False], [True, False])
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind in "iu":
+        return labels >= 0 if labels.ndim == 1 else np.ones(len(labels), bool)
+    return np.any(~np.isnan(labels if labels.ndim > 1 else labels[:, None]), axis=1)
+
+
 def check_splits(splits: Splits, num_nodes: int) -> Splits:
     """Return the parts as sorted int32 arrays; refuse ids that are no nodes and shared nodes."""
     parts = {}
@@ -137,18 +165,31 @@ def _sorted(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Spli
 def _class_labels(labels: ArrayLike) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        remedy = "pass train=, how many nodes to train on"
+        if labels.dtype.kind in "US":
+            remedy = "number the classes, np.unique(labels, return_inverse=True)[1]"
         raise ValueError(
             "labels must be a 1-D array of integer class ids to draw a split by class, "
-            f"got {labels.dtype} of shape {labels.shape}; give the split yourself"
+            f"got {labels.dtype} of shape {labels.shape}; {remedy}, or give the split yourself"
         )
     if labels.size and labels.min() < -1:
         raise ValueError(f"labels must be class ids or -1 for no label, got {labels.min()}")
-    if not np.any(labels >= 0):
+    return _some_labels(labels)
+
+
+def _some_labels(labels: ArrayLike) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iufb" or labels.ndim not in (1, 2):
+        raise ValueError(
+            f"labels must be numbers of shape [N] or [N, T], got {labels.dtype} of shape {labels.shape}"
+        )
+    if not np.any(has_label(labels)):
         raise ValueError("labels: no node has a label, so there is nothing to split")
     return labels
 
 
 def _check_sizes(**sizes: int) -> None:
+    check_integer(**sizes)
     for name, size in sizes.items():
         if size < 0:
             raise ValueError(f"{name} must not be negative, got {size}")
@@ -156,9 +197,10 @@ def _check_sizes(**sizes: int) -> None:
 
 def _shuffled(labels: np.ndarray, seed: int) -> np.ndarray:
     """Labelled nodes in random order."""
+    check_integer(seed=seed)
     if seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed}")
-    return np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
+    return np.random.default_rng(seed).permutation(np.flatnonzero(has_label(labels)))
 
 
 def _take_per_class(
@@ -166,8 +208,15 @@ def _take_per_class(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split `order` into the first `count` nodes of each class and all others."""
     chosen = np.zeros(len(order), bool)
-    for label in range(labels.max() + 1):
+    present = np.bincount(labels[labels >= 0].astype(np.int64))
+    for label, total in enumerate(present.tolist()):
         members = np.flatnonzero(labels[order] == label)
+        if count and not total:
+            raise ValueError(
+                f"{name}={count} nodes of each class are asked for, but class {label} has only 0 "
+                "labelled nodes; number the classes without a gap, e.g. "
+                "np.unique(labels, return_inverse=True)[1] where every node has a label"
+            )
         if len(members) < count:
             raise ValueError(
                 f"{name}={count} nodes of each class are asked for, but class {label} has only "

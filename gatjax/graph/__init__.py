@@ -15,6 +15,7 @@ from gatjax.graph.build import in_degree as in_degree
 from gatjax.graph.build import isolated_nodes as isolated_nodes
 from gatjax.graph.check import validate as validate
 from gatjax.graph.convert import from_csv as from_csv
+from gatjax.graph.convert import from_named_csv as from_named_csv
 from gatjax.graph.convert import from_networkx as from_networkx
 from gatjax.graph.convert import from_scipy as from_scipy
 from gatjax.graph.convert import to_networkx as to_networkx
@@ -23,5 +24,10 @@ from gatjax.graph.edit import add_self_loops as add_self_loops
 from gatjax.graph.edit import coalesce as coalesce
 from gatjax.graph.edit import remove_self_loops as remove_self_loops
 from gatjax.graph.edit import sort_edges as sort_edges
+from gatjax.graph.edit import split_weights as split_weights
 from gatjax.graph.edit import to_undirected as to_undirected
+from gatjax.graph.names import Named as Named
+from gatjax.graph.names import number_names as number_names
 from gatjax.graph.sizes import num_nodes as num_nodes
+from gatjax.graph.subgraph import relabel as relabel
+from gatjax.graph.subgraph import subgraph as subgraph

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers, require_dense
+from gatjax.graph.messages import check_integer, shown
 from gatjax.graph.sizes import leaves
 
 
@@ -38,7 +39,8 @@ def batch(graphs: Sequence[GraphsTuple]) -> GraphsTuple:
 
     Args:
         graphs: graphs, or batches of graphs, whose features have the same structure, row shape
-            and dtype.
+            and dtype. A graph without edges, or without nodes, may say nothing about their
+            features: it has no rows, of the width of the others'.
 
     Returns:
         One batch of NumPy arrays; ids are int32 and count nodes through the whole batch.
@@ -56,9 +58,9 @@ def batch(graphs: Sequence[GraphsTuple]) -> GraphsTuple:
     if not graphs:
         raise ValueError("graphs is empty: a batch needs at least one graph")
     for graph in graphs:
-        host_ids(graph)
         require_dense(graph, "batch or pad")
-    _check_alike(graphs)
+    # As int32 beforehand, too: narrow ids would overflow, unsigned ones become floats.
+    graphs = _alike([_int32(graph) for graph in graphs])
     return _int32(jraph.batch_np(jax.device_get(graphs)))
 
 
@@ -119,7 +121,7 @@ def pad(
     >>> graph.senders.tolist(), masks.node.tolist()
     ([0, 2, 2], [True, True, False, False, False])
     """
-    budget = Budget(*budget)
+    budget = _checked(budget)
     together = batch([graphs] if isinstance(graphs, GraphsTuple) else graphs)
     sizes = _sizes(together)
     _check_fit(sizes, budget)
@@ -173,6 +175,7 @@ def masks_of(graph: GraphsTuple, num_real_graphs: int | None = None) -> Masks:
     _, _, n_node, n_edge = host_ids(graph)
     num_graphs = len(n_node)
     real = num_graphs if num_real_graphs is None else num_real_graphs
+    check_integer(num_real_graphs=real)
     if not 0 <= real <= num_graphs:
         raise ValueError(f"num_real_graphs = {real} must lie between 0 and {num_graphs} graphs")
     return Masks(
@@ -203,6 +206,7 @@ def budget_for(graphs: Iterable[GraphsTuple], *, batch_size: int, round_to: int 
     >>> budget_for(graphs, batch_size=2, round_to=1)
     Budget(nodes=13, edges=8, graphs=3)
     """
+    check_integer(batch_size=batch_size, round_to=round_to)
     for name, value in (("batch_size", batch_size), ("round_to", round_to)):
         if value < 1:
             raise ValueError(f"{name} = {value} must be at least 1")
@@ -234,7 +238,7 @@ def pad_batches(
     >>> [masks.graph.sum().item() for _, masks in pad_batches(graphs, Budget(7, 2, 3))]
     [2, 1]
     """
-    graphs, budget = list(graphs), Budget(*budget)
+    graphs, budget = _alike(list(graphs)), _checked(budget)
     groups: list[list[GraphsTuple]] = []
     used = (0, 0, 0)
     for graph in graphs:
@@ -246,6 +250,16 @@ def pad_batches(
             used = alone
         groups[-1].append(graph)
     return (pad(group, budget) for group in groups)
+
+
+def _checked(budget: Budget | tuple[int, int, int]) -> Budget:
+    if len(budget) != 3:
+        raise ValueError(
+            f"budget has {len(budget)} entries: give three, Budget(nodes, edges, graphs)"
+        )
+    budget = Budget(*budget)
+    check_integer(**{f"budget.{name}": size for name, size in budget._asdict().items()})
+    return budget
 
 
 def _sizes(graph: GraphsTuple) -> tuple[int, int, int]:
@@ -272,20 +286,45 @@ def _check_fit(sizes: Iterable[int], budget: Budget) -> None:
         )
 
 
-def _check_alike(graphs: Sequence[GraphsTuple]) -> None:
-    """Features of the same structure, row shapes and dtypes in every graph."""
+def _alike(graphs: list[GraphsTuple]) -> list[GraphsTuple]:
+    """The graphs, whose features must have the same structure, row shapes and dtypes; tables without rows follow."""
     for name in ("nodes", "edges", "globals"):
-        kinds = [_kind(getattr(graph, name)) for graph in graphs]
-        for index, kind in enumerate(kinds):
-            if kind != kinds[0]:
+        tables = [getattr(graph, name) for graph in graphs]
+        rows = [_rows(graph, name) for graph in graphs]
+        # What has rows says what a row is; where nothing has, the first that has a table.
+        order = sorted(range(len(tables)), key=lambda i: (rows[i] == 0, tables[i] is None))
+        if not order:
+            return graphs
+        model, kind = order[0], _kind(tables[order[0]])
+        for index, table in enumerate(tables):
+            if rows[index] and _kind(table) != kind:
                 raise ValueError(
-                    f"graphs[{index}].{name} has rows {kind[1]} in {kind[0]}, graphs[0].{name} has "
-                    f"rows {kinds[0][1]} in {kinds[0][0]}: give all graphs the same features"
+                    f"graphs[{index}].{name} has {_described(table)}, graphs[{model}].{name} has "
+                    f"{_described(tables[model])}: give all graphs the same features"
                 )
+        if 0 in rows:
+            empty = jax.tree.map(
+                lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), tables[model]
+            )
+            graphs = [
+                graph if count else graph._replace(**{name: empty})
+                for graph, count in zip(graphs, rows, strict=True)
+            ]
+    return graphs
 
 
-def _kind(features: PyTree) -> tuple[str, list[str]]:
-    rows = [f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves(features)]
+def _rows(graph: GraphsTuple, name: str) -> int:
+    counts = {"nodes": graph.n_node, "edges": graph.n_edge}
+    return len(graph.n_node) if name == "globals" else int(integers(name, counts[name]).sum())
+
+
+def _described(features: PyTree) -> str:
+    structure, rows = _kind(features)
+    return f"rows {shown(rows)} in {shown(structure)}"
+
+
+def _kind(features: PyTree) -> tuple[str, str]:
+    rows = ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves(features))
     return str(jax.tree.structure(features)), rows
 
 

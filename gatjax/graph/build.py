@@ -4,6 +4,8 @@ An edge runs sender -> receiver. Shapes: N nodes, E edges, G graphs. Everything 
 before `jax.jit`.
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jaxtyping import Int32, PyTree
@@ -12,6 +14,8 @@ from numpy.typing import ArrayLike
 
 from gatjax.graph.check import INT32_MAX, Ids, host_ids, integers
 from gatjax.graph.check import validate as validate
+from gatjax.graph.messages import check_integer
+from gatjax.graph.numbers import DIGITS_REMEDY, check_digits, first_over, to_float
 from gatjax.graph.sizes import leaves
 
 
@@ -39,7 +43,8 @@ def build_graph(
         lists of numbers become arrays of JAX's default dtype.
 
     Raises:
-        TypeError, ValueError: what `validate` refuses, or an N that is unknown or contradicted.
+        TypeError, ValueError: what `validate` refuses, an N that is unknown or contradicted, or a
+            whole number that would lose digits in the dtype that JAX makes of it.
 
     >>> graph = build_graph([0, 1, 1], [1, 0, 2], nodes=[[0.5], [1.5], [2.5]])
     >>> graph.n_node.tolist(), graph.n_edge.tolist()
@@ -104,12 +109,37 @@ def _arrays(name: str, features: PyTree) -> PyTree:
     """Nested lists of numbers as one array of JAX's default dtype; anything else as it is."""
     numbers = all(np.isscalar(leaf) for leaf in leaves(features))
     if not isinstance(features, list | tuple) or not numbers:
+        for leaf in leaves(features):
+            if (
+                isinstance(leaf, np.ndarray)
+                and leaf.dtype.kind in "iuf"
+                and leaf.dtype.itemsize > 4
+            ):
+                _check_device(name, leaf)
         return features
     try:
         array = np.asarray(features)
     except ValueError:
         raise ValueError(f"{name} has rows of unequal length: give all the same width") from None
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    if array.dtype.kind not in "biuf":
+        return array
+    _check_device(name, array)
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    return to_float(array, _place(name), dtype) if array.dtype.kind == "f" else array.astype(dtype)
+
+
+def _check_device(name: str, array: np.ndarray) -> None:
+    """Refuse whole numbers that JAX would cut without a word on their way to a device."""
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype.kind in "iu" and (index := first_over(array, dtype)) is not None:
+        raise ValueError(f"{_place(name)(index)}{array[index]} is over {dtype}: {DIGITS_REMEDY}")
+    # From 2**63 on a float64 is a magnitude: it never had all the digits of a whole number.
+    if array.dtype.kind == "f" and array.dtype != dtype:
+        check_digits(np.where(np.abs(array) < 2.0**63, array, 0), _place(name), dtype)
+
+
+def _place(name: str) -> Callable[[tuple[int, ...]], str]:
+    return lambda index: f"{name}[{', '.join(map(str, index))}] = "
 
 
 def _node_count(nodes: PyTree, total: int | None) -> int:
@@ -119,8 +149,7 @@ def _node_count(nodes: PyTree, total: int | None) -> int:
         if rows:
             return np.shape(rows[0])[0] if np.ndim(rows[0]) else 0
         raise ValueError("num_nodes is needed where nodes is None: pass num_nodes=N")
-    if isinstance(total, bool) or not isinstance(total, int | np.integer):
-        raise TypeError(f"num_nodes must be an integer, got {total!r}")
+    check_integer(num_nodes=total)
     if not 0 <= total <= INT32_MAX:
         raise ValueError(f"num_nodes = {total} must lie between 0 and {INT32_MAX} (int32)")
     return int(total)

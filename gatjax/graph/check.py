@@ -131,8 +131,7 @@ def integers(name: str, values: npt.ArrayLike | None) -> np.ndarray:
         return np.zeros(0, np.int32)
     if array.dtype.kind not in "iu":
         raise TypeError(
-            f"{name} must hold integers, got dtype {array.dtype}: "
-            "convert it with np.asarray(..., np.int32)"
+            f"{name} must hold integers, got dtype {array.dtype}: {_remedy(name, array)}"
         )
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}: it must have one axis")
@@ -141,6 +140,15 @@ def integers(name: str, values: npt.ArrayLike | None) -> np.ndarray:
         if (first := first_true(bad)) is not None:
             raise ValueError(f"{name}[{first}] = {array[first]} {reason}, at most {INT32_MAX}")
     return array.astype(np.int32)
+
+
+def _remedy(name: str, array: np.ndarray) -> str:
+    """What to do about values that should be integers."""
+    if name in ("senders", "receivers") and array.ndim and array.dtype.kind in "OSU":
+        return "senders, receivers, names = number_names(senders, receivers) numbers what has names"
+    if array.dtype.kind in "fb" and np.all(array == np.floor(array)):
+        return f"convert it with np.asarray({name}, np.int32)"
+    return f"pass whole numbers as {name}"
 
 
 def first_true(marked: np.ndarray) -> int | None:
@@ -162,7 +170,9 @@ def _check_rows(name: str, features: PyTree, rows: int, meaning: str) -> None:
                 "features jax.experimental.sparse.BCOO.from_scipy_sparse(matrix)"
             )
         if leaf.dtype.kind in "OSU":
-            raise TypeError(f"{name} has dtype {leaf.dtype}: features must be numbers")
+            raise TypeError(
+                f"{name} has dtype {leaf.dtype}: features must be numbers of at most 64 bits"
+            )
         if not leaf.shape or leaf.shape[0] != rows:
             raise ValueError(
                 f"{name} has shape {tuple(leaf.shape)}: its first axis must be {rows}, {meaning}"
@@ -329,11 +339,22 @@ def check_lengths(length: int | None, **tables: PyTree) -> None:
 def _edge_ids(name: str, ids: ArrayLike | None) -> Int[Array, "E"]:
     ids = ids if isinstance(ids, jax.Array) else np.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers, got {ids.dtype}; use {name}.astype(jnp.int32)")
+        named = ids.dtype.kind in "OSU"
+        remedy = (
+            _remedy(name, np.asarray(ids))
+            if named
+            else f"use jnp.asarray({name}).astype(jnp.int32)"
+        )
+        raise TypeError(f"{name} must be integers, got {ids.dtype}; {remedy}")
     if ids.ndim != 1:
         raise ValueError(f"{name} must have one axis [E], got {list(ids.shape)}")
-    if isinstance(ids, np.ndarray) and ids.size and ids.max() > INT32_MAX:
-        raise ValueError(f"{name} has the id {ids.max()}, over int32")
+    if isinstance(ids, np.ndarray):
+        outside = (ids > INT32_MAX) | (ids < -INT32_MAX - 1)
+        if (first := first_true(outside)) is not None:
+            raise ValueError(
+                f"{name}[{first}] has the id {ids[first]}, over int32: number the nodes from 0, "
+                "and mark an edge that does not count by -1"
+            )
     ids = jnp.asarray(ids)
     return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
 

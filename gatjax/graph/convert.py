@@ -4,7 +4,7 @@ An edge runs sender -> receiver: `u -> v` in NetworkX, row -> column in a matrix
 column in a file. Shapes: N nodes, E edges, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -12,31 +12,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import PyTree
+from jaxtyping import PyTree, Shaped
 from jraph import GraphsTuple
 
 from gatjax.graph.build import build_graph
 from gatjax.graph.check import first_true, require_dense, validate
+from gatjax.graph.messages import listed, shown
+from gatjax.graph.names import as_names, number_names
+from gatjax.graph.numbers import default_float, digits_lost, rounded, to_float
 from gatjax.graph.sizes import num_nodes
-from gatjax.graph.tables import check_ids, read_table
+from gatjax.graph.tables import Table, check_ids, read_names, read_table
 
 
 def from_networkx(
     g: Any,
     *,
-    node_features: str | Sequence[str] | None = None,
-    edge_features: str | Sequence[str] | None = None,
+    node_features: str | Sequence[str] | Mapping[str, int] | None = None,
+    edge_features: str | Sequence[str] | Mapping[str, int] | None = None,
 ) -> GraphsTuple:
     """A NetworkX graph of any class as a `GraphsTuple`.
 
-    Nodes are numbered in the order of `g.nodes`. An undirected edge becomes one edge in each
-    direction with the same features, an undirected self-loop one edge. Parallel edges of a
-    multigraph all stay.
+    Nodes are numbered in the order of `g.nodes`, so `list(g.nodes)[i]` is the name of node i. An
+    undirected edge becomes one edge in each direction with the same features, an undirected
+    self-loop one edge. Parallel edges of a multigraph all stay.
 
     Args:
         g: a NetworkX graph.
         node_features: the attribute, or the attributes side by side, that make up a node's row;
-            each a number or a vector. None: no node features.
+            each a number or a vector. A dictionary from attributes to their widths says what a graph without
+            nodes cannot show; otherwise each counts as one number there. None: no node features.
         edge_features: the same for edges.
 
     Returns:
@@ -45,8 +49,8 @@ def from_networkx(
     Raises:
         ImportError: NetworkX is not installed.
         TypeError: `g` is not a NetworkX graph.
-        ValueError: a node or edge without the attribute, or with one that is not numbers, or rows
-            of unequal length.
+        ValueError: a node or edge without the attribute, or with one that is not numbers, rows of unequal length,
+            or a whole number with more digits than the dtype holds.
 
     >>> import networkx as nx
     >>> graph = from_networkx(nx.DiGraph([("ann", "bob"), ("bob", "cat")]))
@@ -60,8 +64,8 @@ def from_networkx(
     edges = [(u, v, attributes) for u, v, attributes in g.edges(data=True)]
     if not g.is_directed():
         edges += [(v, u, attributes) for u, v, attributes in edges if u != v]
-    node_items = [(f"node {node!r}", attributes) for node, attributes in g.nodes(data=True)]
-    edge_items = [(f"edge {u!r} -> {v!r}", attributes) for u, v, attributes in edges]
+    node_items = [((node,), attributes) for node, attributes in g.nodes(data=True)]
+    edge_items = [((u, v), attributes) for u, v, attributes in edges]
     return build_graph(
         np.array([number[u] for u, _, _ in edges], np.int32),
         np.array([number[v] for _, v, _ in edges], np.int32),
@@ -110,11 +114,13 @@ def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True
     Args:
         adjacency: [N, N], any SciPy sparse format.
         nodes: node features as in `build_graph`.
-        edge_weight: whether the entries become `edges`, [E, 1] in the matrix's dtype.
+        edge_weight: whether the entries become `edges`, [E, 1] in the matrix's dtype;
+            `split_weights` takes them out for a layer's `edge_weight=`.
 
     Raises:
         TypeError: `adjacency` is not a SciPy sparse matrix.
-        ValueError: it is not square, or `nodes` has another number of rows.
+        ValueError: it is not square, `nodes` has another number of rows, or a weight is a whole number with more
+            digits than JAX's default float dtype holds.
 
     >>> import numpy as np, scipy.sparse
     >>> graph = from_scipy(scipy.sparse.csr_array(np.array([[0, 3.0], [0, 0]])))
@@ -131,6 +137,12 @@ def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True
     entries = scipy.sparse.coo_array(adjacency)
     senders, receivers = entries.coords
     edges = np.array(entries.data)[:, None] if edge_weight else None
+    if (
+        edges is not None
+        and (lost := first_true(rounded(edges, default_float())[:, 0])) is not None
+    ):
+        entry = f"adjacency[{senders[lost]}, {receivers[lost]}]"
+        raise ValueError(f"{entry} = {digits_lost(edges[lost, 0], default_float())}")
     return build_graph(senders, receivers, nodes, edges=edges, num_nodes=adjacency.shape[0])
 
 
@@ -158,7 +170,7 @@ def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
         if len(leaves) != 1 or np.shape(leaves[0]) not in ((len(senders),), (len(senders), 1)):
             raise ValueError(
                 "edges must hold one number per edge, shape [E] or [E, 1], got "
-                f"{[np.shape(leaf) for leaf in leaves]}: choose a column, "
+                f"{shown([np.shape(leaf) for leaf in leaves])}: choose a column, "
                 "graph._replace(edges=graph.edges[:, 0])"
             )
         weight = np.asarray(leaves[0]).reshape(-1)
@@ -169,21 +181,27 @@ def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
 
 
 def from_csv(
-    path: str | PathLike[str], nodes: PyTree = None, *, num_nodes: int | None = None
+    path: str | PathLike[str],
+    nodes: PyTree = None,
+    *,
+    num_nodes: int | None = None,
+    names: Any = None,
 ) -> GraphsTuple:
     """An edge list in a CSV file as a `GraphsTuple`, one edge per line.
 
-    The first line names the columns: `sender` and `receiver`, and any number of numeric edge features.
-    Ids start at 0; blank lines are skipped. Without `nodes` and `num_nodes`, N is the largest id
-    plus 1.
+    The first line names the columns: `sender` and `receiver`, and any number of numeric edge features, such as a
+    weight. Ids start at 0; blank lines are skipped. Without `nodes`, `num_nodes` and `names`, N is the largest id
+    plus 1. A file that calls its nodes by names is read by `from_named_csv`, or here with the `names` of the nodes.
 
     Args:
         path: a UTF-8 file.
         nodes: node features as in `build_graph`.
         num_nodes: N, where there are no node features.
+        names: what the file calls the nodes, [N] strings or integers.
 
     Returns:
-        The graph; further columns become `edges`, [E, F] of JAX's default float dtype.
+        The graph; further columns become `edges`, [E, F] of JAX's default float dtype. Where one is the
+        weight of an edge, `split_weights` takes it out for a layer's `edge_weight=`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -197,23 +215,63 @@ def from_csv(
     >>> graph.senders.tolist(), graph.edges.tolist(), graph.n_node.tolist()
     ([0, 2], [[2.5], [0.5]], [3])
     """
-    table = read_table(path, {"sender": "whole", "receiver": "whole"}, others="number")
-    columns = dict(table.columns)
-    senders, receivers = columns.pop("sender"), columns.pop("receiver")
     limit = _row_count(nodes) if num_nodes is None else num_nodes
-    check_ids(table, {"sender": senders, "receiver": receivers}, limit)
-    edges = None
-    if columns:
-        edges = np.stack(list(columns.values()), axis=1)
-        too_large = np.isfinite(edges) & (np.abs(edges) > float(np.finfo(_float()).max))
-        if (row := first_true(np.any(too_large, axis=1))) is not None:
-            name = list(columns)[int(np.argmax(too_large[row]))]
-            value = columns[name][row]
-            raise ValueError(f"{table.place(row)}, column {name}: {value} is over {_float()}")
-        edges = edges.astype(_float())
+    if names is None:
+        remedy = ": from_named_csv(path) reads names"
+        table = read_table(
+            path, {"sender": "whole", "receiver": "whole"}, others="number", remedy=remedy
+        )
+        ids = {end: table.columns[end] for end in ("sender", "receiver")}
+        check_ids(table, ids, limit)
+    else:
+        names = as_names("names", names)
+        table = read_names(
+            path, ["sender", "receiver"], others="number", text=names.dtype.kind == "O"
+        )
+        ids = {end: table.nodes(end, names, "one of names") for end in ("sender", "receiver")}
+        limit = len(names) if limit is None else limit
+    senders, receivers = ids.values()
     if limit is None:
-        num_nodes = int(max(senders.max(initial=-1), receivers.max(initial=-1))) + 1
-    return build_graph(senders, receivers, nodes, edges=edges, num_nodes=num_nodes)
+        limit = int(max(senders.max(initial=-1), receivers.max(initial=-1))) + 1
+    return build_graph(senders, receivers, nodes, edges=edge_columns(table), num_nodes=limit)
+
+
+def from_named_csv(path: str | PathLike[str]) -> tuple[GraphsTuple, Shaped[np.ndarray, "N"]]:
+    """An edge list whose nodes have names, or any whole numbers, and the naming.
+
+    As `from_csv`, but for the ids: nodes are numbered in the order of their names.
+
+    Args:
+        path: a UTF-8 file.
+
+    Returns:
+        The graph, and `names` [N]: `names[i]` is what the file calls node i, an integer if all of them are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a header or a line that is not as described, by line number.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "edges.csv")
+    ...     _ = path.write_text("sender,receiver\\nbob,ann\\nann,cat\\n")
+    ...     graph, names = from_named_csv(path)
+    >>> graph.senders.tolist(), names[graph.receivers].tolist()
+    ([1, 0], ['ann', 'cat'])
+    """
+    table = read_names(path, ["sender", "receiver"], others="number")
+    named = number_names(table.columns["sender"], table.columns["receiver"])
+    edges, total = edge_columns(table), len(named.names)
+    return build_graph(named.senders, named.receivers, edges=edges, num_nodes=total), named.names
+
+
+def edge_columns(table: Table) -> np.ndarray | None:
+    """The columns of an edge list but for its ends, [E, F], None where there are none."""
+    columns = [name for name in table.columns if name not in ("sender", "receiver")]
+    if not columns:
+        return None
+    place = lambda index: f"{table.place(index[0])}, column {columns[index[1]]}: "
+    return to_float(np.stack([table.columns[name] for name in columns], axis=1), place)
 
 
 def _networkx() -> Any:
@@ -225,36 +283,51 @@ def _networkx() -> Any:
 
 
 def _attribute_rows(
-    field: str, names: str | Sequence[str] | None, items: list[tuple[str, dict]]
+    field: str,
+    names: str | Sequence[str] | Mapping[str, int] | None,
+    items: list[tuple[Any, dict]],
 ) -> np.ndarray | None:
     """[items, F]: the named attributes of every item side by side."""
     if names is None:
         return None
-    names = [names] if isinstance(names, str) else list(names)
-    rows = [_attribute_row(field, names, *item) for item in items]
-    for (item, _), row in zip(items, rows, strict=True):
-        if len(row) != len(rows[0]):
-            raise ValueError(
-                f"{field}: {item} has {len(row)} numbers, the first has {len(rows[0])}: "
-                "give all the same width"
-            )
-    return np.array(rows, _float()).reshape(len(rows), len(rows[0]) if rows else len(names))
+    names = [names] if isinstance(names, str) else names
+    widths: Any = names if isinstance(names, Mapping) else dict.fromkeys(names)
+    parts = [[_attribute(field, name, *item) for item in items] for name in widths]
+    columns = [np.zeros((len(items), 0))]
+    for (name, width), rows in zip(widths.items(), parts, strict=True):
+        first = (len(rows[0]) if rows else 1) if width is None else width
+        for (item, _), row in zip(items, rows, strict=True):
+            if len(row) != first:
+                whose = "the first has" if width is None else f"{field} says"
+                raise ValueError(
+                    f"{field}: {shown(name)} of {_item(item)} has {len(row)} numbers, {whose} {first}: "
+                    "give all the same width"
+                )
+        columns.append(np.array(rows).reshape(len(rows), first))
+    place = lambda index: f"{field}: a number of {_item(items[index[0]][0])}: "
+    return np.concatenate([to_float(column, place) for column in columns], axis=1)
 
 
-def _attribute_row(field: str, names: list[str], item: str, attributes: dict) -> np.ndarray:
-    parts = []
-    for name in names:
-        if attributes.get(name) is None:
-            known = ", ".join(map(repr, attributes)) or "none"
-            raise ValueError(f"{field}: {item} has no value for {name!r}; its attributes: {known}")
-        try:
-            parts.append(np.asarray(attributes[name], np.float64).reshape(-1))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{field}: attribute {name!r} of {item} is {attributes[name]!r}: "
-                "it must be a number or a vector of numbers"
-            ) from None
-    return np.concatenate(parts) if parts else np.zeros(0)
+def _attribute(field: str, name: str, item: Any, attributes: dict) -> np.ndarray:
+    if attributes.get(name) is None:
+        known = listed(map(repr, attributes))
+        raise ValueError(
+            f"{field}: {_item(item)} has no value for {shown(name)}; its attributes: {known}"
+        )
+    try:
+        row = np.asarray(attributes[name])
+        # Integers over 64 bits are objects to NumPy.
+        return row.astype(np.float64).reshape(-1) if row.dtype.kind not in "iu" else row.reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{field}: attribute {shown(name)} of {_item(item)} is {shown(attributes[name])}: "
+            "it must be a number or a vector of numbers"
+        ) from None
+
+
+def _item(item: tuple) -> str:
+    """A node, or both ends of an edge."""
+    return f"node {shown(item[0])}" if len(item) == 1 else f"edge {' -> '.join(map(shown, item))}"
 
 
 def _row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
@@ -268,7 +341,3 @@ def _row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
 
 def _row_count(nodes: PyTree) -> int | None:
     return None if nodes is None else int(build_graph([], [], nodes).n_node[0])
-
-
-def _float() -> np.dtype:
-    return jax.dtypes.canonicalize_dtype(np.float64)

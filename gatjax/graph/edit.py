@@ -11,10 +11,12 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers
+from gatjax.graph.messages import shown
+from gatjax.graph.numbers import to_float
 
 Reduction = Literal["sum", "mean", "max", "first"]
 
@@ -105,7 +107,7 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
 
     Raises:
         TypeError: a mean of features that are not floating-point, or a sum of booleans.
-        ValueError: an unknown `reduce`.
+        ValueError: an unknown `reduce`, or a sum of integers that their dtype cannot hold.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([1, 0, 1], [0, 1, 0], edges=[[2.0], [3.0], [4.0]], num_nodes=2)
@@ -115,7 +117,7 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
     """
     if reduce not in get_args(Reduction):
         known = ", ".join(get_args(Reduction))
-        raise ValueError(f"unknown reduce {reduce!r}: choose one of {known}")
+        raise ValueError(f"unknown reduce {shown(reduce)}: choose one of {known}")
     graph = sort_edges(graph)
     senders, receivers, _, _ = host_ids(graph)
     first = np.ones(len(senders), bool)
@@ -140,10 +142,48 @@ def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver
     [0, 1, 2]
     """
     if by not in ("receiver", "sender"):
-        raise ValueError(f"unknown by {by!r}: choose receiver or sender")
+        raise ValueError(f"unknown by {shown(by)}: choose receiver or sender")
     senders, receivers, _, _ = host_ids(graph)
     order = np.lexsort((senders, receivers) if by == "receiver" else (receivers, senders))
     return _with_edges(graph, senders[order], receivers[order], _take(graph.edges, order))
+
+
+def split_weights(
+    graph: GraphsTuple, column: int = 0
+) -> tuple[GraphsTuple, Float[np.ndarray, "E"]]:
+    """The weights of the edges out of their features, for `edge_weight=` of a layer.
+
+    Args:
+        graph: one graph or a batch with edge features [E, F], as `from_csv` and `from_scipy` give them.
+        column: which of them is the weight.
+
+    Returns:
+        The graph with the other columns, None if there are no others; and the weights in JAX's
+        default float dtype.
+
+    Raises:
+        ValueError: edge features of another form, a column that there is not, or a whole number
+            that would lose digits.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1], [1, 0], num_nodes=2, edges=[[0.5], [2.0]])
+    >>> graph, weights = split_weights(graph)
+    >>> graph.edges, weights.tolist()
+    (None, [0.5, 2.0])
+    """
+    host_ids(graph)
+    edges = graph.edges
+    if not isinstance(edges, np.ndarray | jax.Array) or edges.ndim != 2:
+        raise ValueError(
+            f"edges must be one array [E, F], got {shown(edges)}: its weights are then a column"
+        )
+    edges = np.asarray(edges)
+    if not 0 <= column < edges.shape[1]:
+        raise ValueError(f"column = {shown(column)} must lie between 0 and {edges.shape[1] - 1}")
+    place = lambda index: f"edges[{index[0]}, {column}] = "
+    others = np.delete(edges, column, axis=1)
+    graph = graph._replace(edges=others if others.shape[1] else None)
+    return graph, to_float(edges[:, column], place)
 
 
 def _with_edges(
@@ -185,6 +225,12 @@ def _reduce_rows(rows: np.ndarray, groups: np.ndarray, num_groups: int, how: str
             reduced = reduced / counts.reshape(-1, *[1] * (rows.ndim - 1))
         out = np.zeros((num_groups, *rows.shape[1:]), rows.dtype)
         out[present] = reduced.astype(rows.dtype)
+    if not inexact and np.any(out[present] != reduced):
+        total = reduced[out[present] != reduced][0]
+        raise ValueError(
+            f"edges has dtype {rows.dtype}, which cannot hold a sum of {total}: widen the features, "
+            "graph._replace(edges=graph.edges.astype(np.int64)), or choose another reduce"
+        )
     return out
 
 
@@ -202,7 +248,9 @@ def _loop_features(graph: GraphsTuple, loops: np.ndarray, fill: PyTree) -> PyTre
             "ones": lambda leaf: np.ones((len(loops), *leaf.shape[1:]), leaf.dtype),
         }
         if fill not in rules:
-            raise ValueError(f"unknown fill {fill!r}: choose {', '.join(rules)}, a number or a row")
+            raise ValueError(
+                f"unknown fill {shown(fill)}: choose {', '.join(rules)}, a number or a row"
+            )
         return jax.tree.map(rules[fill], edges)
     if edges is None:
         raise ValueError("fill is a value, but the graph has no edge features: leave fill out")

@@ -63,5 +63,5 @@ def graph_ids(counts: ArrayLike, total: int) -> Int[Array, "rows"]:
     >>> graph_ids(jnp.array([2, 1]), 3).tolist()
     [0, 0, 1]
     """
-    counts = jnp.asarray(counts)
+    counts = jnp.asarray(counts, jnp.int32)
     return jnp.repeat(jnp.arange(len(counts)), counts, total_repeat_length=total)

@@ -36,3 +36,7 @@ from gatjax.training.stopping import both_metrics as both_metrics
 from gatjax.training.stopping import either_metric as either_metric
 from gatjax.training.stopping import last_epoch as last_epoch
 from gatjax.training.stopping import lowest_loss as lowest_loss
+from gatjax.training.targets import class_weights as class_weights
+from gatjax.training.targets import sigmoid_cross_entropy as sigmoid_cross_entropy
+from gatjax.training.targets import squared_error as squared_error
+from gatjax.training.targets import weighted_softmax_cross_entropy as weighted_softmax_cross_entropy

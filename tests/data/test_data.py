@@ -490,7 +490,7 @@ BAD_TEXT = [
         "edges.csv line 1: the header must be 'sender,receiver', got '0,1'",
     ),
     ("edges.csv", "", "edges.csv line 1: the header must be"),
-    ("edges.csv", "sender,receiver,weight\n0,1,2\n", "edges.csv line 1: the header must be"),
+    ("edges.csv", "sender,receiver,length\n0,1,2\n", "edges.csv line 1: the header must be"),
     ("edges.csv", "sender,receiver\n0,1\n0\n", "edges.csv line 3: 1 cells, expected 2"),
     ("edges.csv", "sender,receiver\n0,x\n", "edges.csv line 2, column receiver: 'x' is not a wh"),
     ("edges.csv", "sender,receiver\n0,1.0\n", "line 2, column receiver: '1.0' is not a whole"),
@@ -519,13 +519,8 @@ BAD_TEXT = [
     ("labels.csv", "label\n0\n\n1\n", "labels.csv line 3: the line is blank"),
     ("labels.csv", "label\n0\n1\n", "labels.csv: 2 labels for 5 nodes"),
     ("labels.csv", "label\n0\nTheory\n0\n0\n0\n", "line 3, column label: 'Theory' is not a number"),
-    (
-        "labels.csv",
-        "label\n0\n0\n0.5\n0\n0\n",
-        "labels.csv line 4: label 0.5 is neither a class id",
-    ),
-    ("labels.csv", "label\n0\n0\n0\n-2\n0\n", "labels.csv line 5: label -2.0 is neither"),
-    ("labels.csv", "label\n0\n0\n0\n0\n2020\n", "line 6: label 2020.0 is neither .* number the"),
+    ("labels.csv", "label\n0\n0\n0\n-2\n0\n", "labels.csv line 5: label -2 is neither"),
+    ("labels.csv", "label\n0\n0\n0\n0\n2020\n", "line 6: label 2020 is neither .* number the"),
     ("labels.csv", "label\nnan\n0\n0\n0\n0\n", "labels.csv line 2: label nan is neither"),
     (
         "labels.csv",
@@ -537,7 +532,7 @@ BAD_TEXT = [
         "node,split\n0,train\n1,val\n",
         "line 3, column split: 'val' is not one of train",
     ),
-    ("splits.csv", "node,split\n0,train\n5,test\n", "splits.csv: splits: test contains 5"),
+    ("splits.csv", "node,split\n0,train\n5,test\n", "splits.csv line 3: node 5 is no node"),
     ("splits.csv", "node,split\n0,train\n0,test\n", "splits.csv: splits: node 0 occurs more than"),
     (
         "splits.csv",
@@ -581,8 +576,8 @@ BAD_ARRAYS = [
         "features.npy: features must be a matrix of real numbers",
     ),
     ("features.npy", OBJECTS, "features.npy: cannot be read as plain arrays .pickled objects"),
-    ("labels.npy", np.array(["a"] * 5), "labels.npy: labels must be numbers"),
-    ("labels.npy", np.array([0.0, np.nan, 0, 0, 0]), "labels.npy row 1: the number is not finite"),
+    ("labels.npy", np.array([["a"]] * 5), "labels.npy: labels must be numbers"),
+    ("labels.npy", np.array([0.0, np.inf, 0, 0, 0]), "labels.npy row 1: the number is not finite"),
     ("labels.npy", np.array([0, 1, 2, 3, 9]), "labels.npy row 4: label 9 is neither a class id"),
 ]
 

@@ -26,6 +26,7 @@ from gatjax.graph import (
     unpad,
     validate,
 )
+from gatjax.graph.sizes import graph_ids
 
 lists_of_graphs = st.lists(graphs(), min_size=1, max_size=5)
 
@@ -297,3 +298,60 @@ def test_foreign_masks_are_refused(unchecked):
 def test_masks_travel_through_jit():
     _, masks = pad(ring(3), (7, 5, 2))
     assert isinstance(jax.jit(lambda m: m)(masks), Masks)
+
+
+# ---- tables without rows
+
+
+def molecule(bonds, edges, nodes=4):
+    return build_graph([0] * bonds, [1] * bonds, np.ones((nodes, 2), np.float32), edges=edges)
+
+
+@pytest.mark.parametrize(
+    "empty", [None, [], np.zeros((0, 1)), np.zeros((0, 3), np.float32)], ids=str
+)
+def test_a_molecule_without_bonds_stands_among_others(empty):
+    bare, other = molecule(0, empty), molecule(2, np.ones((2, 3), np.float32))
+    for parts in ([bare, other], [other, bare], [bare, other, bare]):
+        together = batch(parts)
+        assert together.edges.shape == (2, 3) and together.edges.dtype == np.float32
+        assert [part.edges.shape[1] for part in unbatch(together)] == [3] * len(parts)
+    padded = list(pad_batches([bare, other, bare], (5, 3, 2)))
+    assert [graph.edges.shape for graph, _ in padded] == [(3, 3)] * 3
+    assert batch([bare, bare]).senders.tolist() == []
+
+
+def test_a_graph_without_nodes_stands_among_others():
+    nothing = build_graph([], [], num_nodes=0)
+    assert batch([nothing, molecule(0, None)]).nodes.shape == (4, 2)
+
+
+def test_trees_of_features_follow():
+    tree = {"a": np.ones((2, 3)), "b": np.ones(2, np.int32)}
+    edges = batch([molecule(0, None), molecule(2, tree)]).edges
+    assert edges["a"].shape == (2, 3) and edges["b"].dtype == np.int32
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_narrow_counts_and_ids_are_counted_right(dtype):
+    part = build_graph(np.array([99], dtype), np.array([0], dtype), num_nodes=100)
+    part = part._replace(n_node=part.n_node.astype(dtype), n_edge=part.n_edge.astype(dtype))
+    together = batch([part] * 3)
+    assert together.senders.tolist() == [99, 199, 299]
+    narrow = together._replace(n_node=together.n_node.astype(dtype))
+    assert masks_of(narrow).node.sum() == 300
+    assert [int(i) for i in np.bincount(graph_ids(narrow.n_node, 300))] == [100] * 3
+    assert [len(graph.senders) for graph in unbatch(narrow)] == [1, 1, 1]
+
+
+def test_sizes_are_integers(unchecked):
+    for call, name in [
+        (lambda: budget_for([ring(3)], batch_size=0.5), "batch_size"),
+        (lambda: masks_of(ring(3), 0.5), "num_real_graphs"),
+        (lambda: pad(ring(3), (4, 3.5, 2)), "budget.edges"),
+        (lambda: pad_batches([ring(3)], (4, "x", 2)), "budget.edges"),
+    ]:
+        with pytest.raises(TypeError, match=f"{name} must be an integer, got"):
+            call()
+    with pytest.raises(ValueError, match="budget has 2 entries: give three"):
+        pad(ring(3), (4, 3))

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.experimental.sparse import BCOO
 
-from gatjax.graph import batch, build_graph, num_nodes, validate
+from gatjax.graph import batch, build_graph, in_degree, num_nodes, validate
+from gatjax.graph.check import check_ends
 
 
 def pair():
@@ -232,3 +233,24 @@ def test_validate_says_to_validate_before_jit(name, unchecked):
 def test_validate_runs_inside_jit_on_concrete_graphs():
     graph = pair()
     assert jax.jit(lambda x: x + num_nodes(validate(graph)))(2) == 7
+
+
+@pytest.mark.parametrize("end", ["senders", "receivers"])
+@pytest.mark.parametrize("number", [-(2**32) + 1, 2**32 + 1, -(2**63), 2**31])
+def test_an_id_beyond_int32_never_wraps_to_a_row(end, number, unchecked):
+    ids = {"senders": np.array([0, 1]), "receivers": np.array([0, 1])}
+    bad = {**ids, end: np.array([0, number])}
+    with pytest.raises(ValueError, match=rf"{end}\[1\] has the id {number}, over int32: .* by -1"):
+        check_ends(**bad, num_senders=2, num_receivers=2)
+    marked = {**ids, end: np.array([0, -1])}
+    assert check_ends(**marked, num_senders=2, num_receivers=2).counted.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
+def test_narrow_ids_reach_every_row_that_they_name(dtype):
+    ids = np.arange(0, 120, 7, dtype=dtype)
+    for array in (ids, jnp.asarray(ids)):
+        ends = check_ends(array, array, 200, 200)
+        assert ends.counted.all() and ends.senders.tolist() == ids.tolist()
+    graph = build_graph(ids, ids[::-1], num_nodes=200)
+    assert graph.senders.dtype == np.int32 and in_degree(graph).sum() == len(ids)

@@ -315,3 +315,15 @@ def test_conversions_travel_to_the_device():
     assert (
         graph.senders.dtype == jnp.int32 and to_scipy(graph).toarray().tolist() == DIRECTED.tolist()
     )
+
+
+def test_from_networkx_is_told_the_widths_of_what_has_no_rows(unchecked):
+    g = nx.empty_graph(2)
+    bond = {"bond": 3, "length": 1}
+    assert from_networkx(g, edge_features=bond).edges.shape == (0, 4)
+    g.add_edge(0, 1, bond=[1, 2, 3], length=0.5)
+    assert from_networkx(g, edge_features=bond).edges.tolist() == [[1, 2, 3, 0.5]] * 2
+    with pytest.raises(
+        ValueError, match="'bond' of edge 0 -> 1 has 3 numbers, edge_features says 2: give"
+    ):
+        from_networkx(g, edge_features={"bond": 2})

@@ -8,25 +8,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
+from flax import nnx
 from graph_strategies import assert_same, edge_bag, edge_list, examples, graphs, relabel, reorder
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.experimental.sparse import BCOO
 
+from gatjax.data import load_folder
 from gatjax.graph import (
     add_self_loops,
     batch,
     build_graph,
     coalesce,
+    from_csv,
+    from_scipy,
     fully_connected,
     in_degree,
     isolated_nodes,
     num_nodes,
     remove_self_loops,
     sort_edges,
+    split_weights,
     to_undirected,
     validate,
 )
+from gatjax.layers import MeanConv
 
 EDITS = {
     "loops": add_self_loops,
@@ -469,3 +476,46 @@ def test_build_graph_needs_to_know_the_number_of_nodes(unchecked):
         build_graph([], [], num_nodes=2**31)
     with pytest.raises(ValueError, match="nodes has rows of unequal length"):
         build_graph([0], [0], [[1.0], [2.0, 3.0]])
+
+
+# ---- weights
+
+
+@pytest.mark.parametrize("kind", ["csv", "scipy", "folder"])
+def test_weights_reach_a_layer_from_every_reader(kind, tmp_path):
+    matrix = np.array([[0, 0.5, 0], [0, 0, 2], [3, 0, 0]], np.float32)
+    nodes, coo = np.eye(3, 2, dtype=np.float32), scipy.sparse.coo_array(matrix)
+    lines = [f"{s},{r},{w}" for s, r, w in zip(coo.row, coo.col, coo.data, strict=True)]
+    (tmp_path / "edges.csv").write_text("\n".join(["sender,receiver,weight", *lines]))
+    if kind == "csv":
+        graph, weights = split_weights(from_csv(tmp_path / "edges.csv", nodes))
+    elif kind == "scipy":
+        graph, weights = split_weights(from_scipy(coo, nodes))
+    else:
+        np.save(tmp_path / "features.npy", nodes)
+        np.save(tmp_path / "labels.npy", np.arange(3))
+        np.savez(tmp_path / "splits.npz", train=[0], validation=[1], test=[2])
+        data = load_folder(tmp_path, directed=True, features="dense")
+        graph, weights = data.graph, data.edge_weight
+    assert graph.edges is None and weights.dtype == np.float32
+    layer = MeanConv(2, 3, rngs=nnx.Rngs(0))
+    found = layer(graph, edge_weight=weights).nodes
+    order = np.argsort(graph.receivers)
+    expected = layer(
+        build_graph(graph.senders[order], graph.receivers[order], nodes), edge_weight=weights[order]
+    ).nodes
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert sorted(weights.tolist()) == [0.5, 2.0, 3.0]
+
+
+def test_split_weights_leaves_the_other_columns(unchecked):
+    graph = build_graph([0, 1], [1, 0], edges=np.array([[1, 2], [3, 4]]), num_nodes=2)
+    rest, weights = split_weights(graph, 1)
+    assert rest.edges.tolist() == [[1], [3]] and weights.tolist() == [2, 4]
+    for bad in (2, -1):
+        with pytest.raises(ValueError, match=f"column = {bad} must lie between 0 and 1"):
+            split_weights(graph, bad)
+    with pytest.raises(ValueError, match=r"edges must be one array \[E, F\], got None"):
+        split_weights(graph._replace(edges=None))
+    with pytest.raises(ValueError, match=r"edges\[1, 0\] = 16777217 has more digits"):
+        split_weights(graph._replace(edges=np.array([[1], [16777217]])))

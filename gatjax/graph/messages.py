@@ -1,0 +1,50 @@
+"""Values and names as an error shows them: on one line, and cut where they are long."""
+
+import reprlib
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+
+
+def shown(value: Any, width: int = 60) -> str:
+    """The value as Python writes it, on one line of at most `width` characters.
+
+    >>> shown("ann"), shown(list(range(1000))), len(shown("x" * 1000)) <= 60
+    ("'ann'", '[0, 1, 2, 3, 4, 5, ...]', True)
+    """
+    scalar = isinstance(value, str | np.generic)
+    text = repr(value.item()) if isinstance(value, np.generic) else _REPR.repr(value)
+    text = " ".join(text.split()) if not scalar else text
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def check_integer(**values: Any) -> None:
+    """Refuse counts and seeds that are no integers, by name.
+
+    Raises:
+        TypeError: one is not.
+
+    >>> check_integer(seed=0.5)
+    Traceback (most recent call last):
+    ...
+    TypeError: seed must be an integer, got 0.5
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must be an integer, got {shown(value)}")
+
+
+def listed(names: Iterable[Any], most: int = 8) -> str:
+    """Names with commas between them, at most so many.
+
+    >>> listed(["a", "b"]), listed(range(100), 3), listed([])
+    ('a, b', '0, 1, 2, ...', 'none')
+    """
+    first = [str(name) for name in islice(names, most + 1)]
+    words = [name if len(name) <= 40 else f"{name[:37]}..." for name in first[:most]]
+    return ", ".join(words + ["..."] * (len(first) > most)) or "none"
