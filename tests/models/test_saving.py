@@ -48,7 +48,7 @@ def assert_equal(one, other):
         {"residual": np.False_},
         {"dropout_rate": DropoutRates(0.1, np.float64(0.2))},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_arguments_come_back(tmp_path, arguments):
     arguments = SIZES | {"hidden_features": 8, "num_heads": np.int32(2)} | arguments
@@ -204,7 +204,7 @@ def test_models_can_be_pickled_and_copied(name):
         {"norm": nnx.BatchNorm, "dropout_rate": 0.5},
         {"activation": jnp.tanh},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_options_can_be_pickled_too(options):
     model = gatjax.GAT(**SIZES, **options, rngs=nnx.Rngs(0))
