@@ -4,6 +4,7 @@ Compiling is most of what the tests cost. So one worker takes all tests of a lay
 compiles in a folder that is made for this run and deleted with it.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,9 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
     jax.devices()
     os.environ["XLA_FLAGS"] = flags
+
+# Tracing makes many objects and few cycles, so looking for cycles seldom is enough.
+gc.set_threshold(100_000, 50, 100)
 
 PROGRAMS = "GATJAX_TEST_PROGRAMS"
 SINCE_CLEARED = pytest.StashKey[int]()
@@ -70,7 +74,7 @@ def pytest_runtest_teardown(item, nextitem):
     stash = item.config.stash
     stash[SINCE_CLEARED] = stash.get(SINCE_CLEARED, 0) + 1
     ends = nextitem is not None and group_of(nextitem) != group_of(item)
-    if ends and stash[SINCE_CLEARED] > 50:
+    if ends and stash[SINCE_CLEARED] > 150:
         jax.clear_caches()
         stash[SINCE_CLEARED] = 0
 

@@ -861,6 +861,7 @@ def megabytes(name, block_size):
     ) / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["GAT", "GATv2", "dot product"])
 def test_memory_of_a_training_step_on_two_million_edges(name, optimised):
     """Arguments, results and scratch together; the direct formula needs several [E, H, C] arrays of 1 GB."""

@@ -77,6 +77,7 @@ def lookup_graph(model, values):
     return build_graph(*np.array(edges).T, nodes=jnp.maximum(jnp.stack(rows), 0))
 
 
+@pytest.mark.slow
 @layers
 def test_sharing_equal_keys_changes_no_answer(layer):
     """The one graph of a batch gives what each lookup gives in a graph of its own."""

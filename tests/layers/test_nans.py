@@ -2,10 +2,12 @@
 
 import jax
 import numpy as np
+import pytest
 from cases import build, graph_for, one_of_each, weights_of
 from flax import nnx
 
 
+@pytest.mark.slow
 @one_of_each
 def test_a_training_step_passes_the_search_for_nans(case):
     """Eagerly, since inside `jax.jit` a number that is thrown away is not looked at; one node hears nobody."""
