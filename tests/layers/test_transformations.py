@@ -82,6 +82,7 @@ def test_vmap_over_parameters_and_features(case):
         assert_close(out[index], evaluate(layer, graphs[0]._replace(nodes=nodes[index])).nodes)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_scan_over_layers_is_a_loop_dropout_included(case):
     """With `nnx.scan` over a stacked layer, and with `jax.lax.scan` over its state."""

@@ -68,6 +68,7 @@ def test_weights_of_one_change_nothing(case):
     assert_close(d_parameters, expected.d_params)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_the_gradient_of_the_weights_is_that_of_finite_differences(case, x64):
     layer = build(case, param_dtype=jnp.float64)

@@ -32,6 +32,7 @@ def assert_equal(one, other):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "arguments",
