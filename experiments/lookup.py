@@ -17,6 +17,7 @@ from flax import nnx
 from jraph import GraphsTuple
 
 from gatjax import GATConv, GATv2Conv
+from gatjax.ops.blocks import ceil_div
 from gatjax.training import Functional, functional
 
 # Up to this k all k! lookups exist; above, they are drawn.
@@ -210,7 +211,7 @@ def count_correct(
 
 def accuracy(task: Task, state: State, values: np.ndarray) -> float:
     """Share of the queries that are answered right, counted batch by batch."""
-    batches = -(-len(values) // task.batch_size)
+    batches = ceil_div(len(values), task.batch_size)
     padded = np.full((batches, task.batch_size, task.k), -1, np.int32)
     padded.reshape(-1, task.k)[: len(values)] = values
     keys = jax.random.split(state.key, batches)

@@ -16,6 +16,7 @@ from jraph import GraphsTuple
 from gatjax.graph.check import Ids, host_ids, integers, require_dense
 from gatjax.graph.messages import check_integer, shown
 from gatjax.graph.sizes import leaves
+from gatjax.ops.blocks import round_up
 
 
 class Masks(NamedTuple):
@@ -214,8 +215,7 @@ def budget_for(graphs: Iterable[GraphsTuple], *, batch_size: int, round_to: int 
     if not len(sizes):
         raise ValueError("graphs is empty: a budget needs at least one graph")
     nodes, edges, count = np.sort(sizes, axis=0)[-batch_size:].sum(axis=0).tolist()
-    round_up = lambda size: -(-size // round_to) * round_to
-    return Budget(round_up(nodes + 1), round_up(edges), count + 1)
+    return Budget(round_up(nodes + 1, round_to), round_up(edges, round_to), count + 1)
 
 
 def pad_batches(
