@@ -314,7 +314,7 @@ class AttentionBlock(Conv):
         if node_mask is None or self.step.global_features is None:
             return kept, ends
         of_nodes = graph_ids(graph.n_node, num_nodes(graph))
-        taking_part = jnp.asarray(node_mask).astype(jnp.int32)
+        taking_part = jnp.asarray(node_mask).astype(jnp.float32)
         counted = segment_max(taking_part, of_nodes, len(graph.n_node)) > 0
         return kept._replace(
             globals=mask_rows(_globals(graph, self.step.global_features), counted)
