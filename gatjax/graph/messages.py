@@ -23,6 +23,15 @@ def shown(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def is_integer(value: Any) -> bool:
+    """Whether this is a whole number of Python's or NumPy's, and no truth value.
+
+    >>> is_integer(np.int64(3)), is_integer(True), is_integer(3.0)
+    (True, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def check_integer(**values: Any) -> None:
     """Refuse counts and seeds that are no integers, by name.
 
@@ -35,7 +44,7 @@ def check_integer(**values: Any) -> None:
     TypeError: seed must be an integer, got 0.5
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        if not is_integer(value):
             raise TypeError(f"{name} must be an integer, got {shown(value)}")
 
 

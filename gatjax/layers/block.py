@@ -45,7 +45,7 @@ from gatjax.layers.parts import (
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
-from gatjax.ops.segment import over_rows, segment_max, segment_softmax
+from gatjax.ops.segment import segment_max, segment_softmax
 
 
 class Attended(NamedTuple):
@@ -92,10 +92,8 @@ def weigh(edges: Attended, ends: Ends, num_receivers: int) -> Float[Array, "E *H
     """`attend_edges` where the edges have been checked."""
     logits, values = jnp.asarray(edges.logits), jnp.asarray(edges.values)
     weights = segment_softmax(logits, ends.receivers, num_receivers, mask=ends.counted)
-    if ends.weight is not None:
-        weights = weights * over_rows(jnp.where(ends.counted, ends.weight, 0), weights)
     values = mask_rows(values, ends.counted)
-    return weights[..., None].astype(values.dtype) * values
+    return ends.weigh(weights)[..., None].astype(values.dtype) * values
 
 
 class AttentionEdgeStep(nnx.Module):

@@ -16,6 +16,7 @@ from jraph import GraphsTuple
 from gatjax.attention.scores import combine_heads
 from gatjax.attention.steps import NORMALIZERS
 from gatjax.graph.check import node_features
+from gatjax.graph.messages import is_integer
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, promote
 
@@ -175,7 +176,7 @@ def check_sizes(**sizes: int | None) -> None:
     for name, size in sizes.items():
         if size is None:
             continue
-        if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        if not is_integer(size):
             raise TypeError(f"{name} must be a whole number, got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")

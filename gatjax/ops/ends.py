@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from gatjax.ops.segment import over_rows
+
 
 class Ends(NamedTuple):
     """Which rows every edge joins, and which edges count.
@@ -24,12 +26,12 @@ class Ends(NamedTuple):
     safe: Int[Array, ""]
     weight: Float[Array, "E"] | None = None
 
-    def weigh(self, factors: Float[Array, "E H"]) -> Float[Array, "E H"]:
+    def weigh(self, factors: Float[Array, "E *H"]) -> Float[Array, "E *H"]:
         """Factors on the edges, each times the weight of its edge."""
         if self.weight is None:
             return factors
         weight = jnp.where(self.counted, self.weight, 0).astype(factors.dtype)
-        return factors * weight[:, None]
+        return factors * over_rows(weight, factors)
 
 
 def safe_ends(

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from gatjax.graph.messages import is_integer
 from gatjax.training.losses import Metrics
 from gatjax.training.stopping import Progress, Rule, both_metrics, improve
 
@@ -82,7 +83,7 @@ def check_training(training: Training) -> None:
     """
     for name in ("patience", "max_epochs", "epochs_per_dispatch"):
         value = getattr(training, name)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        if not is_integer(value) or value < 1:
             raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
     for name in ("initialise", "loss", "validate", "rule"):
         if not callable(value := getattr(training, name)):
