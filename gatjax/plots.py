@@ -28,6 +28,8 @@ try:
 except ImportError:
     raise ImportError("gatjax.plots needs matplotlib: pip install 'gatjax[experiments]'") from None
 
+__all__ = ["attention_graph", "attention_heads", "confusion_matrix", "learning_curves", "save"]
+
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart.
 PALETTE = tuple("#F0E442 #E69F00 #56B4E9 #CC79A7 #009E73 #D55E00 #0072B2".split())
 NO_COLOR = "#D0D0D0"

@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import importlib
 import inspect
 import os
+import pydoc
 import subprocess
 import sys
 import zipfile
@@ -60,19 +62,63 @@ def test_no_import_cycle():
     graphlib.TopologicalSorter(IMPORTS).prepare()
 
 
-def test_the_root_exports_what_the_rooms_do():
-    """Every public name of a room of functions and layers; training, data and plots are used by their names."""
-    for name in ("ops", "graph", "attention", "layers", "models"):
-        for public in public_names(getattr(gatjax, name)):
-            assert public in vars(gatjax), f"{name}.{public}"
+ROOM_MODULES = [importlib.import_module(f"gatjax.{name}") for name in ROOMS]
 
 
-def public_names(module):
-    return [
+def test_a_room_says_what_it_exports_and_the_root_has_it():
+    """Training, data and plots are used by their names."""
+    for module in ROOM_MODULES:
+        assert sorted(module.__all__) == defined(module), module.__name__
+        for public in module.__all__:
+            elsewhere = module.__name__ in ("gatjax.training", "gatjax.data", "gatjax.plots")
+            assert elsewhere or public in gatjax.__all__, f"{module.__name__}.{public}"
+    assert len(gatjax.__all__) == len(set(gatjax.__all__))
+
+
+def defined(module):
+    """What a module, or a file of its room, defines, and the module shows."""
+    return sorted(
         name
         for name, value in vars(module).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and (
+            getattr(value, "__module__", "").startswith(module.__name__)
+            or hasattr(module, "__path__")
+        )
+    )
+
+
+def test_completion_and_help_know_every_room_and_name():
+    for room, module in zip(ROOMS, ROOM_MODULES, strict=True):
+        assert room in dir(gatjax) and getattr(gatjax, room) is module
+    for name in gatjax.__all__:
+        assert name in dir(gatjax) and name in gatjax.__doc__
+    text = pydoc.plain(pydoc.render_doc(gatjax))
+    for module in ROOM_MODULES[:-1]:
+        assert f"{module.__name__}: {module.__all__[0]}" in text
+        assert set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match="no attribute 'GATconv'"):
+        gatjax.GATconv  # noqa: B018
+
+
+def test_every_class_explains_its_methods():
+    classes = {
+        value
+        for module in ROOM_MODULES
+        for value in map(vars(module).get, module.__all__)
+        if inspect.isclass(value)
+    }
+    assert len(classes) > 30
+    silent = [
+        f"{each.__module__}.{each.__qualname__}.{name}"
+        for each in classes
+        for name, method in vars(each).items()
+        if (name[0] != "_" or name == "__call__")
+        and (inspect.isfunction(method) or isinstance(method, property))
+        and not any(vars(base)[name].__doc__ for base in each.__mro__ if name in vars(base))
     ]
+    assert not silent
 
 
 def test_only_plots_imports_matplotlib():
@@ -81,7 +127,7 @@ def test_only_plots_imports_matplotlib():
 
 
 def test_every_export_is_documented():
-    public = {name: getattr(gatjax, name) for name in public_names(gatjax)}
+    public = {name: getattr(gatjax, name) for name in gatjax.__all__}
     assert {"GATConv", "edge_attention", "build_graph", "GAT", "load_model"} <= set(public)
     undocumented = [name for name, value in public.items() if not inspect.getdoc(value)]
     assert not undocumented

@@ -1,33 +1,68 @@
 """GraphsTuple in, GraphsTuple out, on the host, before `jax.jit`."""
 
-from gatjax.graph.batching import Budget as Budget
-from gatjax.graph.batching import Masks as Masks
-from gatjax.graph.batching import batch as batch
-from gatjax.graph.batching import budget_for as budget_for
-from gatjax.graph.batching import masks_of as masks_of
-from gatjax.graph.batching import pad as pad
-from gatjax.graph.batching import pad_batches as pad_batches
-from gatjax.graph.batching import unbatch as unbatch
-from gatjax.graph.batching import unpad as unpad
-from gatjax.graph.build import build_graph as build_graph
-from gatjax.graph.build import fully_connected as fully_connected
-from gatjax.graph.build import in_degree as in_degree
-from gatjax.graph.build import isolated_nodes as isolated_nodes
-from gatjax.graph.check import validate as validate
-from gatjax.graph.convert import from_csv as from_csv
-from gatjax.graph.convert import from_named_csv as from_named_csv
-from gatjax.graph.convert import from_networkx as from_networkx
-from gatjax.graph.convert import from_scipy as from_scipy
-from gatjax.graph.convert import to_networkx as to_networkx
-from gatjax.graph.convert import to_scipy as to_scipy
-from gatjax.graph.edit import add_self_loops as add_self_loops
-from gatjax.graph.edit import coalesce as coalesce
-from gatjax.graph.edit import remove_self_loops as remove_self_loops
-from gatjax.graph.edit import sort_edges as sort_edges
-from gatjax.graph.edit import split_weights as split_weights
-from gatjax.graph.edit import to_undirected as to_undirected
-from gatjax.graph.names import Named as Named
-from gatjax.graph.names import number_names as number_names
-from gatjax.graph.sizes import num_nodes as num_nodes
-from gatjax.graph.subgraph import relabel as relabel
-from gatjax.graph.subgraph import subgraph as subgraph
+from gatjax.graph.batching import (
+    Budget,
+    Masks,
+    batch,
+    budget_for,
+    masks_of,
+    pad,
+    pad_batches,
+    unbatch,
+    unpad,
+)
+from gatjax.graph.build import build_graph, fully_connected, in_degree, isolated_nodes
+from gatjax.graph.check import validate
+from gatjax.graph.convert import (
+    from_csv,
+    from_named_csv,
+    from_networkx,
+    from_scipy,
+    to_networkx,
+    to_scipy,
+)
+from gatjax.graph.edit import (
+    add_self_loops,
+    coalesce,
+    remove_self_loops,
+    sort_edges,
+    split_weights,
+    to_undirected,
+)
+from gatjax.graph.names import Named, number_names
+from gatjax.graph.sizes import num_nodes
+from gatjax.graph.subgraph import relabel, subgraph
+
+__all__ = [
+    "Budget",
+    "Masks",
+    "Named",
+    "add_self_loops",
+    "batch",
+    "budget_for",
+    "build_graph",
+    "coalesce",
+    "from_csv",
+    "from_named_csv",
+    "from_networkx",
+    "from_scipy",
+    "fully_connected",
+    "in_degree",
+    "isolated_nodes",
+    "masks_of",
+    "num_nodes",
+    "number_names",
+    "pad",
+    "pad_batches",
+    "relabel",
+    "remove_self_loops",
+    "sort_edges",
+    "split_weights",
+    "subgraph",
+    "to_networkx",
+    "to_scipy",
+    "to_undirected",
+    "unbatch",
+    "unpad",
+    "validate",
+]

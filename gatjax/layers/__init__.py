@@ -12,27 +12,43 @@ With H heads, `combine="concat"` gives each head C = out_features / H features, 
 Node features may be a sparse `BCOO`. `deterministic` and `rngs` are those of `nnx.MultiHeadAttention`.
 """
 
-from gatjax.layers.block import Attended as Attended
-from gatjax.layers.block import AttentionBlock as AttentionBlock
-from gatjax.layers.block import AttentionEdgeStep as AttentionEdgeStep
-from gatjax.layers.block import attend_edges as attend_edges
-from gatjax.layers.controls import GCNConv as GCNConv
-from gatjax.layers.controls import MeanConv as MeanConv
-from gatjax.layers.controls import NodeLinear as NodeLinear
-from gatjax.layers.conv import Conv as Conv
-from gatjax.layers.conv import Mechanism as Mechanism
-from gatjax.layers.dense import AttentionLayer as AttentionLayer
-from gatjax.layers.dot_product import DotProductConv as DotProductConv
-from gatjax.layers.encode_process_decode import EncodeProcessDecode as EncodeProcessDecode
-from gatjax.layers.encode_process_decode import GraphIndependent as GraphIndependent
-from gatjax.layers.encode_process_decode import RowMLP as RowMLP
-from gatjax.layers.gaan import GaANConv as GaANConv
-from gatjax.layers.gat import GATConv as GATConv
-from gatjax.layers.gatv2 import GATv2Conv as GATv2Conv
-from gatjax.layers.graph_network import GraphNetwork as GraphNetwork
-from gatjax.layers.graph_network import update_edges as update_edges
-from gatjax.layers.graph_network import update_globals as update_globals
-from gatjax.layers.graph_network import update_nodes as update_nodes
-from gatjax.layers.parts import DropoutRates as DropoutRates
-from gatjax.layers.pooling import AttentionPooling as AttentionPooling
-from gatjax.layers.relational import RelationalGATConv as RelationalGATConv
+from gatjax.layers.block import Attended, AttentionBlock, AttentionEdgeStep, attend_edges
+from gatjax.layers.controls import GCNConv, MeanConv, NodeLinear
+from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dense import AttentionLayer
+from gatjax.layers.dot_product import DotProductConv
+from gatjax.layers.encode_process_decode import EncodeProcessDecode, GraphIndependent, RowMLP
+from gatjax.layers.gaan import GaANConv
+from gatjax.layers.gat import GATConv
+from gatjax.layers.gatv2 import GATv2Conv
+from gatjax.layers.graph_network import GraphNetwork, update_edges, update_globals, update_nodes
+from gatjax.layers.parts import DropoutRates
+from gatjax.layers.pooling import AttentionPooling
+from gatjax.layers.relational import RelationalGATConv
+
+__all__ = [
+    "Attended",
+    "AttentionBlock",
+    "AttentionEdgeStep",
+    "AttentionLayer",
+    "AttentionPooling",
+    "Conv",
+    "DotProductConv",
+    "DropoutRates",
+    "EncodeProcessDecode",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GaANConv",
+    "GraphIndependent",
+    "GraphNetwork",
+    "MeanConv",
+    "Mechanism",
+    "NodeLinear",
+    "RelationalGATConv",
+    "RowMLP",
+    "attend_edges",
+    "update_edges",
+    "update_globals",
+    "update_nodes",
+]

@@ -156,12 +156,15 @@ class AttentionEdgeStep(nnx.Module):
 
     @property
     def score(self) -> RowFunction:
+        """The score of a query and a key with its edge, for `graph_attention`."""
         return partial(_score, scale=self.scale)
 
     def queries(self, receivers: Any, globals: Any = None) -> Float[Array, "rows H C"]:
+        """The queries of receivers, and of the globals of their graphs."""
         return _plus(self.query(receivers), self.global_query, globals)
 
     def values(self, senders: Any, globals: Any = None) -> Float[Array, "rows H C"]:
+        """The values of senders, and of the globals of their graphs; without the edges' share."""
         return _plus(self.value(senders), self.global_value, globals)
 
     def edge_weights(self, dtype: DTypeLike) -> dict[str, Linear] | None:
@@ -177,6 +180,7 @@ class AttentionEdgeStep(nnx.Module):
         receivers: Float[Array, "E F"],
         globals: Float[Array, "E K"] | None = None,
     ) -> Attended:
+        """Logits and values of every edge, from the rows of the edge, of its ends and of its graph."""
         if (edges is None) != (self.edge_features is None):
             raise ValueError(
                 f"the step was built with edge_features={self.edge_features}, and got "

@@ -50,6 +50,7 @@ class GraphIndependent(nnx.Module):
         self.globals = globals
 
     def __call__(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> GraphsTuple:
+        """The graph with what its functions make of its features; no edge plays a part, masked or not."""
         parts = {name: getattr(self, name) for name in FEATURES}
         return graph._replace(
             **{name: f(getattr(graph, name)) for name, f in parts.items() if f is not None}
@@ -106,6 +107,7 @@ class EncodeProcessDecode(nnx.Module):
     def __call__(
         self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, num_steps: int | None = None
     ) -> GraphsTuple:
+        """The decoded graph, after `num_steps` of the core; as many as the model was built with by default."""
         *_, latent = self._inputs_of_core(graph, edge_mask, num_steps)
         return self.decoder(latent, edge_mask=edge_mask)
 
@@ -172,6 +174,7 @@ class RowMLP(nnx.Module):
         )
 
     def __call__(self, *rows: Float[ArrayLike, "rows _"] | None) -> Float[Array, "rows out"]:
+        """The output for rows that are joined side by side; None is no part."""
         *hidden, last = self.layers
         x = jnp.concatenate([jnp.asarray(part) for part in rows if part is not None], axis=-1)
         if x.shape[-1] != self.layers[0].in_features:

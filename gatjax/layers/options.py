@@ -3,9 +3,11 @@
 What each option means stands in the docstring of `GATConv`.
 """
 
+import difflib
+import functools
 import inspect
 from collections.abc import Callable
-from typing import TypedDict, TypeVar, get_type_hints
+from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
 from flax import nnx
 from jax.nn.initializers import Initializer
@@ -47,6 +49,8 @@ class ConvOptions(BlockOptions, total=False):
 def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:
     """Put the options that a function takes as `**options` into its signature, one by one, before `rngs`.
 
+    The function refuses every other name, and says which one may be meant.
+
     Args:
       options: a `TypedDict` of their names and types.
       sources: where their defaults stand: the first that has a parameter of the name.
@@ -67,7 +71,23 @@ def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:
             known[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint)
             for name, hint in get_type_hints(options).items()
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *more, rngs])
-        return function
+        name = function.__qualname__.removesuffix(".__init__")
+        signature = signature.replace(parameters=[*own, *more, rngs])
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for given in kwargs.keys() - signature.parameters.keys():
+                raise TypeError(_unknown(name, given, signature))
+            return function(*args, **kwargs)
+
+        vars(checked)["__signature__"] = signature
+        return cast(Function, checked)
 
     return decorate
+
+
+def _unknown(name: str, given: str, signature: inspect.Signature) -> str:
+    keywords = [p.name for p in signature.parameters.values() if p.name != "self"]
+    meant = difflib.get_close_matches(given, keywords, 1)
+    remedy = f"did you mean {meant[0]}?" if meant else f"it takes {', '.join(keywords)}"
+    return f"{name} has no option {given}: {remedy}"

@@ -65,6 +65,7 @@ class AttentionPooling(nnx.Module):
         *,
         mask: Bool[Array, "R"] | None = None,
     ) -> Float[Array, "S out"]:
+        """One row per group; 0 for a group without rows, and for rows that the mask leaves out."""
         rows = rows if mask is None else mask_rows(rows, mask)
         members = {"logit": self.logits(rows), "value": self.value(rows)}
         ids = jnp.arange(len(rows)), segment_ids, num_segments

@@ -12,31 +12,62 @@ and runs one training per seed. `data` is what all seeds share, such as the grap
 training and validation. A seed's whole state is one pytree, `TrainState`.
 """
 
-from gatjax.training.checkpoint import CheckpointError as CheckpointError
-from gatjax.training.checkpoint import Checkpoints as Checkpoints
-from gatjax.training.loop import History as History
-from gatjax.training.loop import Trained as Trained
-from gatjax.training.loop import Training as Training
-from gatjax.training.loop import TrainState as TrainState
-from gatjax.training.loop import advance as advance
-from gatjax.training.loop import advance_together as advance_together
-from gatjax.training.loop import start as start
-from gatjax.training.losses import Labels as Labels
-from gatjax.training.losses import Metrics as Metrics
-from gatjax.training.losses import softmax_cross_entropy as softmax_cross_entropy
-from gatjax.training.pure import Functional as Functional
-from gatjax.training.pure import NodeClassification as NodeClassification
-from gatjax.training.pure import functional as functional
-from gatjax.training.pure import node_classification as node_classification
-from gatjax.training.seeds import train as train
-from gatjax.training.stopping import RULES as RULES
-from gatjax.training.stopping import Progress as Progress
-from gatjax.training.stopping import Rule as Rule
-from gatjax.training.stopping import both_metrics as both_metrics
-from gatjax.training.stopping import either_metric as either_metric
-from gatjax.training.stopping import last_epoch as last_epoch
-from gatjax.training.stopping import lowest_loss as lowest_loss
-from gatjax.training.targets import class_weights as class_weights
-from gatjax.training.targets import sigmoid_cross_entropy as sigmoid_cross_entropy
-from gatjax.training.targets import squared_error as squared_error
-from gatjax.training.targets import weighted_softmax_cross_entropy as weighted_softmax_cross_entropy
+from gatjax.training.checkpoint import CheckpointError, Checkpoints
+from gatjax.training.loop import (
+    History,
+    Trained,
+    Training,
+    TrainState,
+    advance,
+    advance_together,
+    start,
+)
+from gatjax.training.losses import Labels, Metrics, softmax_cross_entropy
+from gatjax.training.pure import Functional, NodeClassification, functional, node_classification
+from gatjax.training.seeds import train
+from gatjax.training.stopping import (
+    RULES,
+    Progress,
+    Rule,
+    both_metrics,
+    either_metric,
+    last_epoch,
+    lowest_loss,
+)
+from gatjax.training.targets import (
+    class_weights,
+    sigmoid_cross_entropy,
+    squared_error,
+    weighted_softmax_cross_entropy,
+)
+
+__all__ = [
+    "RULES",
+    "CheckpointError",
+    "Checkpoints",
+    "Functional",
+    "History",
+    "Labels",
+    "Metrics",
+    "NodeClassification",
+    "Progress",
+    "Rule",
+    "TrainState",
+    "Trained",
+    "Training",
+    "advance",
+    "advance_together",
+    "both_metrics",
+    "class_weights",
+    "either_metric",
+    "functional",
+    "last_epoch",
+    "lowest_loss",
+    "node_classification",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "squared_error",
+    "start",
+    "train",
+    "weighted_softmax_cross_entropy",
+]

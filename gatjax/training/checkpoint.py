@@ -57,6 +57,7 @@ class Checkpoints:
         self._managers: dict[str, ocp.CheckpointManager] = {}
 
     def exist(self) -> bool:
+        """Whether the folder holds a manifest, and so checkpoints of some run."""
         return (self.folder / "manifest.json").exists()
 
     def is_due(self, name: str) -> bool:
