@@ -30,11 +30,13 @@ from gatjax.graph.edit import (
     to_undirected,
 )
 from gatjax.graph.names import Named, number_names
+from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
 
 __all__ = [
     "Budget",
+    "Imported",
     "Masks",
     "Named",
     "add_self_loops",
@@ -43,8 +45,10 @@ __all__ = [
     "build_graph",
     "coalesce",
     "from_csv",
+    "from_dgl",
     "from_named_csv",
     "from_networkx",
+    "from_pyg",
     "from_scipy",
     "fully_connected",
     "in_degree",
@@ -59,7 +63,9 @@ __all__ = [
     "sort_edges",
     "split_weights",
     "subgraph",
+    "to_dgl",
     "to_networkx",
+    "to_pyg",
     "to_scipy",
     "to_undirected",
     "unbatch",
