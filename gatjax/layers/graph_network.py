@@ -222,7 +222,7 @@ class GraphNetwork(nnx.Module):
     def __call__(
         self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, node_mask: NodeMask = None
     ) -> GraphsTuple:
-        """The graph with what its updates make of edges, nodes and globals; the masks say which edges and nodes count."""
+        """The graph with what its updates make of its edges, nodes and globals; masks say which of them count."""
         if self.edge_update is not None:
             graph = update_edges(graph, self.edge_update, edge_mask=edge_mask)
         if self.node_update is not None:
