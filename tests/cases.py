@@ -341,16 +341,23 @@ def takes(case: Case, option: str) -> bool:
     return option in inspect.signature(case.layer.__init__).parameters
 
 
-def rows(cases: list[Case]):
-    """A parametrised test; of several rows of one layer only the first is for the fast suite."""
-    first = {case.layer: case.name for case in reversed(cases)}
+# For what all layers share: with heads, with pools of its own, with edges that attend, and without a softmax.
+REPRESENTATIVES = {GATConv, GaANConv, AttentionBlock, MeanConv}
+
+
+def rows(cases: list[Case], fast=None):
+    """A parametrised test; of several rows of one layer only the first is for the fast suite.
+
+    `fast` names the layers that are in it at all; all by default.
+    """
+    first = {case.layer: case.name for case in reversed(cases) if not fast or case.layer in fast}
     return pytest.mark.parametrize(
         "case",
         [
             pytest.param(
                 case,
                 id=case.name,
-                marks=() if first[case.layer] == case.name else pytest.mark.slow,
+                marks=() if first.get(case.layer) == case.name else pytest.mark.slow,
             )
             for case in cases
         ],
@@ -361,6 +368,7 @@ def rows(cases: list[Case]):
 _built = {}
 
 all_layers, one_of_each, fullest_of_each = rows(CASES), rows(ONE_EACH), rows(FULLEST)
+shared_by_all = rows(ONE_EACH, REPRESENTATIVES)
 
 
 def make(case: Case, seed: int = 0, in_features: int = IN, out_features: int = OUT, **options):

@@ -11,12 +11,13 @@ from cases import (
     IN,
     NODES,
     ONE_EACH,
+    REPRESENTATIVES,
     Keep,
     build,
     evaluate,
     graph_for,
-    one_of_each,
     rows,
+    shared_by_all,
     takes,
     values_shape,
 )
@@ -35,7 +36,7 @@ def with_rates(case, rates):
     return layer, plain
 
 
-@one_of_each
+@shared_by_all
 def test_dropout_draws_anew_at_every_call_and_repeats_with_the_same_rngs(case):
     graph = graph_for(case)
     expected, alpha = run(build(case), graph)
@@ -58,7 +59,7 @@ def without_dropout(layer, graph):
     return layer(graph, deterministic=True).nodes, layer.attention(graph)
 
 
-@one_of_each
+@shared_by_all
 def test_eval_switches_dropout_off_and_train_on(case):
     layer, plain = with_rates(case, ALL_THREE)
     graph = graph_for(case)
@@ -70,7 +71,7 @@ def test_eval_switches_dropout_off_and_train_on(case):
     assert changed_rows(forward(layer, graph), forward(layer, graph))
 
 
-@one_of_each
+@shared_by_all
 def test_dropout_off_draws_nothing(case):
     layer, graph = build(case, dropout_rate=ALL_THREE), graph_for(case)
     before = nnx.state(layer, nnx.RngCount)
@@ -81,7 +82,7 @@ def test_dropout_off_draws_nothing(case):
     assert not jax.tree.leaves(nnx.state(build(case), nnx.RngState))
 
 
-@one_of_each
+@shared_by_all
 def test_dropout_keeps_the_mean(case):
     """Of an output that is linear in what is dropped: always in values and weights, not always in the inputs."""
     rates = ALL_THREE if case.linear else ALL_THREE._replace(inputs=0.0)
@@ -93,7 +94,7 @@ def test_dropout_keeps_the_mean(case):
     assert (np.abs(draws.mean(axis=0) - evaluate(plain, graph).nodes) <= 5 * error + 1e-5).all()
 
 
-@rows([case for case in ONE_EACH if takes(case, "residual")])
+@rows([case for case in ONE_EACH if takes(case, "residual")], REPRESENTATIVES)
 def test_sparse_dropout_acts_on_the_entries_stored(case):
     layer = build(case, dropout_rate=DropoutRates(inputs=0.5), residual=False)
     graph = graph_for(case)

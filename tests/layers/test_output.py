@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import (
+    CASES,
     EDGES,
     IN,
     ISOLATED,
     NODES,
     ONE_EACH,
     OUT,
+    REPRESENTATIVES,
     all_layers,
     build,
     evaluate,
@@ -55,7 +57,7 @@ def test_a_node_that_no_edge_enters_gets_bias_and_residual(case):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
 
 
-@all_layers
+@rows(CASES, REPRESENTATIVES)
 def test_tiny_graphs_eagerly(case):
     for nodes, edges in ((1, 0), (0, 0)):
         layer, graph = build(case), graph_for(case, nodes=nodes, edges=edges)
@@ -77,7 +79,7 @@ def test_tiny_graphs_and_their_gradients(case):
             assert_close(result.nodes, expected, of=f"{nodes} nodes and {edges} edges")
 
 
-@rows([case for case in ONE_EACH if takes(case, "residual")])
+@rows([case for case in ONE_EACH if takes(case, "residual")], REPRESENTATIVES)
 def test_residual_adds_the_input(case):
     """Through a projection, and as it is where the widths agree."""
     for in_features in (IN, OUT):

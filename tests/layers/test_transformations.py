@@ -22,6 +22,7 @@ from cases import (
     graph_for,
     narrow,
     one_of_each,
+    shared_by_all,
     weights_of,
 )
 from flax import nnx
@@ -67,7 +68,7 @@ def stack(layers):
     return graphdef, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-@one_of_each
+@shared_by_all
 def test_vmap_over_parameters_and_features(case):
     layers, graphs = zip(
         *((build(case, seed), graph_for(case, seed)) for seed in range(2)), strict=True
@@ -124,7 +125,7 @@ def test_layers_made_under_vmap_differ():
     assert changed_rows(first, second) and changed_rows(second, third)
 
 
-@one_of_each
+@shared_by_all
 def test_remat_keeps_value_and_gradient(case):
     layer, graph, weights = build(case), graph_for(case), weights_of(graph_for(case))
     graphdef, params = nnx.split(layer)
@@ -157,7 +158,7 @@ def lower_for_every_platform(case):
     assert exported.out_avals[0].shape == (NODES, OUT)
 
 
-@one_of_each
+@shared_by_all
 def test_linen_has_the_same_output_and_attention(case):
     graph = graph_for(case)
     module = nnx.bridge.to_linen(

@@ -139,7 +139,10 @@ class DyingCheckpoints(Checkpoints):
             raise Killed
 
 
-@pytest.mark.parametrize("saves", [1, 2, 5, 11])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("saves", [2, *(pytest.param(n, marks=SLOW) for n in (1, 5, 11))])
 def test_a_resumed_training_ends_as_if_never_interrupted(tmp_path, saves):
     uninterrupted = outcomes(logistic(), None)
     dying = DyingCheckpoints(tmp_path, {})
@@ -151,6 +154,7 @@ def test_a_resumed_training_ends_as_if_never_interrupted(tmp_path, saves):
         jax.tree.map(np.testing.assert_array_equal, trained, resumed[seed])
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_resume_too(tmp_path):
     uninterrupted = outcomes(logistic(), None, range(5))
     dying = DyingCheckpoints(tmp_path, {})

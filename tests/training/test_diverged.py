@@ -1,5 +1,7 @@
 """A training that failed says so: losses that are not finite, sets without nodes, settings without sense, Ctrl-C."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,7 +108,7 @@ def with_nan(seed):
     return rows, split_of(seed)
 
 
-@pytest.mark.parametrize("seeds_per_device", [1, 3])
+@pytest.mark.parametrize("seeds_per_device", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_seed_that_diverges_leaves_the_others_alone(seeds_per_device):
     training = logistic()
     own_rows = training._replace(
@@ -239,8 +241,15 @@ def outcomes(checkpoints, seeds=range(3), **options):
     return {one.seed: one for one in train(logistic(), seeds, ROWS, split_of, **options)}
 
 
-@pytest.mark.parametrize("name", ["_last", "advance"])
-@pytest.mark.parametrize("calls", [1, 2, 4, 7])
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("_last", 2), ("advance", 4)]
+    + [
+        pytest.param(name, calls, marks=pytest.mark.slow)
+        for name, calls in itertools.product(["_last", "advance"], [1, 2, 4, 7])
+        if (name, calls) not in [("_last", 2), ("advance", 4)]
+    ],
+)
 def test_an_interruption_saves_what_is_running(tmp_path, monkeypatch, name, calls):
     """Between two dispatches or in the middle of one; the time between two saves is far away."""
     uninterrupted = outcomes(None)

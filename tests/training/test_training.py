@@ -124,7 +124,9 @@ def test_all_devices_take_part_and_give_the_same_numbers():
         np.testing.assert_array_equal(one[seed].parameters, two[seed].parameters)
 
 
-@pytest.mark.parametrize("seeds_per_device", [2, 3, 100])
+@pytest.mark.parametrize(
+    "seeds_per_device", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 100))]
+)
 def test_seeds_side_by_side_end_as_they_do_alone(seeds_per_device):
     """Each stops by itself and makes room for the next: seven seeds, in places for four or six, or all at once."""
     alone = outcomes(range(7))
