@@ -18,6 +18,7 @@ from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
 from gatjax.models.names import decode, encode, modules_in
 from gatjax.models.stack import Stack
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
+from gatjax.training.loop import Variables
 
 MANIFEST, VARIABLES = "manifest.json", "parameters"
 
@@ -30,7 +31,7 @@ def save_model(
     folder: str | Path,
     constructor: str,
     arguments: Mapping[str, Any],
-    parameters: nnx.State | nnx.Module,
+    parameters: nnx.State | nnx.Module | Variables,
 ) -> None:
     """Write a model so that `load_model` rebuilds it, and read it back to be sure.
 
@@ -39,8 +40,8 @@ def save_model(
       constructor: one of `CONSTRUCTORS`, such as "GAT".
       arguments: its arguments without `rngs`: JSON values, `DropoutRates`, dtypes, and functions and classes by name:
         those of jax, flax, optax, numpy and gatjax, and of other modules, which `load_model` then must be told of.
-      parameters: the model, or all its variables, `nnx.state(model)`; `nnx.state(model, nnx.Param)` will do where it
-        has no others, such as the running statistics of a `BatchNorm`.
+      parameters: the model, what training it gave, `Trained.parameters`, or all its variables, `nnx.state(model)`;
+        `nnx.state(model, nnx.Param)` will do where it has no others, such as the running statistics of a `BatchNorm`.
 
     Raises:
       ValueError: an unknown constructor, a folder in use, an argument that cannot be found again, or variables that are
@@ -131,8 +132,10 @@ def _build(run: Mapping[str, Any], modules: Sequence[str]) -> Stack:
     return CONSTRUCTORS[run["constructor"]](**arguments, rngs=nnx.Rngs(0))
 
 
-def _variables(model: nnx.State | nnx.Module) -> nnx.State:
+def _variables(model: nnx.State | nnx.Module | Variables) -> nnx.State:
     """All that a model is besides its arguments; random keys are made anew."""
+    if isinstance(model, Variables):
+        return nnx.merge_state(*model)
     state = nnx.state(model) if isinstance(model, nnx.Module) else model
     return nnx.filter_state(state, nnx.Not(nnx.RngState))
 

@@ -10,6 +10,9 @@ validate(parameters, data, labels)    -> Metrics(loss, accuracy)   dropout off
 
 and runs one training per seed. `data` is what all seeds share, such as the graph; `labels` are those of one seed, for
 training and validation. A seed's whole state is one pytree, `TrainState`.
+
+Where a step changes more than parameters, such as the averages of a `BatchNorm`, `initialise` draws
+`Variables(parameters, statistics)`, and the loss comes with the statistics after the step: `(scalar, statistics)`.
 """
 
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
@@ -18,12 +21,21 @@ from gatjax.training.loop import (
     Trained,
     Training,
     TrainState,
+    Variables,
     advance,
     advance_together,
     start,
 )
 from gatjax.training.losses import Labels, Metrics, softmax_cross_entropy
-from gatjax.training.pure import Functional, NodeClassification, functional, node_classification
+from gatjax.training.pure import (
+    Functional,
+    NodeClassification,
+    NodePrediction,
+    functional,
+    functional_with_statistics,
+    node_classification,
+    node_prediction,
+)
 from gatjax.training.seeds import train
 from gatjax.training.stopping import (
     RULES,
@@ -50,20 +62,24 @@ __all__ = [
     "Labels",
     "Metrics",
     "NodeClassification",
+    "NodePrediction",
     "Progress",
     "Rule",
     "TrainState",
     "Trained",
     "Training",
+    "Variables",
     "advance",
     "advance_together",
     "both_metrics",
     "class_weights",
     "either_metric",
     "functional",
+    "functional_with_statistics",
     "last_epoch",
     "lowest_loss",
     "node_classification",
+    "node_prediction",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "squared_error",

@@ -5,7 +5,7 @@ A dispatch advances one seed by several epochs inside one compiled program.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,23 @@ from gatjax.training.losses import Metrics
 from gatjax.training.stopping import Progress, Rule, both_metrics, improve
 
 
+class Variables(NamedTuple):
+    """What `initialise` draws where there is more than parameters: that which a step changes without a gradient.
+
+    Attributes:
+      parameters: what gradients are taken of, and the optimiser moves.
+      statistics: what the loss hands back changed, such as the running averages of a `BatchNorm`.
+    """
+
+    parameters: PyTree
+    statistics: PyTree
+
+
 class TrainState(NamedTuple):
-    """All that one seed's training is: the next epoch depends on this and the data alone."""
+    """All that one seed's training is: the next epoch depends on this and the data alone.
+
+    `parameters` and `best_parameters` are what `Training.initialise` draws, statistics included.
+    """
 
     parameters: PyTree
     optimizer: PyTree
@@ -40,10 +55,22 @@ class History(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What to train and for how long; hashable, so that equal trainings compile once."""
+    """What to train and for how long; hashable, so that equal trainings compile once.
+
+    Attributes:
+      initialise: `initialise(key) -> parameters`, any pytree; or `Variables(parameters, statistics)`.
+      loss: `loss(parameters, key, data, labels) -> scalar`; of `Variables` it is `(scalar, statistics)`, where the
+        statistics are those after the step, and the gradient that of the parameters alone.
+      validate: `validate(parameters, data, labels) -> Metrics`, of the parameters, or `Variables`, after a step.
+      optimizer: sees the parameters and their gradient, never the statistics.
+      rule: when to save parameters, with their statistics, and when patience starts anew.
+      patience: epochs without progress before a seed stops.
+      max_epochs: epochs at most.
+      epochs_per_dispatch: epochs per call of the compiled program; no influence on results.
+    """
 
     initialise: Callable[[Key[Array, ""]], PyTree]
-    loss: Callable[[PyTree, Key[Array, ""], PyTree, PyTree], Float[Array, ""]]
+    loss: Callable[[PyTree, Key[Array, ""], PyTree, PyTree], Any]
     validate: Callable[[PyTree, PyTree, PyTree], Metrics]
     optimizer: optax.GradientTransformation
     rule: Rule = both_metrics
@@ -57,7 +84,8 @@ class Trained(NamedTuple):
 
     Attributes:
       seed: which one.
-      parameters: those that the stopping rule saved; where it saved none, those of the start.
+      parameters: those that the stopping rule saved; where it saved none, those of the start. `Variables` where
+        `initialise` draws such: the statistics are of the same epoch.
       best_epoch: the epoch that they are of, counted from 1; 0 where none was saved.
       epochs: how many there were.
       history: one entry per epoch, also of the last one of a seed that diverged.
@@ -108,7 +136,7 @@ def start(training: Training, seed: int) -> TrainState:
     worst = Progress(jnp.float32(jnp.inf), jnp.float32(-jnp.inf), jnp.int32(0))
     return TrainState(
         parameters=parameters,
-        optimizer=training.optimizer.init(parameters),
+        optimizer=training.optimizer.init(_trainable(parameters)),
         key=for_training,
         epoch=jnp.int32(0),
         progress=worst,
@@ -174,9 +202,10 @@ def _run_epoch(
     training: Training, data: PyTree, labels: PyTree, state: TrainState
 ) -> tuple[TrainState, History]:
     key = jax.random.fold_in(state.key, state.epoch)
-    loss, gradient = jax.value_and_grad(training.loss)(state.parameters, key, data, labels)
-    updates, optimizer = training.optimizer.update(gradient, state.optimizer, state.parameters)
-    parameters = optax.apply_updates(state.parameters, updates)
+    before = _trainable(state.parameters)
+    loss, gradient, replace = _gradient(training, state.parameters, key, data, labels)
+    updates, optimizer = training.optimizer.update(gradient, state.optimizer, before)
+    parameters = replace(optax.apply_updates(before, updates))
     now = training.validate(parameters, data, labels)
 
     best, valid = state.progress, jnp.isfinite(now.loss)
@@ -199,6 +228,25 @@ def _run_epoch(
         stopped=diverged | (waited >= training.patience) | (epoch >= training.max_epochs),
     )
     return state, History(loss, now.loss, now.accuracy)
+
+
+def _trainable(variables: PyTree) -> PyTree:
+    return variables.parameters if isinstance(variables, Variables) else variables
+
+
+def _gradient(
+    training: Training, variables: PyTree, key: Key[Array, ""], data: PyTree, labels: PyTree
+) -> tuple[Float[Array, ""], PyTree, Callable[[PyTree], PyTree]]:
+    """Loss, gradient, and what makes the variables after the step of its parameters."""
+    if not isinstance(variables, Variables):
+        loss, gradient = jax.value_and_grad(training.loss)(variables, key, data, labels)
+        return loss, gradient, lambda parameters: parameters
+
+    def of(parameters):
+        return training.loss(variables._replace(parameters=parameters), key, data, labels)
+
+    (loss, statistics), gradient = jax.value_and_grad(of, has_aux=True)(variables.parameters)
+    return loss, gradient, lambda parameters: Variables(parameters, statistics)
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Num
 
 
 class Metrics(NamedTuple):
@@ -87,9 +87,13 @@ def _check_labelled(logits: Array, nodes: ArrayLike, labels: ArrayLike) -> None:
 
 
 class Labels(NamedTuple):
-    """The labelled nodes that training may see: those it fits, and those that tell when to stop."""
+    """The labelled nodes that training may see: those it fits, and those that tell when to stop.
+
+    A label is what the loss takes: a class id, -1 where there is none; numbers `[n]` or `[n, T]`, NaN where there is
+    none; or 0 and 1 for each of several classes, NaN or -1 where that is unknown.
+    """
 
     train_nodes: Int[ArrayLike, "n"]
-    train_labels: Int[ArrayLike, "n"]
+    train_labels: Num[ArrayLike, "n *targets"]
     validation_nodes: Int[ArrayLike, "m"]
-    validation_labels: Int[ArrayLike, "m"]
+    validation_labels: Num[ArrayLike, "m *targets"]

@@ -1,32 +1,50 @@
-"""Modules as pure functions of their parameters, which is what training, gradients and `jax.jit` want."""
+"""Modules as pure functions of their variables, which is what training, gradients and `jax.jit` want."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 from jraph import GraphsTuple
 
+from gatjax.training.loop import Variables
 from gatjax.training.losses import Labels, Metrics, softmax_cross_entropy
 
 Build = Callable[[nnx.Rngs], Callable[..., Any]]
 
+# Outputs of all nodes, ids of those to look at, a target for each.
+NodeMetrics = Callable[..., Metrics]
+
+_STATISTICS = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
+
 
 class Functional(NamedTuple):
-    """A module as two pure functions; see `functional`."""
+    """A module as two pure functions; see `functional` and `functional_with_statistics`."""
 
-    initialise: Callable[[Key[Array, ""]], nnx.State]
+    initialise: Callable[[Key[Array, ""]], Any]
     apply: Callable[..., Any]
+
+
+class NodePrediction(NamedTuple):
+    """A predictor of nodes as the pure functions of its training; see `node_prediction`."""
+
+    initialise: Callable[[Key[Array, ""]], Any]
+    loss: Callable[[Any, Key[Array, ""], GraphsTuple, Labels], Any]
+    validate: Callable[[Any, GraphsTuple, Labels], Metrics]
+    outputs: Callable[..., Float[Array, "N *targets"]]
 
 
 class NodeClassification(NamedTuple):
     """A classifier of nodes as the pure functions of its training; see `node_classification`."""
 
-    initialise: Callable[[Key[Array, ""]], nnx.State]
-    loss: Callable[[nnx.State, Key[Array, ""], GraphsTuple, Labels], Float[Array, ""]]
-    validate: Callable[[nnx.State, GraphsTuple, Labels], Metrics]
+    initialise: Callable[[Key[Array, ""]], Any]
+    loss: Callable[[Any, Key[Array, ""], GraphsTuple, Labels], Any]
+    validate: Callable[[Any, GraphsTuple, Labels], Metrics]
     logits: Callable[..., Float[Array, "N classes"]]
 
 
@@ -38,10 +56,12 @@ def functional(build: Build) -> Functional:
     apply(parameters, *inputs, key=None, **options)   -> what module(*inputs, **options) returns
     ```
 
-    With a key the module is called with `deterministic=False, rngs=nnx.Rngs(dropout=key)`, without one with
-    `deterministic=True`; a module whose call has no such arguments is called without them. Whatever of its state is
-    no `nnx.Param` is part of the functions and constant: averages of a `BatchNorm` stay as they are built, and a
-    stream of random numbers that the module keeps itself starts anew in every call.
+    With a key the module is called as in training, `deterministic=False, rngs=nnx.Rngs(dropout=key)`, without one as
+    in evaluation, `deterministic=True`; where its call has no such arguments, the module is switched by `train()` or
+    `eval()`, and its own streams of random numbers start from the key.
+
+    Where the module has running statistics, such as the averages of a `BatchNorm`, `parameters` are
+    `Variables(parameters, statistics)`, and `functional_with_statistics` gives what a call makes of the statistics.
 
     Args:
       build: draws a module from `nnx.Rngs`, the same structure for every key. Functions of the same `build` are equal,
@@ -60,8 +80,81 @@ def functional(build: Build) -> Functional:
     return Functional(_Of(_initialise, module), _Of(_apply, module))
 
 
+def functional_with_statistics(build: Build) -> Functional:
+    """A module as two pure functions, the second of which hands back its running statistics.
+
+    ```
+    initialise(key)                                  -> Variables(parameters, statistics)
+    apply(variables, *inputs, key=None, **options)   -> (what module(*inputs, **options) returns, statistics after)
+    ```
+
+    Statistics are all variables that are no `nnx.Param` and no state of random numbers. A call with a key changes
+    them, one without a key uses them and hands them back as they were. For the rest see `functional`.
+
+    Args:
+      build: draws a module from `nnx.Rngs`.
+
+    Returns:
+      The two functions; a loss of one's own for `Training` is made of them with `has_aux` in mind.
+
+    >>> import jax
+    >>> initialise, apply = functional_with_statistics(lambda rngs: nnx.BatchNorm(2, momentum=0.5, rngs=rngs))
+    >>> variables = initialise(jax.random.key(0))
+    >>> _, statistics = apply(variables, jax.numpy.ones((5, 2)), key=jax.random.key(1))
+    >>> statistics["mean"][...].tolist()
+    [0.5, 0.5]
+    """
+    module = _take_apart(build)
+    return Functional(_Of(_initialise_all, module), _Of(_call, module))
+
+
+def node_prediction(build: Build, metrics: NodeMetrics) -> NodePrediction:
+    """A module graph -> graph whose nodes come out as predictions, as the functions that `Training` wants.
+
+    ```
+    initialise(key)                           -> parameters
+    loss(parameters, key, graph, labels)      -> loss of the training nodes, dropout on
+    validate(parameters, graph, labels)       -> Metrics of the validation nodes, dropout off
+    outputs(parameters, graph, key=None)      -> [N, ...], with dropout where there is a key
+    ```
+
+    Where the module has running statistics, `parameters` are `Variables` and the loss is `(loss, statistics after the
+    step)`, as `Training` wants both; the other functions use the statistics.
+
+    Args:
+      build: draws the module from `nnx.Rngs`, as in `functional`.
+      metrics: `metrics(outputs, nodes, labels) -> Metrics`, such as `softmax_cross_entropy`, `squared_error`,
+        `sigmoid_cross_entropy` or `functools.partial(weighted_softmax_cross_entropy, weights=weights)`. Two partials
+        that hold the same numbers make equal functions.
+
+    Returns:
+      The four functions; `labels` are `Labels`.
+
+    >>> import jax
+    >>> from gatjax.graph import build_graph
+    >>> from gatjax.layers import GCNConv
+    >>> from gatjax.training import squared_error
+    >>> graph = build_graph([0, 1, 0, 1], [0, 0, 1, 1], jax.numpy.eye(2))
+    >>> pure = node_prediction(lambda rngs: GCNConv(2, 1, rngs=rngs), squared_error)
+    >>> parameters = pure.initialise(jax.random.key(0))
+    >>> nodes, targets = jax.numpy.array([[0], [1]]), jax.numpy.array([[[2.5]], [[0.5]]])
+    >>> labels = Labels(nodes[0], targets[0], nodes[1], targets[1])
+    >>> gradient = jax.grad(pure.loss)(parameters, jax.random.key(1), graph, labels)
+    >>> pure.outputs(parameters, graph).shape
+    (2, 1)
+    """
+    module = _take_apart(build)
+    held = _Metrics(metrics, _identity(metrics))
+    return NodePrediction(
+        _Of(_initialise, module),
+        _Of(_loss, module, held),
+        _Of(_validate, module, held),
+        _Of(_outputs, module),
+    )
+
+
 def node_classification(build: Build) -> NodeClassification:
-    """A module graph -> graph whose nodes come out as logits, as the functions that `Training` wants.
+    """A module graph -> graph whose nodes come out as logits: `node_prediction` by `softmax_cross_entropy`.
 
     ```
     initialise(key)                           -> parameters
@@ -87,52 +180,103 @@ def node_classification(build: Build) -> NodeClassification:
     >>> pure.logits(parameters, graph).shape
     (2, 3)
     """
-    module = _take_apart(build)
-    functions = _initialise, _loss, _validate, _logits
-    return NodeClassification(*(_Of(function, module) for function in functions))
+    return NodeClassification(*node_prediction(build, softmax_cross_entropy))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Module:
-    """A module without its parameters; as good as another one that the same function builds."""
+    """A module without its variables; as good as another one that the same function builds."""
 
     build: Build
     graphdef: nnx.GraphDef = dataclasses.field(compare=False, repr=False)
     rest: nnx.State = dataclasses.field(compare=False, repr=False)
+    has_statistics: bool = dataclasses.field(compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Metrics:
+    """A metric, equal to one that holds the same."""
+
+    function: NodeMetrics = dataclasses.field(compare=False)
+    identity: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class _Of:
-    """A function of a module, given the module; equal where both are, as a method or a partial is not."""
+    """A function of a module, and of a metric, given both; equal where they are, as a method or a partial is not."""
 
     function: Callable[..., Any]
     module: _Module
+    metrics: _Metrics | None = None
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        return self.function(self.module, *inputs, **options)
+        given = (self.module,) if self.metrics is None else (self.module, self.metrics.function)
+        return self.function(*given, *inputs, **options)
+
+
+def _identity(value: Any) -> Any:
+    """What two functions have in common that are the same: of a partial what it holds, of an array its numbers."""
+    if isinstance(value, functools.partial):
+        held = sorted(value.keywords.items())
+        return "partial", _identity(value.func), *map(_identity, value.args), _identity(held)
+    if isinstance(value, list | tuple):
+        return tuple(map(_identity, value))
+    if isinstance(value, np.ndarray | jax.Array):
+        array = np.asarray(value)
+        return array.dtype.str, array.shape, array.tobytes()
+    return value
 
 
 def _take_apart(build: Build) -> _Module:
-    graphdef, _, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)
-    return _Module(build, graphdef, rest)
+    graphdef, _, statistics, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, _STATISTICS, ...)
+    return _Module(build, graphdef, rest, bool(jax.tree.leaves(statistics)))
 
 
-def _initialise(module: _Module, key: Key[Array, ""]) -> nnx.State:
-    return nnx.state(module.build(nnx.Rngs(key)), nnx.Param)
+def _initialise_all(module: _Module, key: Key[Array, ""]) -> Variables:
+    return Variables(*nnx.state(module.build(nnx.Rngs(key)), nnx.Param, _STATISTICS))
+
+
+def _initialise(module: _Module, key: Key[Array, ""]) -> nnx.State | Variables:
+    variables = _initialise_all(module, key)
+    return variables if module.has_statistics else variables.parameters
+
+
+def _call(
+    module: _Module,
+    variables: Variables,
+    *inputs: Any,
+    key: Key[Array, ""] | None = None,
+    **options: Any,
+) -> tuple[Any, nnx.State]:
+    call = nnx.merge(module.graphdef, *variables, module.rest, copy=True)
+    mode = {"deterministic": True}
+    if key is not None:
+        mode = {"deterministic": False, "rngs": nnx.Rngs(dropout=key)}
+    accepted = _accepted(call, mode)
+    _switch(call, key, accepted)
+    output = call(*inputs, **accepted, **options)
+    return output, nnx.state(call, _STATISTICS)
 
 
 def _apply(
     module: _Module,
-    parameters: nnx.State,
+    parameters: nnx.State | Variables,
     *inputs: Any,
     key: Key[Array, ""] | None = None,
     **options: Any,
 ) -> Any:
-    call = nnx.merge(module.graphdef, parameters, module.rest, copy=True)
-    mode = {"deterministic": True}
-    if key is not None:
-        mode = {"deterministic": False, "rngs": nnx.Rngs(dropout=key)}
-    return call(*inputs, **_accepted(call, mode), **options)
+    with_none = lambda parameters: Variables(parameters, nnx.State({}))
+    variables = parameters if isinstance(parameters, Variables) else with_none(parameters)
+    return _call(module, variables, *inputs, key=key, **options)[0]
+
+
+def _switch(call: Any, key: Key[Array, ""] | None, accepted: dict[str, Any]) -> None:
+    """What the arguments of a call do not say, said to the module itself."""
+    if "deterministic" not in accepted:
+        call.eval() if key is None else call.train()
+    if key is not None and "rngs" not in accepted:
+        other = jax.random.fold_in(key, 1)
+        nnx.reseed(call, policy="match_shape", dropout=key, default=other)
 
 
 def _accepted(call: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -143,21 +287,29 @@ def _accepted(call: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, 
     return {name: value for name, value in arguments.items() if name in parameters}
 
 
-def _logits(
-    module: _Module, parameters: nnx.State, graph: GraphsTuple, key: Key[Array, ""] | None = None
-) -> Float[Array, "N classes"]:
+def _outputs(
+    module: _Module, parameters: Any, graph: GraphsTuple, key: Key[Array, ""] | None = None
+) -> Float[Array, "N *targets"]:
     return _apply(module, parameters, graph, key=key).nodes
 
 
 def _loss(
-    module: _Module, parameters: nnx.State, key: Key[Array, ""], graph: GraphsTuple, labels: Labels
-) -> Float[Array, ""]:
-    logits = _logits(module, parameters, graph, key)
-    return softmax_cross_entropy(logits, labels.train_nodes, labels.train_labels).loss
+    module: _Module,
+    metrics: NodeMetrics,
+    parameters: Any,
+    key: Key[Array, ""],
+    graph: GraphsTuple,
+    labels: Labels,
+) -> Any:
+    if not module.has_statistics:
+        outputs = _outputs(module, parameters, graph, key)
+        return metrics(outputs, labels.train_nodes, labels.train_labels).loss
+    output, statistics = _call(module, parameters, graph, key=key)
+    return metrics(output.nodes, labels.train_nodes, labels.train_labels).loss, statistics
 
 
 def _validate(
-    module: _Module, parameters: nnx.State, graph: GraphsTuple, labels: Labels
+    module: _Module, metrics: NodeMetrics, parameters: Any, graph: GraphsTuple, labels: Labels
 ) -> Metrics:
-    logits = _logits(module, parameters, graph)
-    return softmax_cross_entropy(logits, labels.validation_nodes, labels.validation_labels)
+    outputs = _outputs(module, parameters, graph)
+    return metrics(outputs, labels.validation_nodes, labels.validation_labels)

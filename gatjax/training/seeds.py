@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 from tqdm import tqdm
 
 from gatjax.ops.blocks import ceil_div
@@ -205,6 +205,7 @@ class _Worker:
     def _begin(self, seed: int, labels: PyTree) -> _Run:
         check_labels(self.training, seed, labels)
         run = _Run(seed, labels, start(self.training, seed))
+        check_values(self.training, run.state, self.data, labels)
         saved = None if self.checkpoints is None else self.checkpoints.restore(run.name, run.state)
         if saved is not None:
             run.state, notes = saved
@@ -300,15 +301,34 @@ def check_labels(training: Training, seed: int, labels: PyTree) -> None:
     """Refuse `Labels` without a node to fit, or without one that tells when to stop."""
     if not isinstance(labels, Labels):
         return
-    if not np.any(np.asarray(labels.train_labels) >= 0):
+    if not np.any(_is_known(labels.train_labels)):
         raise ValueError(
             f"train_nodes of seed {seed} has no node with a label: give some to fit, see gatjax.data.random_split"
         )
-    if training.rule is not last_epoch and not np.any(np.asarray(labels.validation_labels) >= 0):
+    if training.rule is not last_epoch and not np.any(_is_known(labels.validation_labels)):
         raise ValueError(
             f"validation_nodes of seed {seed} has no node with a label, by which to stop and to save: give "
             "some, or train for a stated number of epochs and keep the last with rule=last_epoch, max_epochs=..."
         )
+
+
+def _is_known(labels: ArrayLike) -> np.ndarray:
+    """Of class ids and labels those that are not -1, of numbers those that are not NaN."""
+    array = np.asarray(labels)
+    return array >= 0 if array.dtype.kind in "biu" else ~np.isnan(array)
+
+
+def check_values(training: Training, state: TrainState, data: PyTree, labels: PyTree) -> None:
+    """Have the losses look at labels that are known: inside `jax.jit` one that does not exist would be left out.
+
+    Nothing is computed.
+    """
+
+    def of(parameters, key, data):
+        loss = training.loss(parameters, key, data, labels)
+        return loss, training.validate(parameters, data, labels)
+
+    jax.eval_shape(of, state.parameters, state.key, data)
 
 
 def _last(latest: History) -> dict[str, str]:

@@ -4,6 +4,7 @@ Shapes: N nodes, n of them looked at, T targets, K classes. A target that a node
 left out of losses and metrics. Outside `jax.jit` a node that does not exist is refused, inside it is left out.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,9 +47,10 @@ def squared_error(
     >>> float(squared_error(outputs, jnp.array([0, 1]), targets).loss)
     4.0
     """
+    given = targets
     chosen, targets, counted = _chosen(outputs, nodes, targets)
     counted = counted & jnp.isfinite(targets)
-    _check_values("targets", targets, jnp.isinf(targets), "finite, or NaN where there is none")
+    _check_values("targets", given, lambda x: ~np.isinf(x), "finite, or NaN where there is none")
     targets = jnp.where(counted, targets, 0)
     squares = jnp.where(counted, chosen - targets, 0) ** 2
     count = counted.sum(axis=0, keepdims=True, dtype=squares.dtype)
@@ -87,11 +89,11 @@ def sigmoid_cross_entropy(
     >>> round(float(metrics.accuracy), 2)
     0.67
     """
+    given = labels
     chosen, labels, counted = _chosen(logits, nodes, labels)
-    known = (labels == 0) | (labels == 1)
-    unknown = jnp.isnan(labels) | (labels == -1)
-    _check_values("labels", labels, ~(known | unknown), "0 or 1, or NaN or -1 where it is unknown")
-    counted = counted & known
+    is_label = lambda x: (x == 0) | (x == 1) | (x == -1) | np.isnan(x)
+    _check_values("labels", given, is_label, "0 or 1, or NaN or -1 where it is unknown")
+    counted = counted & ((labels == 0) | (labels == 1))
     chosen, labels = jnp.where(counted, chosen, 0), jnp.where(counted, labels, 0)
     each = jnp.where(counted, optax.sigmoid_binary_cross_entropy(chosen, labels), 0)
     loss = each.sum() / jnp.maximum(counted.sum(dtype=each.dtype), 1)
@@ -134,17 +136,17 @@ def weighted_softmax_cross_entropy(
         raise ValueError(
             f"weights has shape {np.shape(weights)}: give one for each of {num_classes} classes"
         )
+    is_weight = lambda x: np.isfinite(x) & (x >= 0)
+    _check_values("weights", weights, is_weight, "a finite number that is not negative")
     weights = jnp.asarray(weights)
-    bad = ~jnp.isfinite(weights) | (weights < 0)
-    _check_values("weights", weights, bad, "a finite number that is not negative")
     classes = _array(labels)
     if classes.ndim != 1 or not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(
             f"labels must be class ids [n], got {classes.dtype} of shape {classes.shape}"
         )
     exists = (classes >= 0) & (classes < num_classes)
-    bad = ~exists & (classes != -1)
-    _check_values("labels", classes, bad, "a class id, or -1 where it has none")
+    is_id = lambda x: (x >= -1) & (x < num_classes)
+    _check_values("labels", labels, is_id, "a class id, or -1 where it has none")
     chosen, _, counted = _chosen(
         logits, nodes, jnp.broadcast_to(classes[:, None], (len(classes), num_classes))
     )
@@ -248,9 +250,13 @@ def _reshaped(outputs: Array, targets: ArrayLike) -> str:
     return ""
 
 
-def _check_values(name: str, values: Any, bad: Any, meaning: str) -> None:
-    if isinstance(bad, Tracer) or not np.any(bad):
+def _check_values(
+    name: str, values: ArrayLike, is_good: Callable[[np.ndarray], np.ndarray], meaning: str
+) -> None:
+    """Refuse values that are known and not good, by NumPy: inside `jax.jit` JAX would stage it."""
+    if isinstance(values, Tracer):
         return
-    index = tuple(np.argwhere(np.asarray(bad))[0].tolist())
-    value = np.asarray(values)[index]
-    raise ValueError(f"{name}[{', '.join(map(str, index))}] = {value} must be {meaning}")
+    bad = np.argwhere(~is_good(array := np.asarray(values)))
+    if len(bad):
+        index = tuple(bad[0].tolist())
+        raise ValueError(f"{name}[{', '.join(map(str, index))}] = {array[index]} must be {meaning}")

@@ -166,7 +166,7 @@ OUTPUTS = jnp.zeros((5, 3))
         (lambda: T.squared_error(OUTPUTS, [0.5], np.zeros((1, 3))), "nodes must be integers, got float"),
         (lambda: T.squared_error(OUTPUTS, [0], np.full((1, 3), np.inf)), r"targets\[0, 0\] = inf must be finite, or"),
         (lambda: T.squared_error(OUTPUTS, [0], np.full((1, 3), 1577836801)), r"targets\[0, 0\] = 1577836801 has mo"),
-        (lambda: T.sigmoid_cross_entropy(OUTPUTS, [0], np.full((1, 3), 2)), r"labels\[0, 0\] = 2.0 must be 0 or 1, or"),
+        (lambda: T.sigmoid_cross_entropy(OUTPUTS, [0], np.full((1, 3), 2)), r"labels\[0, 0\] = 2 must be 0 or 1, or"),
         (lambda: T.weighted_softmax_cross_entropy(OUTPUTS, [0], [3], np.ones(3)), r"labels\[0\] = 3 must be a class"),
         (lambda: T.weighted_softmax_cross_entropy(OUTPUTS, [0], [0], np.ones(2)), r"weights has shape \(2,\): .* 3 cl"),
         (lambda: T.weighted_softmax_cross_entropy(OUTPUTS, [0], [0], -np.ones(3)), r"weights\[0\] = -1.0 must be a"),
