@@ -24,6 +24,7 @@ INT32_MAX = int(np.iinfo(np.int32).max)
 
 EdgeMask = Bool[ArrayLike, "E"] | None
 NodeMask = Bool[ArrayLike, "N"] | None
+GraphMask = Bool[ArrayLike, "G"] | None
 EdgeWeight = Float[ArrayLike, "E"] | None
 
 
@@ -263,9 +264,7 @@ def check_edges(
     """
     check_graph(graph)
     nodes = num_nodes(graph)
-    if node_mask is not None:
-        _check_mask("node_mask", node_mask)
-        check_lengths(nodes, node_mask=node_mask)
+    check_mask(nodes, node_mask=node_mask)
     ends = graph.senders, graph.receivers, nodes, nodes
     return check_ends(*ends, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
 
@@ -288,6 +287,18 @@ def check_ends(
     check_lengths(len(senders), **tables)
     ends = safe_ends(senders, receivers, num_senders, num_receivers, edge_mask, node_mask)
     return ends if edge_weight is None else ends._replace(weight=jnp.asarray(edge_weight))
+
+
+def check_mask(length: int, **masks: Any) -> None:
+    """Every mask is boolean and of this length, or None.
+
+    Raises:
+        TypeError, ValueError: one is not.
+    """
+    for name, mask in masks.items():
+        if mask is not None:
+            _check_mask(name, mask)
+            check_lengths(length, **{name: mask})
 
 
 def _check_mask(name: str, mask: Any) -> None:

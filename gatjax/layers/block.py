@@ -27,9 +27,17 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
 from gatjax.attention.steps import RowFunction, on_edges
-from gatjax.graph.check import EdgeMask, Parts, check_edges, check_lengths
+from gatjax.graph.check import (
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    Parts,
+    check_edges,
+    check_lengths,
+)
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.counted import graphs_with
 from gatjax.layers.options import BlockOptions, listed
 from gatjax.layers.parts import (
     Dropout,
@@ -45,7 +53,7 @@ from gatjax.layers.parts import (
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
-from gatjax.ops.segment import segment_max, segment_softmax
+from gatjax.ops.segment import segment_softmax
 
 
 class Attended(NamedTuple):
@@ -61,18 +69,25 @@ class Attended(NamedTuple):
 
 
 def attend_edges(
-    graph: GraphsTuple, edges: Attended, edge_mask: EdgeMask = None
+    graph: GraphsTuple,
+    edges: Attended,
+    edge_mask: EdgeMask = None,
+    *,
+    edge_weight: EdgeWeight = None,
+    node_mask: NodeMask = None,
 ) -> Float[Array, "E *H C"]:
     """The updated edges of attention, before they are added up.
 
     ```
-    e'_k = b_k V_k,     b = softmax over the edges that share a receiver
+    e'_k = w_k b_k V_k,     b = softmax over the edges that share a receiver
     ```
 
     Args:
       graph: gives the edges.
       edges: logits `[E, H]` and values `[E, H, C]`.
       edge_mask: edges that take part, `[E]`; all by default.
+      edge_weight: w, how much each edge counts, `[E]`; 1 by default.
+      node_mask: nodes that take part, `[N]`, and with them their edges; all by default.
 
     Returns:
       `[E, H, C]`; 0 for an edge that does not count.
@@ -85,7 +100,8 @@ def attend_edges(
     The chapter that writes this as a contraction of b with V, and sums again afterwards, adds the neighbours twice.
     """
     check_lengths(num_edges(graph), logits=edges.logits, values=edges.values)
-    return weigh(edges, check_edges(graph, edge_mask), num_nodes(graph))
+    ends = check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
+    return weigh(edges, ends, num_nodes(graph))
 
 
 def weigh(edges: Attended, ends: Ends, num_receivers: int) -> Float[Array, "E *H C"]:
@@ -312,15 +328,10 @@ class AttentionBlock(Conv):
     def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
         """Without the globals of graphs in which no node takes part, too."""
         kept, ends = super().check(graph, **parts)
-        node_mask = parts.get("node_mask")
-        if node_mask is None or self.step.global_features is None:
+        width, counted = self.step.global_features, graphs_with(graph, parts.get("node_mask"))
+        if counted is None or width is None:
             return kept, ends
-        of_nodes = graph_ids(graph.n_node, num_nodes(graph))
-        taking_part = jnp.asarray(node_mask).astype(jnp.float32)
-        counted = segment_max(taking_part, of_nodes, len(graph.n_node)) > 0
-        return kept._replace(
-            globals=mask_rows(_globals(graph, self.step.global_features), counted)
-        ), ends
+        return kept._replace(globals=mask_rows(_globals(graph, width), counted)), ends
 
     def updated_edges(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> Float[Array, "E H C"]:
         """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout.

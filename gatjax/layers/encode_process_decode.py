@@ -5,7 +5,7 @@ Write the parts as modules or as functions at module level. A lambda made anew w
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
-from gatjax.graph.check import EdgeMask
+from gatjax.graph.check import require_dense
+from gatjax.layers.counted import AllParts, apply_to_rows, check_counted
 from gatjax.layers.parts import check_sizes
 
 FEATURES = ("edges", "nodes", "globals")
@@ -49,12 +50,25 @@ class GraphIndependent(nnx.Module):
         self.nodes = nodes
         self.globals = globals
 
-    def __call__(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> GraphsTuple:
-        """The graph with what its functions make of its features; no edge plays a part, masked or not."""
-        parts = {name: getattr(self, name) for name in FEATURES}
-        return graph._replace(
-            **{name: f(getattr(graph, name)) for name, f in parts.items() if f is not None}
-        )
+    def __call__(self, graph: GraphsTuple, **parts: Unpack[AllParts]) -> GraphsTuple:
+        """The graph with new edges, nodes and globals.
+
+        Args:
+          graph: one graph or a batch.
+          **parts: `edge_mask`, `node_mask` and `graph_mask`, as in `GraphNetwork`: what takes no part is handed to no
+            function, and is 0 afterwards where it is updated. Nothing is aggregated, so `edge_weight` enters nowhere.
+        """
+        edges = nodes = graphs = None
+        if any(part is not None for part in parts.values()):
+            if self.nodes is not None:
+                require_dense(graph, "mask")
+            (_, _, edges, *_), nodes, graphs = check_counted(graph, **parts)
+        new = {}
+        for name, counted in zip(FEATURES, (edges, nodes, graphs), strict=True):
+            function = getattr(self, name)
+            if function is not None:
+                new[name] = apply_to_rows(function, counted, getattr(graph, name))
+        return graph._replace(**new)
 
 
 class EncodeProcessDecode(nnx.Module):
@@ -98,43 +112,57 @@ class EncodeProcessDecode(nnx.Module):
         *,
         num_steps: int,
     ):
-        _check_steps(num_steps)
+        check_sizes(num_steps=num_steps)
         self.encoder = encoder
         self.core = core
         self.decoder = decoder
         self.num_steps = num_steps
 
     def __call__(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, num_steps: int | None = None
+        self, graph: GraphsTuple, *, num_steps: int | None = None, **parts: Unpack[AllParts]
     ) -> GraphsTuple:
-        """The decoded graph, after `num_steps` of the core; as many as the model was built with by default."""
-        *_, latent = self._inputs_of_core(graph, edge_mask, num_steps)
-        return self.decoder(latent, edge_mask=edge_mask)
+        """The decoded graph, after `num_steps` of the core.
+
+        Args:
+          graph: one graph or a batch.
+          num_steps: as many as the model was built with by default.
+          **parts: `edge_mask`, `edge_weight`, `node_mask` and `graph_mask`, as in `GraphNetwork`; encoder, core and
+            decoder get those that are given.
+        """
+        given = _given(parts)
+        *_, latent = self._inputs_of_core(graph, given, num_steps)
+        return self.decoder(latent, **given)
 
     def attention(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, num_steps: int | None = None
+        self, graph: GraphsTuple, *, num_steps: int | None = None, **parts: Unpack[AllParts]
     ) -> tuple[Float[Array, "E *H"], ...]:
-        """The attention of the core in every step."""
-        *inputs, _ = self._inputs_of_core(graph, edge_mask, num_steps)
-        return tuple(self.core.attention(joined, edge_mask=edge_mask) for joined in inputs)
+        """The attention of the core in every step; the arguments are those of the call."""
+        given = _given(parts)
+        *inputs, _ = self._inputs_of_core(graph, given, num_steps)
+        return tuple(self.core.attention(joined, **given) for joined in inputs)
 
     def _inputs_of_core(
-        self, graph: GraphsTuple, edge_mask: EdgeMask, num_steps: int | None
+        self, graph: GraphsTuple, parts: dict[str, Any], num_steps: int | None
     ) -> list[GraphsTuple]:
         """What the core reads in every step, and what it returns in the last."""
         num_steps = self.num_steps if num_steps is None else num_steps
-        _check_steps(num_steps)
-        encoded = latent = self.encoder(graph, edge_mask=edge_mask)
+        check_sizes(num_steps=num_steps)
+        encoded = latent = self.encoder(graph, **parts)
         inputs = []
         for _ in range(num_steps):
             joined = _join(encoded, latent)
-            latent = self.core(joined, edge_mask=edge_mask)
+            latent = self.core(joined, **parts)
             untouched = [
                 name for name in FEATURES if getattr(latent, name) is getattr(joined, name)
             ]
             latent = latent._replace(**{name: getattr(encoded, name) for name in untouched})
             inputs.append(joined)
         return [*inputs, latent]
+
+
+def _given(parts: AllParts) -> dict[str, Any]:
+    """Without what is None, so that an encoder without masks serves where there are none."""
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 class RowMLP(nnx.Module):
@@ -194,8 +222,3 @@ def _join(one: GraphsTuple, other: GraphsTuple) -> GraphsTuple:
     return one._replace(
         **{name: jax.tree.map(join, getattr(one, name), getattr(other, name)) for name in names}
     )
-
-
-def _check_steps(num_steps: int) -> None:
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")

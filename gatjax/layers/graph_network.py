@@ -16,7 +16,7 @@ Write φ as modules or as functions at module level. A lambda made anew with eve
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import EdgeMask, NodeMask, check_edges, require_dense
+from gatjax.graph.check import EdgeMask, EdgeWeight, GraphMask, NodeMask, require_dense
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.block import Attended, weigh
+from gatjax.layers.counted import AllParts, Counted, apply_to_rows, check_counted
 from gatjax.layers.pooling import AttentionPooling
 from gatjax.ops.blocks import fill_rows, gather, mask_rows
-from gatjax.ops.ends import Ends
-from gatjax.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
+from gatjax.ops.segment import over_rows, segment_max, segment_mean, segment_softmax, segment_sum
 
 Aggregation = str | Callable[..., Array]
 
@@ -43,7 +43,12 @@ AGGREGATIONS: dict[str, Callable[..., Array]] = {
 
 
 def update_edges(
-    graph: GraphsTuple, update: Callable[..., PyTree], *, edge_mask: EdgeMask = None
+    graph: GraphsTuple,
+    update: Callable[..., PyTree],
+    *,
+    edge_mask: EdgeMask = None,
+    node_mask: NodeMask = None,
+    graph_mask: GraphMask = None,
 ) -> GraphsTuple:
     """The first line of the block: every edge from itself, its two ends and the globals.
 
@@ -56,20 +61,22 @@ def update_edges(
       update: φ^e, called as `update(edges, senders, receivers, globals)` with rows `[E, ...]` or None; it returns
         rows `[E, ...]`, or `Attended` logits and values, which become e'_k = b_k V_k.
       edge_mask: edges that take part, `[E]`; all by default.
+      node_mask: nodes that take part, `[N]`, and with them their edges; all by default.
+      graph_mask: graphs that take part, `[G]`, and with them their nodes; by default those with a node that does.
 
     Returns:
-      The graph with its edges replaced; 0 on edges that do not count.
+      The graph with its edges replaced; 0 on edges that do not count, whatever they and their ends hold.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.array([[1.0], [3.0], [10.0]]))
     >>> update_edges(graph, lambda e, s, r, u: r - s).edges.tolist()
     [[9.0], [7.0]]
     """
-    ends = _check(graph, edge_mask)
-    messages = _messages(graph, update, ends)
+    counted = _check(graph, edge_mask=edge_mask, node_mask=node_mask, graph_mask=graph_mask)
+    messages = _messages(graph, update, counted)
     if isinstance(messages, Attended):
-        return graph._replace(edges=weigh(messages, ends, num_nodes(graph)))
-    return graph._replace(edges=mask_rows(messages, ends.counted))
+        return graph._replace(edges=weigh(messages, counted.ends, num_nodes(graph)))
+    return graph._replace(edges=mask_rows(messages, counted.ends.counted))
 
 
 def update_nodes(
@@ -78,11 +85,14 @@ def update_nodes(
     *,
     aggregate: Aggregation = "sum",
     edge_mask: EdgeMask = None,
+    edge_weight: EdgeWeight = None,
+    node_mask: NodeMask = None,
+    graph_mask: GraphMask = None,
 ) -> GraphsTuple:
     """The second line of the block: every node from itself, the edges that enter it, and the globals.
 
     ```
-    v'_i = φ^v(v_i, ρ_{k : r_k = i} e_k, u)
+    v'_i = φ^v(v_i, ρ_{k : r_k = i} w_k e_k, u)
     ```
 
     Args:
@@ -90,19 +100,33 @@ def update_nodes(
       update: φ^v, called as `update(nodes, received, globals)` with rows `[N, ...]` or None.
       aggregate: ρ: "sum", "mean", "max", or a function with the signature of `segment_sum`.
       edge_mask: edges that take part, `[E]`; all by default.
+      edge_weight: w, how much each edge counts, `[E]`; 1 by default. It multiplies what is aggregated; in an
+        `AttentionPooling` it multiplies after the softmax.
+      node_mask: nodes that take part, `[N]`, and with them their edges; all by default.
+      graph_mask: graphs that take part, `[G]`, and with them their nodes; by default those with a node that does.
 
     Returns:
-      The graph with its nodes replaced; a node that no edge enters has received 0.
+      The graph with its nodes replaced; a node that no edge enters has received 0, and one that takes no part is 0.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1], [2, 2], jnp.zeros((3, 1)), edges=jnp.array([[1.0], [3.0]]))
     >>> update_nodes(graph, lambda v, e, u: v + e, aggregate="max").nodes.tolist()
     [[0.0], [0.0], [3.0]]
     """
-    ends, total = _check(graph, edge_mask), num_nodes(graph)
-    received = _aggregate(aggregate, graph.edges, ends.receivers, total, ends.counted)
+    counted = _check(
+        graph,
+        edge_mask=edge_mask,
+        edge_weight=edge_weight,
+        node_mask=node_mask,
+        graph_mask=graph_mask,
+    )
+    ends, total = counted.ends, num_nodes(graph)
+    received = _aggregate(
+        aggregate, graph.edges, ends.receivers, total, ends.counted, weight=ends.weight
+    )
     globals = gather(graph.globals, graph_ids(graph.n_node, total), accumulate=jnp.float32)
-    return graph._replace(nodes=update(graph.nodes, received, globals))
+    rows = graph.nodes, received, globals
+    return graph._replace(nodes=apply_to_rows(update, counted.nodes, *rows))
 
 
 def update_globals(
@@ -112,12 +136,14 @@ def update_globals(
     aggregate_nodes: Aggregation = "sum",
     aggregate_edges: Aggregation = "sum",
     edge_mask: EdgeMask = None,
+    edge_weight: EdgeWeight = None,
     node_mask: NodeMask = None,
+    graph_mask: GraphMask = None,
 ) -> GraphsTuple:
     """The third line of the block: the globals of every graph from its nodes, its edges and themselves.
 
     ```
-    u' = φ^u(ρ_i v_i, ρ_k e_k, u)
+    u' = φ^u(ρ_i v_i, ρ_k w_k e_k, u)
     ```
 
     Args:
@@ -126,23 +152,35 @@ def update_globals(
       aggregate_nodes: ρ^{v→u}: "sum", "mean", "max", or a function with the signature of `segment_sum`.
       aggregate_edges: ρ^{e→u}, likewise.
       edge_mask: edges that take part, `[E]`; all by default.
-      node_mask: nodes that take part, `[N]`; all by default.
+      edge_weight: w, how much each edge counts, as in `update_nodes`.
+      node_mask: nodes that take part, `[N]`, and with them their edges; all by default.
+      graph_mask: graphs that take part, `[G]`, and with them their nodes; by default those with a node that does.
 
     Returns:
-      The graph with its globals replaced; a graph without nodes or edges has aggregated 0.
+      The graph with its globals replaced; a graph without nodes or edges has aggregated 0, and one that takes no part
+      is 0.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([], [], jnp.array([[1.0], [3.0]]))
     >>> update_globals(graph, lambda v, e, u: v, aggregate_nodes="mean").globals.tolist()
     [[2.0]]
     """
-    counted = _check(graph, edge_mask).counted
-    num_graphs, total = len(graph.n_node), num_nodes(graph)
-    node_mask = None if node_mask is None else jnp.asarray(node_mask)
-    of_nodes, of_edges = graph_ids(graph.n_node, total), graph_ids(graph.n_edge, num_edges(graph))
-    nodes = _aggregate(aggregate_nodes, graph.nodes, of_nodes, num_graphs, node_mask)
-    edges = _aggregate(aggregate_edges, graph.edges, of_edges, num_graphs, counted)
-    return graph._replace(globals=update(nodes, edges, graph.globals))
+    counted = _check(
+        graph,
+        edge_mask=edge_mask,
+        edge_weight=edge_weight,
+        node_mask=node_mask,
+        graph_mask=graph_mask,
+    )
+    ends, num_graphs = counted.ends, len(graph.n_node)
+    of_nodes = graph_ids(graph.n_node, num_nodes(graph))
+    of_edges = graph_ids(graph.n_edge, num_edges(graph))
+    nodes = _aggregate(aggregate_nodes, graph.nodes, of_nodes, num_graphs, counted.nodes)
+    edges = _aggregate(
+        aggregate_edges, graph.edges, of_edges, num_graphs, ends.counted, weight=ends.weight
+    )
+    rows = nodes, edges, graph.globals
+    return graph._replace(globals=apply_to_rows(update, counted.graphs, *rows))
 
 
 class GraphNetwork(nnx.Module):
@@ -220,31 +258,53 @@ class GraphNetwork(nnx.Module):
         self.nodes_to_globals = nodes_to_globals
 
     def __call__(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, node_mask: NodeMask = None
+        self,
+        graph: GraphsTuple,
+        *,
+        edge_mask: EdgeMask = None,
+        edge_weight: EdgeWeight = None,
+        node_mask: NodeMask = None,
+        graph_mask: GraphMask = None,
     ) -> GraphsTuple:
-        """The graph with what its updates make of its edges, nodes and globals; masks say which of them count."""
+        """The graph with new edges, nodes and globals.
+
+        What takes no part, NaN included, is handed to no φ, enters no ρ, and is 0 afterwards where it is updated.
+
+        Args:
+          graph: one graph or a batch.
+          edge_mask: edges that take part, [E]; all by default.
+          edge_weight: how much each edge counts where edges are aggregated, [E]: ρ over w_k e'_k. The edges themselves
+            are e'_k. In attention it multiplies after the softmax.
+          node_mask: nodes that take part, [N], and with them their edges; all by default.
+          graph_mask: graphs that take part, [G], and with them their nodes; by default those with a node that does.
+
+        Raises:
+          TypeError, ValueError: a graph, a mask or weights that are not sound.
+        """
+        masks = {"edge_mask": edge_mask, "node_mask": node_mask, "graph_mask": graph_mask}
+        parts = {**masks, "edge_weight": edge_weight}
         if self.edge_update is not None:
-            graph = update_edges(graph, self.edge_update, edge_mask=edge_mask)
+            graph = update_edges(graph, self.edge_update, **masks)
         if self.node_update is not None:
-            graph = update_nodes(
-                graph, self.node_update, aggregate=self.edges_to_nodes, edge_mask=edge_mask
-            )
+            graph = update_nodes(graph, self.node_update, aggregate=self.edges_to_nodes, **parts)
         if self.global_update is not None:
             graph = update_globals(
                 graph,
                 self.global_update,
                 aggregate_nodes=self.nodes_to_globals,
                 aggregate_edges=self.edges_to_globals,
-                edge_mask=edge_mask,
-                node_mask=node_mask,
+                **parts,
             )
         return graph
 
-    def attention(self, graph: GraphsTuple, *, edge_mask: EdgeMask = None) -> Float[Array, "E *H"]:
-        """The weights with which edges enter their receivers, of `Attended` edges or of an `AttentionPooling`."""
-        ends = _check(graph, edge_mask)
-        update, pooling = self.edge_update, self.edges_to_nodes
-        messages = graph.edges if update is None else _messages(graph, update, ends)
+    def attention(self, graph: GraphsTuple, **parts: Unpack[AllParts]) -> Float[Array, "E *H"]:
+        """The weights w b with which edges enter their receivers, of `Attended` edges or of an `AttentionPooling`.
+
+        The arguments are those of the call.
+        """
+        counted = _check(graph, **parts)
+        ends, update, pooling = counted.ends, self.edge_update, self.edges_to_nodes
+        messages = graph.edges if update is None else _messages(graph, update, counted)
         if isinstance(messages, Attended):
             logits = jnp.asarray(messages.logits)
         elif isinstance(pooling, AttentionPooling):
@@ -254,23 +314,28 @@ class GraphNetwork(nnx.Module):
                 "this block has no attention: let edge_update return Attended(logits, values), or set "
                 "edges_to_nodes=AttentionPooling(...)"
             )
-        return segment_softmax(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
+        return ends.weigh(
+            segment_softmax(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
+        )
 
 
-def _check(graph: GraphsTuple, edge_mask: EdgeMask) -> Ends:
+def _check(graph: GraphsTuple, **parts: Unpack[AllParts]) -> Counted:
     require_dense(graph, "apply a graph network to")
-    return check_edges(graph, edge_mask)
+    return check_counted(graph, **parts)
 
 
-def _messages(graph: GraphsTuple, update: Callable[..., PyTree], ends: Ends) -> PyTree:
+def _messages(graph: GraphsTuple, update: Callable[..., PyTree], counted: Counted) -> PyTree:
     """What the edge update makes of every edge; an edge that does not count reads the rows of one that does."""
+    ends = counted.ends
+    read = partial(gather, accumulate=jnp.float32)
+    nodes = graph.nodes if counted.nodes is None else mask_rows(graph.nodes, counted.nodes)
+    globals = read(graph.globals, graph_ids(graph.n_edge, num_edges(graph)))
     edges = jax.tree.map(jnp.asarray, graph.edges)
     if num_edges(graph):
-        edges = fill_rows(edges, ends.counted, edges, ends.safe)
-    read = partial(gather, accumulate=jnp.float32)
-    senders, receivers = read(graph.nodes, ends.senders), read(graph.nodes, ends.receivers)
-    globals = read(graph.globals, graph_ids(graph.n_edge, num_edges(graph)))
-    return update(edges, senders, receivers, globals)
+        edges, globals = (
+            fill_rows(rows, ends.counted, rows, ends.safe) for rows in (edges, globals)
+        )
+    return update(edges, read(nodes, ends.senders), read(nodes, ends.receivers), globals)
 
 
 def _reduction(aggregation: Aggregation) -> Callable[..., Array]:
@@ -289,6 +354,21 @@ def _aggregate(
     ids: Int[Array, "rows"],
     num_groups: int,
     mask: Bool[Array, "rows"] | None,
+    *,
+    weight: Float[Array, "rows"] | None = None,
 ) -> PyTree:
+    """ρ of the rows, each times its weight; attention takes the weight after its softmax."""
     reduce = _reduction(aggregation)
-    return jax.tree.map(lambda leaf: reduce(jnp.asarray(leaf), ids, num_groups, mask=mask), rows)
+    weight = weight if weight is None or mask is None else jnp.where(mask, weight, 0)
+    if weight is not None and isinstance(reduce, AttentionPooling):
+        reduce, weight = partial(reduce, weight=weight), None
+
+    def reduced(leaf):
+        leaf = jnp.asarray(leaf)
+        if weight is not None:
+            leaf = leaf if mask is None else mask_rows(leaf, mask)
+            narrow = jnp.issubdtype(leaf.dtype, jnp.inexact)
+            leaf = leaf * over_rows(weight.astype(leaf.dtype) if narrow else weight, leaf)
+        return reduce(leaf, ids, num_groups, mask=mask)
+
+    return jax.tree.map(reduced, rows)

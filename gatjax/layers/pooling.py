@@ -64,13 +64,18 @@ class AttentionPooling(nnx.Module):
         num_segments: int,
         *,
         mask: Bool[Array, "R"] | None = None,
+        weight: Float[Array, "R"] | None = None,
     ) -> Float[Array, "S out"]:
-        """One row per group; 0 for a group without rows, and for rows that the mask leaves out."""
+        """One row per group; the arguments are those of `segment_sum`, and a `weight` w that multiplies after the
+        softmax: b_kh becomes w_k b_kh.
+        """
         rows = rows if mask is None else mask_rows(rows, mask)
         members = {"logit": self.logits(rows), "value": self.value(rows)}
         ids = jnp.arange(len(rows)), segment_ids, num_segments
         out = edge_attention(
-            _own_logit, sender_value, None, None, members, None, *ids, edge_mask=mask
+            *(_own_logit, sender_value, None, None, members, None, *ids),
+            edge_mask=mask,
+            edge_weight=weight,
         )
         return combine_heads(out, "concat")
 

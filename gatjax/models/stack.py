@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask
+from gatjax.layers.counted import norm_mask
 from gatjax.layers.parts import Dropout, check_sizes
 from gatjax.models.names import find, name_of
 
@@ -151,7 +152,7 @@ def _normalize(
         return norm(nodes)
     if deterministic is not None:
         norm = nnx.view(norm, use_running_average=deterministic)
-    return norm(nodes) if node_mask is None else norm(nodes, mask=jnp.asarray(node_mask)[:, None])
+    return norm(nodes, **norm_mask(norm, node_mask))
 
 
 def build_stack(

@@ -149,10 +149,11 @@ def mask_rows(table: PyTree, counted: Bool[Array, "k"]) -> PyTree:
 def fill_rows(
     rows: PyTree, counted: Bool[Array, "k"], table: PyTree, safe: Int[Array, ""]
 ) -> PyTree:
-    """The rows, with row `safe` of the table in place of those that do not count."""
+    """The rows, with row `safe` of the table in place of those that do not count; zeros where there is no such row."""
 
     def fill(leaf, whole):
         row = jax.lax.stop_gradient(jax.lax.dynamic_index_in_dim(whole, safe))
+        row = jnp.where(safe < len(whole), row, jnp.zeros_like(row))
         return jnp.where(over_rows(counted, leaf), leaf, row)
 
     return jax.tree.map(fill, rows, table)

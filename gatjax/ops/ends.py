@@ -16,7 +16,7 @@ class Ends(NamedTuple):
       receivers: row of the receiver, likewise.
       counted: whether the edge counts. One that does not reads the rows of one that does, so that nothing its own
         rows hold reaches a sum or a gradient.
-      safe: an edge that counts, if any does.
+      safe: an edge that counts; E where none does.
       weight: how much each edge counts; all alike where it is None.
     """
 
@@ -56,8 +56,9 @@ def safe_ends(
         counted &= _read(node_mask, senders) & _read(node_mask, receivers)
     if not len(senders):
         return Ends(senders, receivers, counted, jnp.zeros((), jnp.int32))
-    safe = jnp.argmax(counted)
-    read = lambda ids: jnp.where(counted, ids, jnp.where(counted[safe], ids[safe], 0))
+    first = jnp.argmax(counted)
+    read = lambda ids: jnp.where(counted, ids, jnp.where(counted[first], ids[first], 0))
+    safe = jnp.where(counted[first], first, len(senders))
     return Ends(read(senders), read(receivers), counted, safe)
 
 

@@ -75,28 +75,34 @@ def make_network(reductions=("sum", "sum", "sum"), rngs=None, **options):
     return GraphNetwork(*updates, **dict(zip(names, reductions, strict=True)))
 
 
-def by_hand(network, graph, edge_mask=None, node_mask=None):
-    """Algorithm 1 of the paper, one row at a time."""
-    counted = np.ones(len(graph.senders), bool) if edge_mask is None else edge_mask
-    real = np.ones(len(graph.nodes), bool) if node_mask is None else node_mask
+def by_hand(network, graph, edge_mask=None, edge_weight=None, node_mask=None, graph_mask=None):
+    """Algorithm 1 of the paper, one row at a time; what takes no part is 0."""
     of_node = [g for g, count in enumerate(graph.n_node) for _ in range(count)]
     of_edge = [g for g, count in enumerate(graph.n_edge) for _ in range(count)]
+    weight = np.ones(len(graph.senders)) if edge_weight is None else edge_weight
+    real = np.ones(len(graph.nodes), bool) if node_mask is None else node_mask
+    if graph_mask is not None:
+        real = real & np.array(graph_mask)[of_node]
+    taking_part = {of_node[i] for i in np.flatnonzero(real)} if graph_mask is None else None
+    counted = np.ones(len(graph.senders), bool) if edge_mask is None else edge_mask
+    counted = counted & real[graph.senders] & real[graph.receivers]
     edges = np.zeros((len(graph.senders), OUT_E))
     for k in np.flatnonzero(counted):
         v_s, v_r = graph.nodes[graph.senders[k]], graph.nodes[graph.receivers[k]]
         edges[k] = network.edge_update.in_numpy(graph.edges[k], v_s, v_r, graph.globals[of_edge[k]])
 
     def gathered(reduction, rows, chosen, width):
-        chosen = [rows[k] for k in chosen]
+        chosen = [rows[k] * (weight[k] if rows is edges else 1.0) for k in chosen]
         return REDUCTIONS[reduction](chosen) if chosen else np.zeros(width)
 
     nodes = np.zeros((len(graph.nodes), OUT_V))
-    for i in range(len(nodes)):
+    for i in np.flatnonzero(real):
         entering = [k for k in np.flatnonzero(counted) if graph.receivers[k] == i]
         received = gathered(network.edges_to_nodes, edges, entering, OUT_E)
         nodes[i] = network.node_update.in_numpy(graph.nodes[i], received, graph.globals[of_node[i]])
     globals = np.zeros((len(graph.n_node), OUT_U))
-    for g in range(len(globals)):
+    graphs = taking_part if graph_mask is None else np.flatnonzero(graph_mask)
+    for g in graphs:
         of_v = [i for i in np.flatnonzero(real) if of_node[i] == g]
         of_e = [k for k in np.flatnonzero(counted) if of_edge[k] == g]
         globals[g] = network.global_update.in_numpy(
@@ -135,8 +141,14 @@ def run(network, graph, edge_mask=None, **masks):
 def test_the_block_is_algorithm_1_of_the_paper(reductions, x64):
     network = make_network(reductions=reductions, param_dtype=jnp.float64)
     graph = pair_of_graphs(np.float64)
-    edge_mask, node_mask = np.arange(42) % 5 != 2, np.arange(18) % 7 != 3
-    for masks in ({}, {"edge_mask": edge_mask}, {"edge_mask": edge_mask, "node_mask": node_mask}):
+    parts = {
+        "edge_mask": np.arange(42) % 5 != 2,
+        "node_mask": np.arange(18) % 7 != 3,
+        "edge_weight": np.random.default_rng(2).normal(size=42),
+        "graph_mask": np.array([True, False]),
+    }
+    for names in ((), ("edge_mask",), ("edge_mask", "node_mask"), parts):
+        masks = {name: parts[name] for name in names}
         assert_close(run(network, graph, **masks), by_hand(network, graph, **masks), 1e-12)
 
 
@@ -560,6 +572,134 @@ def test_padding_changes_nothing_and_nan_in_it_reaches_nothing(make):
     assert_close(real(run(network, padded, masks.edge)), expected)
 
 
+def make_edge_step():
+    """Attention as an edge update, and a node update that reads its heads."""
+    step = AttentionEdgeStep(
+        V, 4, num_heads=2, edge_features=D, global_features=U, rngs=nnx.Rngs(0)
+    )
+    return GraphNetwork(step, FlatHeads(rngs=nnx.Rngs(1)))
+
+
+class FlatHeads(nnx.Module):
+    def __init__(self, *, rngs):
+        self.update = Update(V + 8 + U, OUT_V, rngs=rngs)
+
+    def __call__(self, nodes, received, globals):
+        return self.update(nodes, combine_heads(received, "concat"), globals)
+
+
+@nnx.jit
+def with_gradients(network, graph, edge_weight, masks):
+    """Everything updated, and the gradients of a sum over all rows of it, padding included."""
+
+    def loss(network, edge_weight):
+        out = features(network(graph, edge_weight=edge_weight, **masks))
+        return sum(jnp.sin(leaf).sum() for leaf in out), out
+
+    gradient = nnx.grad(loss, argnums=(0, 1), has_aux=True)
+    (d_network, d_weight), out = gradient(network, edge_weight)
+    return out, d_network, d_weight
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make_network, marks=pytest.mark.slow),
+        pytest.param(make_attentive, marks=pytest.mark.slow),
+        make_edge_step,
+        pytest.param(lambda: make_stack(nnx.Rngs(0)), marks=pytest.mark.slow),
+    ],
+    ids=["sum", "attention", "edge step", "encode process decode"],
+)
+def test_padding_of_every_kind_reaches_no_value_and_no_gradient(make):
+    """NaN in padding nodes, edges, globals and weights; a batch, whose graphs are as they are alone."""
+    network, graphs = make(), [random_graph(0), random_graph(1, 7, 13)]
+    padded, masks = pad(graphs, Budget(nodes=23, edges=53, graphs=4))
+    padded.nodes[18:], padded.edges[42:], padded.globals[2:] = np.nan, np.nan, np.nan
+    weight = np.random.default_rng(3).uniform(0.5, 2.0, 53).astype(np.float32)
+    weight[42:] = np.nan
+    given = {"node_mask": masks.node, "graph_mask": masks.graph}
+    out, d_network, d_weight = with_gradients(network, padded, weight, given)
+    expected, d_expected, d_weight_expected = with_gradients(
+        network, batch(graphs), weight[:42], {}
+    )
+    real = tuple(leaf[:count] for leaf, count in zip(out, (42, 18, 2), strict=True))
+    assert_close(real, expected)
+    assert_close(d_network, d_expected)
+    assert_close(d_weight[:42], d_weight_expected)
+    assert not np.asarray(d_weight)[42:].any()
+
+
+def reciprocal(v, received, u):
+    return 1 / v
+
+
+def test_a_function_on_rows_never_meets_the_zeros_of_padding():
+    graph = random_graph()
+    mask = np.arange(11) != 4
+    graph.nodes[4] = np.nan
+
+    def total(nodes, mask):
+        masked = graph._replace(nodes=nodes)
+        network = GraphNetwork(node_update=reciprocal)(masked, node_mask=mask)
+        rows = GraphIndependent(nodes=jnp.log)(
+            network._replace(nodes=jnp.abs(nodes)), node_mask=mask
+        )
+        return network.nodes.sum() + rows.nodes.sum()
+
+    value_and_grad = jax.jit(jax.value_and_grad(total))
+    gradient = np.asarray(value_and_grad(graph.nodes, mask)[1])
+    assert_close(gradient[mask], (1 / graph.nodes - 1 / graph.nodes**2)[mask])
+    assert not gradient[4].any()
+    assert value_and_grad(np.full((11, V), np.nan, np.float32), np.zeros(11, bool))[0] == 0
+
+
+def test_nothing_that_counts_is_no_nan():
+    """No edge and no node takes part, and all of them hold NaN."""
+    graph = random_graph()
+    spoiled = graph._replace(**{name: np.full_like(getattr(graph, name), np.nan) for name in NAMES})
+    nothing = {"node_mask": np.zeros(11, bool)}
+    for make in (make_network, make_edge_step):
+        out, *gradients = with_gradients(make(), spoiled, np.full(29, np.nan, np.float32), nothing)
+        assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves((out[:2], gradients)))
+
+
+NAMES = ("nodes", "edges", "globals")
+
+
+def test_weights_of_edges_multiply_what_is_aggregated():
+    graph = build_graph([0, 1], [2, 2], jnp.zeros((3, 1)), edges=jnp.array([[1.0], [3.0]]))
+    weight = jnp.array([5.0, 0.5])
+    received = {
+        how: update_nodes(graph, first_received, aggregate=how, edge_weight=weight).nodes[2, 0]
+        for how in REDUCTIONS
+    }
+    assert received == {"sum": 6.5, "mean": 3.25, "max": 5.0}
+    assert update_globals(graph, only_edges, edge_weight=weight).globals.tolist() == [[6.5]]
+    pool = AttentionPooling(1, 1, rngs=nnx.Rngs(0))
+    assign(pool.logit.kernel, [[[0.0]]])
+    assign(pool.value.kernel, [[[1.0]]])
+    network = GraphNetwork(node_update=first_received, edges_to_nodes=pool)
+    assert network(graph, edge_weight=weight).nodes.ravel().tolist() == [0, 0, 3.25]
+    assert network.attention(graph, edge_weight=weight).ravel().tolist() == [2.5, 0.25]
+    attended = attend_edges(graph, Attended(jnp.zeros(2), graph.edges), edge_weight=weight)
+    assert attended.ravel().tolist() == [2.5, 0.75]
+
+
+def first_received(nodes, received, globals):
+    return received
+
+
+def test_a_norm_over_nodes_knows_which_count():
+    graph = random_graph()
+    mask = np.arange(11) != 4
+    expected, norm = nnx.BatchNorm(V, rngs=nnx.Rngs(0)), nnx.BatchNorm(V, rngs=nnx.Rngs(0))
+    out = GraphIndependent(nodes=norm)(graph, node_mask=mask).nodes
+    assert_close(out[mask], expected(jnp.asarray(graph.nodes[mask])))
+    assert not np.asarray(out[4]).any()
+    assert_close(nnx.state(norm, nnx.BatchStat), nnx.state(expected, nnx.BatchStat))
+
+
 @each_network
 def test_masked_edges_are_as_good_as_absent_even_where_they_are_nan(make):
     network, graph = make(), random_graph()
@@ -830,8 +970,14 @@ def test_bad_graphs_are_refused(unchecked):
         network(graph._replace(senders=senders))
     with rejects(TypeError, "nodes is sparse (BCOO): can't apply a graph network to it"):
         network(graph._replace(nodes=BCOO.fromdense(graph.nodes)))
-    with rejects(ValueError, "edge_mask must have 29 rows, got 28"):
-        network(graph, edge_mask=np.ones(28, bool))
+    for name, rows in {"edge_mask": 29, "node_mask": 11, "graph_mask": 1}.items():
+        for part in (network, network.attention, GraphIndependent(nodes=jnp.abs)):
+            with rejects(ValueError, f"{name} must have {rows} rows, got {rows + 1}"):
+                part(graph, **{name: np.ones(rows + 1, bool)})
+            with rejects(TypeError, f"{name} must be boolean, got int"):
+                part(graph, **{name: np.ones(rows, int)})
+    with rejects(ValueError, "edge_weight must have 29 rows, got 28"):
+        network(graph, edge_weight=np.ones(28, np.float32))
     with rejects(ValueError, "the layer was built with global_features, but the graph has none"):
         build(WIDE)(graph_for(WIDE)._replace(globals=None))
     step = AttentionEdgeStep(V, 4, edge_features=D, rngs=nnx.Rngs(0))
