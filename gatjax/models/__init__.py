@@ -5,6 +5,7 @@ from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
 from gatjax.models.saving import load_model, save_model
 from gatjax.models.stack import Stack
+from gatjax.models.summary import LayerSummary, Memory, Summary, summary
 
 __all__ = [
     "GAT",
@@ -14,7 +15,11 @@ __all__ = [
     "DotProductGAT",
     "GATv2",
     "GaAN",
+    "LayerSummary",
+    "Memory",
     "Stack",
+    "Summary",
     "load_model",
     "save_model",
+    "summary",
 ]
