@@ -14,21 +14,21 @@ import functools
 import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-import tyro
+import script
 from citation_settings import WITH_HEADS, Config, Settings, resolve
+from curves import draw_curves, save_curves
 from devices import use_every_core
 from flax import nnx
 from jax.typing import DTypeLike
 from jraph import GraphsTuple
-from outputs import INTERRUPTED, find_result, say_found
+from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
 from protocols import deviations, paper_value
-from report import as_json, describe_run, markdown_table, mean_and_sd, save_result
+from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
 
 from gatjax import (
     GAT,
@@ -39,7 +39,6 @@ from gatjax import (
     DropoutRates,
     GATv2,
     add_self_loops,
-    plots,
     save_model,
 )
 from gatjax.data import Dataset, load
@@ -169,6 +168,11 @@ def make_training(task: Task) -> Training:
 
 def run(settings: Settings) -> dict[str, Any]:
     """Train all seeds; the result, as it is in result.json. One that is there already is not made again."""
+    with claimed(settings.output):
+        return find_or_make(settings)
+
+
+def find_or_make(settings: Settings) -> dict[str, Any]:
     path = settings.output / "result.json"
     found = find_result(path, dataclasses.asdict(settings), overwrite=settings.overwrite)
     if found is not None:
@@ -186,6 +190,9 @@ def run(settings: Settings) -> dict[str, Any]:
         raise SystemExit(INTERRUPTED)
     result = keep(task, runs, seconds)
     checkpoints.remove()
+    try_to_plot(
+        settings.output / "learning_curves.png", lambda path: draw_curves(settings.output, path)
+    )
     return as_json(result)
 
 
@@ -209,7 +216,7 @@ def train_seeds(task: Task, checkpoints: Checkpoints) -> dict[int, Trained]:
         # Where it came between two steps of the iterator, closing it saves what is running.
         runs.close()
     except CheckpointError as error:
-        raise SystemExit(f"Cannot resume: {error}") from error
+        raise SystemExit(f"Stopped: {error}") from error
     return finished
 
 
@@ -219,7 +226,8 @@ def print_interruption(
     """What there is, and whether it can be gone on with; no result is written."""
     if runs:
         print(f"\n{table(describe(task, runs, seconds))}\n")
-    print(f"Interrupted with {len(runs)} of {task.settings.seeds} seeds finished.", end=" ")
+    seeds = count(task.settings.seeds, "seed")
+    print(f"Interrupted with {len(runs)} of {seeds} finished.", end=" ")
     if checkpoints.exist():
         again = "The same command" if task.settings.resume else "--resume"
         print(f"{again} goes on from what is saved in {checkpoints.folder}.")
@@ -248,10 +256,9 @@ def open_checkpoints(settings: Settings) -> Checkpoints:
 
 
 def keep(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
-    """Write everything worth keeping: the curves, the model that validates best, and last result.json."""
+    """Write everything worth keeping: the model that validates best, the curves, and last result.json."""
     settings, output = task.settings, task.settings.output
     result = describe(task, runs, seconds)
-    plot(output / "learning_curves.png", settings, runs)
     shutil.rmtree(output / "model", ignore_errors=True)
     sound = [one for one in runs if not one.diverged]
     if sound:
@@ -259,6 +266,7 @@ def keep(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
         best = max(sound, key=lambda trained: validation[trained.seed])
         name = MODELS[settings.model].__name__
         save_model(output / "model", name, task.arguments, best.parameters)
+    save_curves(output / "curves.json", runs)
     save_result(output / "result.json", result)
     return result
 
@@ -290,18 +298,9 @@ def describe(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
     }
 
 
-def plot(path: Path, settings: Settings, runs: list[Trained]) -> None:
-    best_epochs = [trained.best_epoch for trained in runs]
-    loss_axes, _ = plots.learning_curves(
-        [trained.history for trained in runs], best_epochs=best_epochs if all(best_epochs) else None
-    )
-    title = f"{settings.model} on {settings.dataset}, {settings.split} split, {len(runs)} seeds"
-    plots.save(loss_axes, path, title=title)
-
-
 def table(result: dict[str, Any]) -> str:
     """Ours beside the paper's, and below it what keeps the two from being compared, or a mean from being one."""
-    ours = f"{mean_and_sd(result['test_accuracy'])} over {len(result['seeds'])} seeds"
+    ours = f"{mean_and_sd(result['test_accuracy'])} over {count(len(result['seeds']), 'seed')}"
     header = ["dataset", "model", "paper", "ours (mean ± sd)"]
     lines = [markdown_table(header, [[result["dataset"], result["model"], result["paper"], ours]])]
     if result["deviations"]:
@@ -333,4 +332,4 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    script.run(main, Config)

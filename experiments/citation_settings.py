@@ -81,7 +81,7 @@ class Config:
     progress: bool = True
     """Show a progress bar."""
     output: Path | None = None
-    """Folder for result.json and learning_curves.png. None: runs/<dataset>-<model>-<split>."""
+    """Folder for the result, its curves and picture, and the best model. None: runs/<dataset>-<model>-<split>."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 import citation
 import numpy as np
-import tyro
+import script
 from citation_settings import DatasetName, Settings, resolve
 from devices import use_every_core
-from outputs import find_result, say_found
-from report import describe_run, markdown_table, mean_and_sd, save_result
+from matplotlib.axes import Axes
+from outputs import claimed, find_result, say_found, try_to_plot
+from report import count, describe_run, markdown_table, mean_and_sd, save_result
 from settings import check
+
+from gatjax import plots
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "models": {
@@ -31,7 +34,10 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "dot product": {"model": "dot"},
     },
     "heads": {
-        f"{heads} heads of {features}": {"num_heads": heads, "hidden_features": heads * features}
+        f"{count(heads, 'head')} of {features}": {
+            "num_heads": heads,
+            "hidden_features": heads * features,
+        }
         for heads, features in ((1, 8), (2, 8), (4, 8), (8, 8), (1, 64), (2, 32), (4, 16))
     },
     "details": {
@@ -51,6 +57,19 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+
+
+# Of the result of a row, what the table shows.
+KEPT = (
+    "test_accuracy",
+    "train_accuracy",
+    "validation_accuracy",
+    "diverged",
+    "epochs",
+    "parameters",
+    "seconds",
+    "config",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +153,7 @@ def table(config: Config, results: dict[str, dict[str, Any]]) -> str:
         if name in results
     )
     header = [
-        f"{config.dataset}, {config.seeds} seeds",
+        f"{config.dataset}, {count(config.seeds, 'seed')}",
         "test (%)",
         "difference",
         "train - test",
@@ -151,39 +170,43 @@ def main(config: Config) -> None:
     """Run all rows and print the table."""
     use_every_core()
     check(config, at_least={"seeds": 1, "max_epochs": 1})
-    study = STUDIES[config.study]
     path = config.output / f"{config.study}-{config.dataset}.json"
-    found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-    if found is not None:
-        say_found(path)
-        print(f"\n{table(config, found['rows'])}")
-        return
+    with claimed(config.output):
+        found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        if found is not None:
+            say_found(path)
+            print(f"\n{table(config, found['rows'])}")
+            return
+        result = run_study(config)
+        print(f"\n{table(config, result['rows'])}")
+        save_result(path, result)
+        try_to_plot(path.with_suffix(".png"), lambda path: plots.save(plot(result), path))
+    print(f"\nDetails in {path}")
+
+
+def run_study(config: Config) -> dict[str, Any]:
+    study = STUDIES[config.study]
     # What is in the way of any row is said before the first is run.
     for name, changes in study.items():
         find_row(config, row_settings(config, name, changes))
     results = {name: run_row(config, name, changes) for name, changes in study.items()}
-    print(f"\n{table(config, results)}")
-    kept = (
-        "test_accuracy",
-        "train_accuracy",
-        "validation_accuracy",
-        "diverged",
-        "epochs",
-        "parameters",
-        "seconds",
-        "config",
-    )
-    rows = {name: {key: result[key] for key in kept} for name, result in results.items()}
-    result = {
+    rows = {name: {key: result[key] for key in KEPT} for name, result in results.items()}
+    return {
         "study": config.study,
         "dataset": config.dataset,
         "rows": rows,
         "config": dataclasses.asdict(config),
         **describe_run(),
     }
-    save_result(path, result)
-    print(f"\nDetails in {path}")
+
+
+def plot(result: dict[str, Any]) -> Axes:
+    """Test accuracy of every seed and row."""
+    percent = {
+        name: 100 * np.array(row["test_accuracy"], float) for name, row in result["rows"].items()
+    }
+    return plots.seed_strips(percent, xlabel=f"test accuracy on {result['dataset']} (%)")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    script.run(main, Config)

@@ -1,15 +1,24 @@
 """The folder of a run: a result is never overwritten in silence, nor taken for that of another run."""
 
+import contextlib
 import json
+import os
+import socket
+import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from report import LIBRARIES, as_json, library_versions
 
 # The exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
+
+# A folder with less than this left, in bytes, is as good as full.
+LEAST_SPACE = 2**24
 
 # What has no part in a result.
 FREE = ("output", "overwrite", "resume", "progress", "checkpoint_seconds")
@@ -72,12 +81,58 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder; SystemExit where that, or a file in it, is impossible."""
+    """Make the folder; SystemExit where that, or a file of some size in it, is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LEAST_SPACE))
     except OSError as error:
         raise SystemExit(
             f"nothing can be written to {folder} ({error.strerror}): choose another --output"
         ) from error
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep the folder for this process; SystemExit where another one has it.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    check_writable(folder)
+    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise SystemExit(
+            f"{folder} is in use by {_read(owner)}: wait for its end, or choose another --output"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        print(f"{folder} cannot be locked ({error}): start no second run there.", file=sys.stderr)
+    try:
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        owner.write_text(
+            f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})",
+            encoding="utf-8",
+        )
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(owner: Path) -> str:
+    try:
+        return owner.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
+
+
+def try_to_plot(path: Path, plot: Callable[[Path], Any]) -> None:
+    """Draw a picture of a result that is kept already; one that cannot be written is said, and no more."""
+    try:
+        plot(path)
+    except Exception as error:
+        print(
+            f"{path} could not be drawn ({error}); the result itself is complete.", file=sys.stderr
+        )

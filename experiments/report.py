@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,6 +55,15 @@ def mean_and_sd(values: Sequence[float | None], *, scale: float = 100) -> str:
     return f"{scaled.mean():.1f}{spread}{note}"
 
 
+def count(number: int, noun: str) -> str:
+    """A number and what is counted.
+
+    >>> count(1, "seed"), count(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def sound(values: Sequence[float | None]) -> list[float]:
     """The values of the seeds that have not diverged."""
     return [value for value in values if value is not None]
@@ -76,11 +86,33 @@ def describe_run() -> dict[str, Any]:
 
 
 def save_result(path: Path, result: dict[str, Any]) -> Path:
-    """Write a result as JSON, the folder included; it is there as a whole or not at all."""
+    """Write a result as JSON, the folder included; it is there as a whole or not at all.
+
+    Where it cannot be written it is kept elsewhere, and SystemExit says so.
+    """
+    text = json.dumps(result, indent=1, default=str) + "\n"
+    try:
+        return write_whole(path, text)
+    except OSError as error:
+        reason = f"{path} could not be written ({error.strerror})"
+    try:
+        kept = write_whole(Path(tempfile.mkdtemp(prefix="gatjax-")) / path.name, text)
+    except OSError:
+        print(text)
+        raise SystemExit(f"{reason}, nor anything else: the result stands above") from None
+    raise SystemExit(f"{reason}: the result is kept in {kept}")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text file, the folder included; it is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
-    return partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        return partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def as_json(value: Any) -> Any:

@@ -17,6 +17,11 @@ def cache_folder() -> Path:
     """Return the folder for raw data: `GATJAX_DATA` where set, else the user's cache folder."""
     if chosen := os.environ.get("GATJAX_DATA"):
         return Path(chosen).expanduser()
+    return user_cache_folder()
+
+
+def user_cache_folder() -> Path:
+    """Where this system keeps what a user's programs can make again."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "gatjax"
     if sys.platform == "win32":

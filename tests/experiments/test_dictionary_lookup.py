@@ -142,7 +142,7 @@ def test_the_budgets():
     assert resolve(Config(always_dropout=True)).dropout_rate == 0.5
     with pytest.raises(SystemExit, match="heads is empty"):
         resolve(Config(heads=()))
-    with pytest.raises(SystemExit, match="steps = 5 must be at least evaluate_every = 100"):
+    with pytest.raises(SystemExit, match="steps = 5 must be at least evaluate_every = 10"):
         resolve(Config(steps=5))
 
 

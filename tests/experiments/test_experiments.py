@@ -92,7 +92,7 @@ def test_a_study_compares_its_rows_pairwise(tmp_path, capsys):
     table = controls.table(config, results)
     one, eight = (np.array(results[name]["test_accuracy"]) for name in rows)
     assert f"{100 * (one - eight).mean():+.1f}" in table
-    assert "| 1 heads of 8" in table
+    assert "| 1 head of 8" in table
 
     capsys.readouterr()
     again = controls.run_row(config, "8 heads of 8", {})

@@ -1,8 +1,15 @@
 """A result is never overwritten in silence, taken for another, or shown where there is none."""
 
 import dataclasses
+import errno
+import io
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +106,86 @@ def test_a_result_is_written_as_a_whole(tmp_path):
     with pytest.raises(TypeError):
         save_result(path, {(1, 2): 3})
     assert json.loads(path.read_text()) == {"seeds": 3}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from outputs import claimed
+with claimed(Path(sys.argv[1])):
+    print("here", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_of_one_process_until_it_ends_however_it_ends(tmp_path):
+    from outputs import claimed
+
+    folder = Path(__file__).parents[2] / "experiments"
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "here\n"
+    named = rf"{tmp_path} is in use by process {other.pid} on .* since 20.*another --output"
+    with pytest.raises(SystemExit, match=named), claimed(tmp_path):
+        pass
+    with claimed(tmp_path / "other"):
+        pass
+    other.kill()
+    other.wait()
+    with claimed(tmp_path), pytest.raises(SystemExit, match=rf"process {os.getpid()} "):
+        with claimed(tmp_path):
+            pass
+
+
+def test_a_full_disk_is_said_before_anything_runs(tmp_path, monkeypatch):
+    import outputs
+
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(SystemExit, match="No space left on device.*choose another --output"):
+        outputs.check_writable(tmp_path)
+
+
+def test_a_result_that_cannot_be_written_is_kept_elsewhere(tmp_path, monkeypatch, capsys):
+    import report
+
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "result.json"
+    with pytest.raises(SystemExit, match="could not be written .*the result is kept in ") as stop:
+        report.save_result(path, {"seeds": 3})
+    kept = Path(str(stop.value).split("kept in ")[1])
+    assert json.loads(kept.read_text()) == {"seeds": 3}
+    shutil.rmtree(kept.parent)
+    monkeypatch.setattr(report.tempfile, "mkdtemp", lambda **_: str(tmp_path / "file"))
+    with pytest.raises(SystemExit, match="the result stands above"):
+        report.save_result(path, {"seeds": 3})
+    assert json.loads(capsys.readouterr().out) == {"seeds": 3}
+
+
+def test_a_picture_that_cannot_be_drawn_loses_nothing(tmp_path, capsys):
+    from outputs import try_to_plot
+
+    def plot(path):
+        path.write_text("")
+
+    try_to_plot(tmp_path / "there.png", plot)
+    try_to_plot(tmp_path / "none" / "there.png", plot)
+    assert "could not be drawn (" in capsys.readouterr().err and (tmp_path / "there.png").exists()
+
+
+def test_singular_and_plural_agree():
+    from citation import table
+    from controls import STUDIES
+
+    assert "over 3 seeds" in table(RESULT)
+    assert "over 1 seed |" in table(
+        RESULT | {"seeds": [4], "test_accuracy": [0.7], "diverged": [None]}
+    )
+    assert {"1 head of 8", "2 heads of 8"} <= set(STUDIES["heads"])
 
 
 # Every script refuses before it trains
@@ -228,8 +315,6 @@ def test_the_papers_number_stands_beside_its_protocol_alone(change, paper, named
 
 
 def test_the_recorded_results_follow_the_protocols_that_they_are_shown_beside():
-    from pathlib import Path
-
     from protocols import deviations, paper_value, protocol_of
 
     folder = Path(__file__).parents[2] / "experiments" / "results"

@@ -1,0 +1,71 @@
+"""The curves of a run, kept beside its result, so that they can be drawn again without training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from report import count, write_whole
+
+from gatjax import plots
+from gatjax.training import History, Trained
+
+# Epochs that are kept of a seed, about; a figure shows no more.
+MOST_POINTS = 150
+
+
+def save_curves(path: Path, runs: Sequence[Trained]) -> Path:
+    """Four digits of every n-th epoch of each seed, and of the first, the best and the last one.
+
+    The n is the same for all seeds, and kept as "every".
+    """
+    every = max(1, -(-max(one.epochs for one in runs) // MOST_POINTS))
+    curves = [_thinned(one, every) for one in runs]
+    lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in curves)
+    return write_whole(path, f'{{"every": {every}, "digits": 4, "curves": [\n{lines}\n]}}\n')
+
+
+def _thinned(run: Trained, every: int) -> dict[str, Any]:
+    epochs = np.arange(1, run.epochs + 1)
+    kept = (epochs % every == 0) | np.isin(epochs, [1, run.best_epoch, run.epochs])
+    columns = {
+        name: [_rounded(value) for value in np.asarray(column)[kept].tolist()]
+        for name, column in run.history._asdict().items()
+    }
+    return {
+        "seed": run.seed,
+        "best_epoch": run.best_epoch,
+        "epoch": epochs[kept].tolist(),
+    } | columns
+
+
+def _rounded(value: float) -> float | None:
+    """Four digits; None where it is no number, which JSON does not know."""
+    return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+def read_curves(path: Path) -> tuple[list[History], list[np.ndarray], list[int]]:
+    """Of each seed the history, the epochs that it is of, and the best epoch."""
+    curves = json.loads(path.read_text(encoding="utf-8"))["curves"]
+    histories = [
+        History(*(np.array(one[name], float) for name in History._fields)) for one in curves
+    ]
+    epochs = [np.array(one["epoch"]) for one in curves]
+    return histories, epochs, [one["best_epoch"] for one in curves]
+
+
+def draw_curves(folder: Path, path: Path) -> None:
+    """The learning curves of a run of `citation.py`, from what its folder keeps."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    plots.save(learning_curves(result, folder / "curves.json"), path)
+
+
+def learning_curves(result: dict[str, Any], curves: Path) -> Any:
+    histories, epochs, best = read_curves(curves)
+    axes = plots.learning_curves(histories, epochs=epochs, best_epochs=best if all(best) else None)
+    config, seeds = result["config"], count(len(result["seeds"]), "seed")
+    axes[0].figure.suptitle(
+        f"{config['model']} on {config['dataset']}, {config['split']} split, {seeds}"
+    )
+    return axes[0]
