@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import dot_product_score
-from gatjax.graph.check import NodeMask, check_ends
+from gatjax.graph.check import NodeMask, check_ends, check_mask, require_dense
 from gatjax.graph.sizes import graph_ids, num_nodes
-from gatjax.ops.blocks import gather
+from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum
 
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
@@ -49,8 +49,7 @@ def pool_nodes(
     """
     if how not in _POOLS:
         raise ValueError(f"how must be one of {list(_POOLS)}, got {how!r}")
-    mask = None if node_mask is None else jnp.asarray(node_mask)
-    num_graphs = len(graph.n_node)
+    mask, num_graphs = _mask(graph, node_mask), len(graph.n_node)
     return _POOLS[how](
         jnp.asarray(graph.nodes), graph_ids(graph.n_node, num_nodes(graph)), num_graphs, mask=mask
     )
@@ -86,7 +85,9 @@ def attention_pool(
     >>> attention_pool(graph, jnp.array([0.0])).tolist()
     [[2.0]]
     """
-    nodes, query = jnp.asarray(graph.nodes), jnp.asarray(query)
+    mask, query = _mask(graph, node_mask), jnp.asarray(query)
+    nodes = jnp.asarray(graph.nodes)
+    nodes = nodes if mask is None else mask_rows(nodes, mask)
     num_graphs, width = len(graph.n_node), nodes.shape[-1]
     if query.shape not in ((width,), (num_graphs, width)):
         raise ValueError(
@@ -94,8 +95,16 @@ def attention_pool(
         )
     queries, rows = jnp.broadcast_to(query, (num_graphs, width))[:, None, :], nodes[:, None, :]
     ids = jnp.arange(len(nodes)), graph_ids(graph.n_node, num_nodes(graph)), num_graphs
-    pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=node_mask)
+    pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=mask)
     return pooled[:, 0, :]
+
+
+def _mask(graph: GraphsTuple, node_mask: NodeMask) -> Bool[Array, "N"] | None:
+    require_dense(graph, "pool")
+    if graph.nodes is None:
+        raise ValueError("nodes is None, so there is nothing to pool: give the graph node features")
+    check_mask(num_nodes(graph), node_mask=node_mask)
+    return None if node_mask is None else jnp.asarray(node_mask)
 
 
 def _query_row(scale, r, s, e):

@@ -40,7 +40,8 @@ def build_graph(
 
     Returns:
         A `GraphsTuple` with `n_node = [N]` and `n_edge = [E]`. Arrays keep their dtype; nested
-        lists of numbers become arrays of JAX's default dtype.
+        lists of numbers become arrays of JAX's default dtype. An empty list does not say how wide its rows
+        would be: it becomes `[0, 0]`, which `batch` and layers take for no edges of their own width.
 
     Raises:
         TypeError, ValueError: what `validate` refuses, an N that is unknown or contradicted, or a
@@ -121,6 +122,8 @@ def _arrays(name: str, features: PyTree) -> PyTree:
         array = np.asarray(features)
     except ValueError:
         raise ValueError(f"{name} has rows of unequal length: give all the same width") from None
+    if array.shape == (0,):
+        return np.zeros((0, 0), jax.dtypes.canonicalize_dtype(np.float64))
     if array.dtype.kind not in "biuf":
         return array
     _check_device(name, array)

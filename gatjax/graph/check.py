@@ -16,7 +16,7 @@ from jax.experimental.sparse import JAXSparse
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.sizes import is_sparse, leaves, num_nodes
+from gatjax.graph.sizes import is_sparse, is_unknown, leaves, num_edges, num_nodes
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.sparse import Features
 
@@ -228,12 +228,12 @@ def check_graph(graph: GraphsTuple) -> None:
         dtype = getattr(graph, name).dtype
         if not np.issubdtype(dtype, np.integer):
             raise TypeError(f"{name} must be integers, got {dtype}; use {name}.astype(np.int32)")
-    num_edges, num_receivers = (leaves(ids)[0].shape[0] for ids in (graph.senders, graph.receivers))
-    if num_receivers != num_edges:
+    total, num_receivers = num_edges(graph), leaves(graph.receivers)[0].shape[0]
+    if num_receivers != total:
         raise ValueError(
-            f"senders has {num_edges} ids and receivers has {num_receivers}: an edge needs both ends"
+            f"senders has {total} ids and receivers has {num_receivers}: an edge needs both ends"
         )
-    _check_rows("edges", graph.edges, num_edges, "the number of edges")
+    _check_rows("edges", graph.edges, total, "the number of edges")
 
 
 def check_edges(
@@ -383,16 +383,21 @@ def node_features(graph: GraphsTuple) -> Features:
     return graph.nodes
 
 
-def check_edge_features(graph: GraphsTuple, width: int | None) -> None:
+def check_edge_features(graph: GraphsTuple, width: int | None) -> GraphsTuple:
     """Refuse edge features of another width than the layer was built for, and features where it reads none.
+
+    Returns:
+        The graph; one without edges may say nothing of their features, and gets no rows of that width.
 
     Raises:
         ValueError: the graph and the layer's `edge_features` disagree.
     """
     edges = graph.edges
+    if not num_edges(graph) and is_unknown(edges):
+        return graph._replace(edges=None if width is None else jnp.zeros((0, width)))
     if width is None:
         if edges is None:
-            return
+            return graph
         raise ValueError(
             "the graph has edge features, but the layer was built without: pass edge_features=... to the "
             "layer, or drop them with graph._replace(edges=None)"
@@ -405,3 +410,4 @@ def check_edge_features(graph: GraphsTuple, width: int | None) -> None:
         raise ValueError(f"a layer needs graph.edges [E, F], one array, got {type(edges).__name__}")
     if edges.shape[1:] != (width,):
         raise ValueError(f"expected edges of shape [E, {width}], got {list(edges.shape)}")
+    return graph

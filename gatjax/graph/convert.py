@@ -20,7 +20,7 @@ from gatjax.graph.check import first_true, require_dense, validate
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import as_names, number_names
 from gatjax.graph.numbers import default_float, digits_lost, rounded, to_float
-from gatjax.graph.sizes import num_nodes
+from gatjax.graph.sizes import is_unknown, num_nodes
 from gatjax.graph.tables import Table, check_ids, read_names, read_table
 
 
@@ -163,7 +163,7 @@ def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
     """
     validate(graph)
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-    if graph.edges is None:
+    if graph.edges is None or is_unknown(graph.edges):
         weight = np.ones(len(senders), np.float32)
     else:
         leaves = jax.tree.leaves(graph.edges)

@@ -16,7 +16,8 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers
 from gatjax.graph.messages import shown
-from gatjax.graph.numbers import to_float
+from gatjax.graph.numbers import default_float, to_float
+from gatjax.graph.sizes import is_unknown
 
 Reduction = Literal["sum", "mean", "max", "first"]
 
@@ -39,7 +40,8 @@ def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
 
     Raises:
         TypeError: "mean" or a fraction for edge features that are not floating-point.
-        ValueError: an unknown `fill`, or one that is not a row of `edges`.
+        ValueError: an unknown `fill`, or one that is not a row of `edges`; edges from an empty list, and
+            a `fill` that does not say how wide a row is.
 
     >>> from gatjax.graph import build_graph
     >>> graph = add_self_loops(build_graph([0, 1], [1, 1], num_nodes=3))
@@ -52,7 +54,8 @@ def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
     kept = np.sort(np.concatenate([np.flatnonzero(~is_loop), np.flatnonzero(is_loop)[first]]))
     bare = np.setdiff1d(np.arange(int(n_node.sum()), dtype=np.int32), looped)
     old, new = _take(graph.edges, kept), _loop_features(graph, bare, fill)
-    edges = jax.tree.map(lambda *rows: np.concatenate(rows), old, new)
+    nothing = is_unknown(graph.edges)
+    edges = new if nothing else jax.tree.map(lambda *rows: np.concatenate(rows), old, new)
     senders, receivers = (np.concatenate([ids[kept], bare]) for ids in (senders, receivers))
     return _with_edges(graph, senders, receivers, edges)
 
@@ -171,8 +174,10 @@ def split_weights(
     >>> graph.edges, weights.tolist()
     (None, [0.5, 2.0])
     """
-    host_ids(graph)
+    senders, *_ = host_ids(graph)
     edges = graph.edges
+    if not len(senders) and is_unknown(edges):
+        return graph._replace(edges=None), np.zeros(0, default_float())
     if not isinstance(edges, np.ndarray | jax.Array) or edges.ndim != 2:
         raise ValueError(
             f"edges must be one array [E, F], got {shown(edges)}: its weights are then a column"
@@ -239,6 +244,13 @@ def _loop_features(graph: GraphsTuple, loops: np.ndarray, fill: PyTree) -> PyTre
     edges = jax.tree.map(np.asarray, graph.edges)
     senders, receivers, n_node, _ = host_ids(graph)
     others, total = np.flatnonzero(senders != receivers), int(n_node.sum())
+    if is_unknown(graph.edges) and edges is not None and len(loops):
+        if isinstance(fill, str) or np.ndim(fill) != 1:
+            raise ValueError(
+                "edges is empty and does not say how wide a row is: build the graph with "
+                "edges=np.zeros((0, F)), or give a row as fill"
+            )
+        edges = np.zeros((0, len(fill)), edges.dtype)
     if isinstance(fill, str):
         rules = {
             "mean": lambda leaf: _reduce_rows(leaf[others], receivers[others], total, "mean")[

@@ -15,6 +15,15 @@ def is_sparse(features: PyTree) -> bool:
     return isinstance(features, JAXSparse)
 
 
+def is_unknown(table: PyTree) -> bool:
+    """Whether a table without rows does not say how wide they would be: None, or what an empty list becomes.
+
+    >>> is_unknown(np.zeros((0, 0))), is_unknown(np.zeros((0, 3))), is_unknown(None)
+    (True, False, True)
+    """
+    return table is None or (hasattr(table, "shape") and np.shape(table) in ((0,), (0, 0)))
+
+
 def leaves(features: PyTree) -> list:
     """The arrays in a tree of features; a sparse array is one of them, not a tree of its parts."""
     return jax.tree.leaves(features, is_leaf=is_sparse)

@@ -35,7 +35,7 @@ from gatjax.graph.check import (
     check_edges,
     check_lengths,
 )
-from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
+from gatjax.graph.sizes import graph_ids, is_unknown, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.counted import graphs_with
 from gatjax.layers.options import BlockOptions, listed
@@ -197,6 +197,8 @@ class AttentionEdgeStep(nnx.Module):
         globals: Float[Array, "E K"] | None = None,
     ) -> Attended:
         """Logits and values of every edge, from the rows of the edge, of its ends and of its graph."""
+        if not len(senders) and is_unknown(edges):
+            edges = None if self.edge_features is None else jnp.zeros((0, self.edge_features))
         if (edges is None) != (self.edge_features is None):
             raise ValueError(
                 f"the step was built with edge_features={self.edge_features}, and got "

@@ -148,5 +148,5 @@ class Conv(nnx.Module):
     def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
         """The graph without the features of nodes that do not take part, and the edges that count."""
         ends = check_edges(graph, **parts)
-        check_edge_features(graph, self.edge_features)
+        graph = check_edge_features(graph, self.edge_features)
         return graph._replace(nodes=keep_rows(node_features(graph), parts.get("node_mask"))), ends
