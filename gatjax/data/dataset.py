@@ -76,7 +76,7 @@ class Dataset:
         self._check_features()
         self._check_labels()
         self._check_weights()
-        object.__setattr__(self, "splits", check_splits(self.splits, self.num_nodes))
+        object.__setattr__(self, "splits", check_splits(self.splits, self.num_nodes, self.names))
 
     def _check_names(self) -> None:
         if self.names is None:

@@ -1,4 +1,4 @@
-"""The files of a folder, CSV, NPY or NPZ, that somebody wrote by hand; errors name the place."""
+"""The files of a folder, tables or arrays, that somebody made by hand; errors name the place."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,12 @@ from gatjax.data.features import check_compressed, first_not_finite
 from gatjax.graph.messages import listed
 from gatjax.graph.tables import place_in
 
+TABLES = (".csv", ".tsv", ".parquet")
+
 
 def find_table(folder: Path, kind: str, suffixes: Sequence[str]) -> Path | None:
     """Return the one file of this kind, or None where there is none."""
-    found = [file for suffix in suffixes if (file := folder / f"{kind}.{suffix}").is_file()]
+    found = [file for suffix in suffixes if (file := folder / f"{kind}{suffix}").is_file()]
     if len(found) > 1:
         names = " and ".join(file.name for file in found)
         raise ValueError(f"{folder} holds both {names}; keep one")
@@ -25,14 +27,14 @@ def require_table(folder: Path, kind: str, suffixes: Sequence[str]) -> Path:
     """Return the one file of this kind, which must be there."""
     file = find_table(folder, kind, suffixes)
     if file is None:
-        names = " or ".join(f"{kind}.{suffix}" for suffix in suffixes)
+        names = " or ".join(f"{kind}{suffix}" for suffix in suffixes)
         raise FileNotFoundError(f"{folder} lacks its {kind}; put {names} there")
     return file
 
 
 def place(file: Path, row: int) -> str:
     """Say where a row of data stands."""
-    return place_in(file, row) if file.suffix == ".csv" else f"{file.name} row {row}"
+    return place_in(file, row) if file.suffix in TABLES else f"{file.name} row {row}"
 
 
 @contextlib.contextmanager
@@ -79,20 +81,23 @@ def pick(file: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> 
     return [arrays[name] for name in names]
 
 
-def read_matrix(file: Path, name: str) -> np.ndarray | sparse.sparray | sparse.spmatrix:
-    """Read a matrix from NPY, an NPZ archive with one array of this name, or SciPy's NPZ."""
+def read_matrix(
+    file: Path, name: str
+) -> tuple[np.ndarray | sparse.sparray | sparse.spmatrix, np.ndarray | None]:
+    """Read a matrix from NPY, an NPZ archive with an array of this name, or SciPy's NPZ; and an array `names`."""
     if file.suffix == ".npy":
-        return read_npy(file)
+        return read_npy(file), None
     arrays = read_npz(file)
+    names = arrays.get("names")
     if "format" not in arrays:
-        return pick(file, arrays, [name])[0]
+        return pick(file, arrays, [name])[0], names
     with _refusing(file):
         if arrays["format"].item() not in (b"csr", b"csc", b"coo"):
             raise ValueError("a sparse matrix must be in CSR, CSC or COO format")
         matrix = sparse.load_npz(file)
         if matrix.format != "coo":
             check_compressed(matrix)
-    return matrix
+    return matrix, names
 
 
 @contextlib.contextmanager

@@ -1,13 +1,15 @@
 """Your own data: a folder with an edge list, features and labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from gatjax.data.dataset import Dataset, Task, make_weighted_graph
 from gatjax.data.features import LAYOUTS, Matrix, as_matrix, normalize_rows
 from gatjax.data.files import (
+    TABLES,
     about,
     check_finite,
     find_table,
@@ -19,11 +21,12 @@ from gatjax.data.files import (
     require_table,
 )
 from gatjax.data.labels import read_labels
-from gatjax.data.node_ids import NodeIds
-from gatjax.data.splits import Splits, check_splits, has_label, random_split
+from gatjax.data.node_ids import NAMES_REMEDY, NodeIds
+from gatjax.data.splits import Splits, called, check_splits, has_label, random_split
 from gatjax.graph.check import first_true
-from gatjax.graph.messages import shown
-from gatjax.graph.names import check_distinct
+from gatjax.graph.edge_lists import find_ends
+from gatjax.graph.messages import listed, shown
+from gatjax.graph.names import as_names, check_distinct
 from gatjax.graph.numbers import check_digits, to_float
 from gatjax.graph.tables import header_of, read_names, read_table
 
@@ -37,27 +40,31 @@ def load_folder(
     directed: bool = False,
     seed: int = 0,
     per_class: int = 20,
-    validation: int = 500,
-    test: int = 1000,
-    train: int | None = None,
+    validation: int | float | None = None,
+    test: int | float | None = None,
+    train: int | float | None = None,
     normalize_features: bool = False,
     features: str = "auto",
+    ignore: Sequence[str] = (),
 ) -> Dataset:
-    r"""Load a graph of your own from a folder of CSV, NPY or NPZ files.
+    r"""Load a graph of your own from a folder of tables or arrays.
 
-    Nodes are numbered from 0 in the order of the features. Where `features.csv` has a column node,
-    that is what nodes are called, by names or by any whole numbers, and all other files call them
-    so; `Dataset.names` keeps it. The folder holds one file of each kind:
+    Nodes are numbered from 0 in the order of the features. Where these have a column node, or an array
+    names, that is what nodes are called, by names or by any whole numbers, and all other files call
+    them so; `Dataset.names` keeps it. The folder holds one file of each kind, a table in CSV, TSV or
+    Parquet (which needs `gatjax[tables]`), or arrays:
 
-    - `edges.csv` with columns sender and receiver, `edges.npy` with such rows [E, 2], or
-      `edges.npz` with arrays senders and receivers; a column weight, or an array weight in
-      `edges.npz`, holds the weights of the edges;
+    - `edges.csv` with columns sender and receiver, or what else `from_table` understands, `edges.npy`
+      with such rows [E, 2], or `edges.npz` with arrays senders and receivers; a column weight, or an
+      array weight in `edges.npz`, holds the weights of the edges;
     - `features.csv` with a header and one row per node, `features.npy` [N, F], or `features.npz`
-      with an array features or as `scipy.sparse.save_npz` writes it;
+      with an array features or as `scipy.sparse.save_npz` writes it, and, if nodes have names, an
+      array names;
     - `labels.csv` with a header and one row per node, in the order of the features; or in any
       order, and for some nodes only, with a column node; or `labels.npy`;
     - if you have a split, `splits.csv` with columns node and split (train, validation or test), or
-      `splits.npz` with arrays train, validation and test. Otherwise one is drawn.
+      `splits.npz` with arrays train, validation and test. Otherwise one is drawn, as
+      `random_split` draws it, so that `train=0.6, validation=0.2` are shares of each class.
 
     Labels are classes (one column of names or whole numbers; -1 or nothing for no label), numbers
     (any number of columns; nan for none), or several labels per node (a column of 0 and 1 for
@@ -76,12 +83,14 @@ def load_folder(
         directed: keep the edges as they are; else the reverse of each edge is added.
         seed: of the split that is drawn where the folder has none.
         per_class: training nodes drawn per class.
-        validation: validation nodes drawn.
+        validation: validation nodes drawn, or their share; as in `random_split`, and so are `test` and
+            `train`.
         test: test nodes drawn.
-        train: training nodes drawn from all nodes together, instead of `per_class`; numbers and
-            several labels need it where there is no split.
+        train: training nodes drawn from all nodes together, or their share, instead of `per_class`;
+            numbers and several labels need it where there is no split.
         normalize_features: scale each row of the features to sum to one.
         features: "dense", "sparse" (a `BCOO`), or "auto": sparse below a density of 0.15.
+        ignore: columns of any table that are left out.
 
     Returns:
         The data set, called like its folder.
@@ -89,7 +98,7 @@ def load_folder(
     Raises:
         FileNotFoundError: the folder or a file that it must have is missing; the message names it.
         ValueError: a file cannot be read, or files contradict each other; the message names the
-            file and, in a CSV file, the line.
+            file and the line or row.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as name:
@@ -110,12 +119,18 @@ def load_folder(
         raise FileNotFoundError(f"there is no folder {folder}")
     if features not in LAYOUTS:
         raise ValueError(f"features must be one of {', '.join(LAYOUTS)}, got {shown(features)}")
-    matrix, names = _read_features(require_table(folder, "features", ("csv", "npz", "npy")))
+    files = {
+        kind: require_table(folder, kind, (*TABLES, ".npz", ".npy"))
+        for kind in ("features", "edges")
+    }
+    files["labels"] = require_table(folder, "labels", (*TABLES, ".npy"))
+    splits_file = find_table(folder, "splits", (*TABLES, ".npz"))
+    _check_ignored(ignore, [*files.values(), *([splits_file] if splits_file else [])])
+    matrix, names = _read_features(files["features"], ignore)
     num_nodes, _ = cast("tuple[int, int]", matrix.shape)
-    nodes = NodeIds(num_nodes, names)
-    ends, weight = _read_edges(require_table(folder, "edges", ("csv", "npz", "npy")), nodes)
-    targets = read_labels(require_table(folder, "labels", ("csv", "npy")), nodes, task)
-    splits_file = find_table(folder, "splits", ("csv", "npz"))
+    nodes = NodeIds(num_nodes, names, tuple(ignore))
+    ends, weight = _read_edges(files["edges"], nodes)
+    targets = read_labels(files["labels"], nodes, task)
     if splits_file is None:
         splits = random_split(
             targets.labels,
@@ -146,37 +161,57 @@ def load_folder(
     )
 
 
-def _read_features(file: Path) -> tuple[Matrix, np.ndarray | None]:
+def _check_ignored(ignore: Sequence[str], files: list[Path]) -> None:
+    """Refuse to ignore a column that no table of the folder has."""
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore must be a list of columns, got {ignore!r}: pass [{ignore!r}]")
+    headers = [header_of(file) for file in files if ignore and file.suffix in TABLES]
+    if absent := [name for name in ignore if not any(name in header for header in headers)]:
+        raise ValueError(f"ignore: no table of the folder has a column {listed(absent)}")
+
+
+def _read_features(file: Path, ignore: Sequence[str]) -> tuple[Matrix, np.ndarray | None]:
     """The features [N, F], and what nodes are called."""
-    names = None
-    if file.suffix != ".csv":
-        matrix = read_matrix(file, "features")
+    if file.suffix not in TABLES:
+        matrix, names = read_matrix(file, "features")
+        names = None if names is None else _names_of(file, names, cast(Any, matrix).shape[0])
     else:
         named = "node" in header_of(file)
         table = (
-            read_names(file, ["node"], others="number")
+            read_names(file, ["node"], others="number", ignore=ignore)
             if named
-            else read_table(file, others="number")
+            else read_table(file, others="number", ignore=ignore)
         )
         columns = dict(table.columns)
         names = columns.pop("node", None)
         matrix = np.stack(list(columns.values()), axis=1) if columns else np.zeros((table.rows, 0))
         column = lambda index: f"column {list(columns)[index[1]]}"
         check_digits(matrix, lambda index: f"{table.place(index[0])}, {column(index)}: ", FLOAT32)
-        if names is not None and (row := check_distinct(names)) is not None:
-            raise ValueError(
-                f"{table.place(row)}: node {shown(names[row])} stands there twice; keep one line"
-            )
+    if names is not None and (row := check_distinct(names)) is not None:
+        raise ValueError(
+            f"{place(file, row)}: node {shown(names[row])} stands there twice; keep one line"
+        )
     with about(file):
         matrix = as_matrix(matrix)
     check_finite(file, matrix)
     return matrix, names
 
 
+def _names_of(file: Path, names: np.ndarray, num_nodes: int) -> np.ndarray:
+    """The array names beside the features."""
+    if names.shape != (num_nodes,) or names.dtype.kind not in "iuU":
+        raise ValueError(
+            f"{file.name}: names must be {num_nodes} strings or whole numbers, one for each row of "
+            f"features, got {names.dtype} of shape {names.shape}"
+        )
+    return as_names("names", names)
+
+
 def _read_edges(file: Path, nodes: NodeIds) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Senders and receivers as int64 node ids, and the weight of each edge if there is one."""
-    if file.suffix == ".csv":
-        table, ends = nodes.read(file, ["sender", "receiver"], optional={"weight": "number"})
+    if file.suffix in TABLES:
+        columns = find_ends(file, header_of(file))
+        table, ends = nodes.read(file, columns, optional={"weight": "number"})
         return ends, _weights(file, table.columns.get("weight"), len(ends[0]))
     weight = None
     if file.suffix == ".npy":
@@ -193,9 +228,10 @@ def _read_edges(file: Path, nodes: NodeIds) -> tuple[list[np.ndarray], np.ndarra
         edges = np.stack([senders, receivers], axis=-1)
     text = nodes.names is not None and nodes.names.dtype.kind == "O"
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in ("U" if text else "iu"):
+        remedy = f"; for names, {NAMES_REMEDY}" if edges.dtype.kind == "U" else ""
         raise ValueError(
             f"{file.name}: edges must be {'names' if text else 'integer node ids'} of shape [E, 2], "
-            f"got {edges.dtype} of shape {edges.shape}"
+            f"got {edges.dtype} of shape {edges.shape}{remedy}"
         )
     ends = [nodes.find(file, *pair) for pair in zip(("sender", "receiver"), edges.T, strict=True)]
     return ends, _weights(file, weight, len(edges))
@@ -216,7 +252,7 @@ def _weights(file: Path, weight: np.ndarray | None, num_edges: int) -> np.ndarra
 
 
 def _read_splits(file: Path, nodes: NodeIds, labels: np.ndarray) -> Splits:
-    if file.suffix == ".csv":
+    if file.suffix in TABLES:
         table, (ids,) = nodes.read(file, ["node"], {"split": "text"})
         names = table.columns["split"]
         unknown = first_true(~np.isin(names.astype(str), Splits._fields))
@@ -234,11 +270,12 @@ def _read_splits(file: Path, nodes: NodeIds, labels: np.ndarray) -> Splits:
                 for name, part in zip(Splits._fields, parts, strict=True)
             ]
     with about(file):
-        splits = check_splits(Splits(*parts), len(labels))
+        splits = check_splits(Splits(*parts), len(labels), nodes.names)
         if not splits.train.size:
             raise ValueError("no node is in train; put at least one there")
         for name, ids in zip(Splits._fields, splits, strict=True):
             unlabelled = ids[~has_label(labels[ids])]
             if unlabelled.size:
-                raise ValueError(f"node {unlabelled[0]} is in {name} but has no label")
+                node = called(int(unlabelled[0]), nodes.names)
+                raise ValueError(f"{node} is in {name} but has no label")
     return splits

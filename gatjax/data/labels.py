@@ -44,7 +44,7 @@ def read_labels(file: Path, nodes: NodeIds, task: Task | None) -> Targets:
     """Read the labels of the nodes.
 
     Args:
-        file: labels.csv or labels.npy.
+        file: a table or labels.npy.
         nodes: whose labels they are.
         task: what the labels are, if known. A guess is made where it cannot be wrong: words are classes, so are the
             whole numbers 0 to K - 1 if each of them occurs, and a column with a fraction holds numbers.
@@ -56,7 +56,7 @@ def read_labels(file: Path, nodes: NodeIds, task: Task | None) -> Targets:
         raise ValueError(f"task must be one of {listed(get_args(Task))}, got {shown(task)}")
     if file.suffix == ".npy":
         return _from_array(file, _one_per_node(file, read_npy(file), nodes), task)
-    header = header_of(file)
+    header = [name for name in header_of(file) if name not in nodes.ignore]
     columns = [name for name in header if name != "node"]
     if len(columns) == 1:
         table, rows = _read_rows(file, nodes, "text", "node" in header)
@@ -83,7 +83,7 @@ def _read_rows(file: Path, nodes: NodeIds, kind: Any, named: bool) -> tuple[dict
         table, (rows,) = nodes.read(file, ["node"], others=kind)
         nodes.check_once(file, rows)
         return table.columns, rows
-    table = read_table(file, others=kind)
+    table = read_table(file, others=kind, ignore=nodes.ignore)
     _check_count(file, table.rows, nodes.count)
     return table.columns, np.arange(nodes.count)
 
@@ -92,7 +92,7 @@ def _check_count(file: Path, rows: int, nodes: int) -> None:
     if rows != nodes:
         raise ValueError(
             f"{file.name}: {rows} labels for {nodes} nodes, the rows of the features; "
-            "give one per node, or say whose they are in a column node of labels.csv"
+            "give one per node, or say whose they are in a column node"
         )
 
 

@@ -1,12 +1,12 @@
 """Which nodes train, which validate, which test."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Bool, Int32
 from numpy.typing import ArrayLike
 
-from gatjax.graph.messages import check_integer
+from gatjax.graph.messages import check_integer, listed, shown
 
 
 class Splits(NamedTuple):
@@ -28,36 +28,50 @@ def random_split(
     *,
     seed: int = 0,
     per_class: int = 20,
-    validation: int = 500,
-    test: int = 1000,
-    train: int | None = None,
+    validation: int | float | None = None,
+    test: int | float | None = None,
+    train: int | float | None = None,
 ) -> Splits:
-    """Draw a split by the Planetoid protocol: so many nodes of each class, then two fixed numbers.
+    """Draw a split by the Planetoid protocol, so many nodes of each class, then two fixed numbers; or by shares.
 
-    Nodes without a label (-1, or NaN in every column) are in no part.
+    With shares, such as `train=0.6, validation=0.2`, each class is split like the whole, and numbers and several
+    labels are split together. Nodes without a label (-1, or NaN in every column) are in no part.
 
     Args:
         labels: class id of each node, -1 where there is none, [N]; with `train` also numbers or
             labels of 0 and 1, [N] or [N, T], NaN where there is none.
         seed: the split is a function of the labels and the seed alone.
         per_class: training nodes drawn from each class.
-        validation: validation nodes drawn from the rest.
-        test: test nodes drawn from what then remains.
-        train: training nodes drawn from all classes together, instead of `per_class`.
+        validation: validation nodes drawn from the rest, 500 by default; or their share, 0 by default.
+        test: test nodes drawn from what then remains, 1000 by default; or their share, by default the rest.
+        train: training nodes drawn from all classes together, instead of `per_class`; or their share, a number
+            between 0 and 1, which makes shares of the other two.
 
     Returns:
         Three disjoint sorted arrays of node ids.
 
     Raises:
-        ValueError: the labels are no class ids, or there are too few nodes.
+        ValueError: the labels are no class ids, there are too few nodes, shares of more than the whole, or a share
+            that comes to no node at all.
 
     >>> labels = [0, 1, 1, 0, 0, 1, -1, 0]
     >>> splits = random_split(labels, per_class=2, validation=1, test=2)
     >>> [len(part) for part in splits]
     [4, 1, 2]
+    >>> [len(part) for part in random_split(labels, train=0.5, validation=0.25)]
+    [4, 1, 2]
 
     Yang, Cohen and Salakhutdinov, Revisiting semi-supervised learning with graph embeddings, 2016.
     """
+    if isinstance(train, float):
+        return _split_by_shares(labels, seed, _checked_shares(train, validation, test))
+    for name, value in (("validation", validation), ("test", test)):
+        if isinstance(value, float):
+            raise TypeError(
+                f"{name} must be an integer, got {value}: for shares, train must be one too"
+            )
+    validation = cast(int, 500 if validation is None else validation)
+    test = cast(int, 1000 if test is None else test)
     _check_sizes(per_class=per_class, validation=validation, test=test, train=train or 0)
     if train is None:
         labels = _class_labels(labels)
@@ -72,9 +86,56 @@ def random_split(
     if validation + test > len(rest):
         raise ValueError(
             f"validation={validation} and test={test} ask for {validation + test} nodes, but only "
-            f"{len(rest)} labelled nodes remain beside training; lower validation or test"
+            f"{len(rest)} labelled nodes remain beside training; lower validation or test, or give all "
+            "three as shares, e.g. train=0.6, validation=0.2"
         )
     return _sorted(drawn, rest[:validation], rest[validation : validation + test])
+
+
+def _checked_shares(
+    train: float, validation: int | float | None, test: int | float | None
+) -> tuple[float, float, float]:
+    """The three shares, of which the last is the rest where it is not said."""
+    validation = 0.0 if validation is None else validation
+    given = {"train": train, "validation": validation, "test": 0.0 if test is None else test}
+    for name, share in given.items():
+        if not isinstance(share, float) and share != 0 or isinstance(share, bool):
+            raise TypeError(
+                f"{name} must be a share between 0 and 1 where train={train} is one, got {shown(share)}"
+            )
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} = {share} must be a share between 0 and 1")
+    total = sum(given.values())
+    if total > 1 + 1e-9:
+        raise ValueError(f"the shares {listed(f'{k}={v}' for k, v in given.items())} exceed 1")
+    return train, validation, 1 - total if test is None else test
+
+
+def _split_by_shares(labels: ArrayLike, seed: int, shares: tuple[float, float, float]) -> Splits:
+    """Each class by itself, where there are classes."""
+    labels = _some_labels(labels)
+    classes = (
+        labels if labels.dtype.kind in "iu" and labels.ndim == 1 else np.zeros(len(labels), int)
+    )
+    order = _shuffled(labels, seed)
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for members in (order[classes[order] == label] for label in np.unique(classes[order])):
+        stops = np.floor(np.cumsum(shares) * len(members) + 0.5).astype(int)
+        for part, ids in zip(parts, np.split(members, stops)[:3], strict=True):
+            part.append(ids)
+        if shares[0] and not stops[0]:
+            raise ValueError(
+                f"train={shares[0]} comes to no node of class {classes[members[0]]}, which has {len(members)}; "
+                "raise train"
+            )
+    splits = _sorted(*map(np.concatenate, parts))
+    for name, share, ids in zip(Splits._fields, shares, splits, strict=True):
+        if share > 1e-9 and not len(ids):
+            raise ValueError(
+                f"{name} comes to no node: a share of {share:.3g} of {len(order)} labelled nodes; raise it, or "
+                "give numbers of nodes"
+            )
+    return splits
 
 
 def shchur_split(
@@ -131,8 +192,13 @@ def has_label(labels: ArrayLike) -> Bool[np.ndarray, "N"]:
     return np.any(~np.isnan(labels if labels.ndim > 1 else labels[:, None]), axis=1)
 
 
-def check_splits(splits: Splits, num_nodes: int) -> Splits:
-    """Return the parts as sorted int32 arrays; refuse ids that are no nodes and shared nodes."""
+def called(node: int, names: np.ndarray | None) -> str:
+    """What an error calls a node."""
+    return f"node {node if names is None else shown(names[node])}"
+
+
+def check_splits(splits: Splits, num_nodes: int, names: np.ndarray | None = None) -> Splits:
+    """Return the parts as sorted int32 arrays; refuse ids that are no nodes and shared nodes, by name."""
     parts = {}
     for name, ids in zip(Splits._fields, splits, strict=True):
         ids = np.asarray(ids)
@@ -152,7 +218,7 @@ def check_splits(splits: Splits, num_nodes: int) -> Splits:
     ids, counts = np.unique(everything, return_counts=True)
     if ids.size < everything.size:
         raise ValueError(
-            f"splits: node {ids[counts > 1][0]} occurs more than once; "
+            f"splits: {called(int(ids[counts > 1][0]), names)} occurs more than once; "
             "a node belongs to one of train, validation and test, once"
         )
     return _sorted(**parts)

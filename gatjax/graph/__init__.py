@@ -13,14 +13,8 @@ from gatjax.graph.batching import (
 )
 from gatjax.graph.build import build_graph, fully_connected, in_degree, isolated_nodes
 from gatjax.graph.check import validate
-from gatjax.graph.convert import (
-    from_csv,
-    from_named_csv,
-    from_networkx,
-    from_scipy,
-    to_networkx,
-    to_scipy,
-)
+from gatjax.graph.convert import from_networkx, from_scipy, to_networkx, to_scipy
+from gatjax.graph.edge_lists import EdgeTable, from_csv, from_named_csv, from_table
 from gatjax.graph.edit import (
     add_self_loops,
     coalesce,
@@ -36,6 +30,7 @@ from gatjax.graph.subgraph import relabel, subgraph
 
 __all__ = [
     "Budget",
+    "EdgeTable",
     "Imported",
     "Masks",
     "Named",
@@ -50,6 +45,7 @@ __all__ = [
     "from_networkx",
     "from_pyg",
     "from_scipy",
+    "from_table",
     "fully_connected",
     "in_degree",
     "isolated_nodes",

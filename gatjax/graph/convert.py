@@ -1,27 +1,24 @@
-"""Graphs from and to NetworkX, SciPy sparse matrices and CSV edge lists.
+"""Graphs from and to NetworkX and SciPy sparse matrices.
 
-An edge runs sender -> receiver: `u -> v` in NetworkX, row -> column in a matrix, first -> second
-column in a file. Shapes: N nodes, E edges, F features.
+An edge runs sender -> receiver: `u -> v` in NetworkX, row -> column in a matrix. Shapes: N nodes, E edges, F features.
 """
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import PyTree, Shaped
+from jax.experimental.sparse import BCOO
+from jaxtyping import PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.build import build_graph
 from gatjax.graph.check import first_true, require_dense, validate
 from gatjax.graph.messages import listed, shown
-from gatjax.graph.names import as_names, number_names
 from gatjax.graph.numbers import default_float, digits_lost, rounded, to_float
 from gatjax.graph.sizes import is_unknown, num_nodes
-from gatjax.graph.tables import Table, check_ids, read_names, read_table
 
 
 def from_networkx(
@@ -104,7 +101,7 @@ def to_networkx(graph: GraphsTuple) -> Any:
     return g
 
 
-def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True) -> GraphsTuple:
+def from_scipy(adjacency: Any, nodes: Any = None, *, edge_weight: bool = False) -> GraphsTuple:
     """A SciPy sparse adjacency matrix as a `GraphsTuple`: A[i, j] is an edge from i to j.
 
     The row is the sender, as in `scipy.sparse.csgraph` and NetworkX, so `A.T @ X` sums each node's
@@ -113,7 +110,7 @@ def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True
 
     Args:
         adjacency: [N, N], any SciPy sparse format.
-        nodes: node features as in `build_graph`.
+        nodes: node features as in `build_graph`, or a SciPy sparse matrix [N, F], which becomes a `BCOO`.
         edge_weight: whether the entries become `edges`, [E, 1] in the matrix's dtype;
             `split_weights` takes them out for a layer's `edge_weight=`.
 
@@ -123,9 +120,12 @@ def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True
             digits than JAX's default float dtype holds.
 
     >>> import numpy as np, scipy.sparse
-    >>> graph = from_scipy(scipy.sparse.csr_array(np.array([[0, 3.0], [0, 0]])))
-    >>> graph.senders.tolist(), graph.receivers.tolist(), graph.edges.tolist()
-    ([0], [1], [[3.0]])
+    >>> adjacency = scipy.sparse.csr_array(np.array([[0, 3.0], [0, 0]]))
+    >>> graph = from_scipy(adjacency, np.eye(2))
+    >>> graph.senders.tolist(), graph.receivers.tolist(), graph.edges is None
+    ([0], [1], True)
+    >>> from_scipy(adjacency, edge_weight=True).edges.tolist()
+    [[3.0]]
     """
     if not scipy.sparse.issparse(adjacency):
         raise TypeError(
@@ -143,7 +143,16 @@ def from_scipy(adjacency: Any, nodes: PyTree = None, *, edge_weight: bool = True
     ):
         entry = f"adjacency[{senders[lost]}, {receivers[lost]}]"
         raise ValueError(f"{entry} = {digits_lost(edges[lost, 0], default_float())}")
+    nodes = _sparse_nodes(nodes) if scipy.sparse.issparse(nodes) else nodes
     return build_graph(senders, receivers, nodes, edges=edges, num_nodes=adjacency.shape[0])
+
+
+def _sparse_nodes(nodes: Any) -> BCOO:
+    """In JAX's default float dtype."""
+    entries = scipy.sparse.coo_array(nodes)
+    row, column = entries.coords
+    data = to_float(entries.data, lambda index: f"nodes[{row[index]}, {column[index]}] = ")
+    return BCOO.from_scipy_sparse(scipy.sparse.coo_array((data, (row, column)), entries.shape))
 
 
 def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
@@ -178,100 +187,6 @@ def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
             weight = weight.astype(np.float32)
     total = num_nodes(graph)
     return scipy.sparse.coo_array((weight, (senders, receivers)), shape=(total, total))
-
-
-def from_csv(
-    path: str | PathLike[str],
-    nodes: PyTree = None,
-    *,
-    num_nodes: int | None = None,
-    names: Any = None,
-) -> GraphsTuple:
-    """An edge list in a CSV file as a `GraphsTuple`, one edge per line.
-
-    The first line names the columns: `sender` and `receiver`, and any number of numeric edge features, such as a
-    weight. Ids start at 0; blank lines are skipped. Without `nodes`, `num_nodes` and `names`, N is the largest id
-    plus 1. A file that calls its nodes by names is read by `from_named_csv`, or here with the `names` of the nodes.
-
-    Args:
-        path: a UTF-8 file.
-        nodes: node features as in `build_graph`.
-        num_nodes: N, where there are no node features.
-        names: what the file calls the nodes, [N] strings or integers.
-
-    Returns:
-        The graph; further columns become `edges`, [E, F] of JAX's default float dtype. Where one is the
-        weight of an edge, `split_weights` takes it out for a layer's `edge_weight=`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a header or a line that is not as described, by line number.
-
-    >>> import pathlib, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "edges.csv")
-    ...     _ = path.write_text("sender,receiver,length\\n0,1,2.5\\n2,1,0.5\\n")
-    ...     graph = from_csv(path)
-    >>> graph.senders.tolist(), graph.edges.tolist(), graph.n_node.tolist()
-    ([0, 2], [[2.5], [0.5]], [3])
-    """
-    limit = _row_count(nodes) if num_nodes is None else num_nodes
-    if names is None:
-        remedy = ": from_named_csv(path) reads names"
-        table = read_table(
-            path, {"sender": "whole", "receiver": "whole"}, others="number", remedy=remedy
-        )
-        ids = {end: table.columns[end] for end in ("sender", "receiver")}
-        check_ids(table, ids, limit)
-    else:
-        names = as_names("names", names)
-        table = read_names(
-            path, ["sender", "receiver"], others="number", text=names.dtype.kind == "O"
-        )
-        ids = {end: table.nodes(end, names, "one of names") for end in ("sender", "receiver")}
-        limit = len(names) if limit is None else limit
-    senders, receivers = ids.values()
-    if limit is None:
-        limit = int(max(senders.max(initial=-1), receivers.max(initial=-1))) + 1
-    return build_graph(senders, receivers, nodes, edges=edge_columns(table), num_nodes=limit)
-
-
-def from_named_csv(path: str | PathLike[str]) -> tuple[GraphsTuple, Shaped[np.ndarray, "N"]]:
-    """An edge list whose nodes have names, or any whole numbers, and the naming.
-
-    As `from_csv`, but for the ids: nodes are numbered in the order of their names.
-
-    Args:
-        path: a UTF-8 file.
-
-    Returns:
-        The graph, and `names` [N]: `names[i]` is what the file calls node i, an integer if all of them are.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a header or a line that is not as described, by line number.
-
-    >>> import pathlib, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "edges.csv")
-    ...     _ = path.write_text("sender,receiver\\nbob,ann\\nann,cat\\n")
-    ...     graph, names = from_named_csv(path)
-    >>> graph.senders.tolist(), names[graph.receivers].tolist()
-    ([1, 0], ['ann', 'cat'])
-    """
-    table = read_names(path, ["sender", "receiver"], others="number")
-    named = number_names(table.columns["sender"], table.columns["receiver"])
-    edges, total = edge_columns(table), len(named.names)
-    return build_graph(named.senders, named.receivers, edges=edges, num_nodes=total), named.names
-
-
-def edge_columns(table: Table) -> np.ndarray | None:
-    """The columns of an edge list but for its ends, [E, F], None where there are none."""
-    columns = [name for name in table.columns if name not in ("sender", "receiver")]
-    if not columns:
-        return None
-    place = lambda index: f"{table.place(index[0])}, column {columns[index[1]]}: "
-    return to_float(np.stack([table.columns[name] for name in columns], axis=1), place)
 
 
 def _networkx() -> Any:
@@ -337,7 +252,3 @@ def _row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
     features = jax.tree.map(np.asarray, features)
     row = lambda index: jax.tree.map(lambda leaf: leaf[index], features)
     return [{"features": row(index)} for index in range(count)]
-
-
-def _row_count(nodes: PyTree) -> int | None:
-    return None if nodes is None else int(build_graph([], [], nodes).n_node[0])

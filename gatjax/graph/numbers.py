@@ -58,7 +58,7 @@ def check_digits(
         raise ValueError(f"{place(index)}{digits_lost(values[index], dtype)}")
 
 
-def digits_lost(value: np.generic, dtype: np.dtype) -> str:
+def digits_lost(value: np.generic | int, dtype: np.dtype) -> str:
     """What happens to a whole number that `dtype` cannot hold, and what helps."""
     number = int(value)
     return (

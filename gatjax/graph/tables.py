@@ -1,48 +1,50 @@
-"""Tables in CSV files that somebody wrote by hand: one reader, the same rules everywhere.
+"""Tables that somebody made by hand: one reader, the same rules everywhere.
 
-A file is UTF-8 text, with or without a byte order mark, with either line ending; cells are separated by commas and may
-be quoted. Its first line names the columns, in any order. Blank lines are skipped, but for those inside a file of one
-column, where a row would be missing. Errors name the file, the line and the column.
+A table is a file or stands in memory. A CSV file is UTF-8 text, with or without a byte order mark, with either line
+ending; cells are separated by commas, in a file .tsv by tabs, and may be quoted. Its first line names the columns, in
+any order. Blank lines are skipped, but for those inside a file of one column, where a row would be missing. Errors name
+the file, the line and the column. Any other table is one of `frames.columns_of`; its cells mean what they would mean in
+a file, and a missing one is blank.
 """
 
 import contextlib
 import csv
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gatjax.graph.cells import (
+    BITS,
+    DTYPES,
+    NUMBERS,
+    Kind,
+    convert,
+    first_rounded,
+    is_large,
+    parse_at_once,
+)
 from gatjax.graph.check import INT32_MAX, first_true
+from gatjax.graph.frames import PARQUET, cells_of, columns_of, first_of_other_kind
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import match_names
-
-Kind = Literal["whole", "long", "number", "partial", "text"]
-
-_DTYPES = {
-    "whole": np.int64,
-    "long": np.int64,
-    "number": np.float64,
-    "partial": np.float64,
-    "text": object,
-}
-_BITS = {"whole": 32, "long": 64}
-_NUMBERS = ("number", "partial")
+from gatjax.graph.numbers import default_float, digits_lost
 
 
 class Table(NamedTuple):
-    """The columns of a file, in the order of its header, and where each row stands.
+    """The columns of a table, in the order of its header, and where each row stands.
 
     Attributes:
-      file: where it was read.
+      file: where it was read; None for one in memory.
       columns: by name; whole and long numbers as int64, numbers as float64, text as Python strings.
       rows: how many there are.
     """
 
-    file: Path
+    file: Path | None
     columns: dict[str, np.ndarray]
     rows: int
 
@@ -63,8 +65,28 @@ class Table(NamedTuple):
         return ids
 
 
-def place_in(file: Path, row: int) -> str:
-    """The file and the line on which a row of its table stands."""
+class Frame(NamedTuple):
+    """The columns of a table that is no text file, read once; `file` is that of a Parquet file."""
+
+    file: Path | None
+    columns: dict[str, np.ndarray]
+
+
+def opened(source: Any) -> Path | Frame:
+    """A table as all functions here take it: the path of a text file, or columns."""
+    if isinstance(source, str | PathLike):
+        source = Path(source)
+        if source.suffix not in PARQUET:
+            return source
+    if isinstance(source, Frame):
+        return source
+    return Frame(source if isinstance(source, Path) else None, columns_of(source))
+
+
+def place_in(file: Path | None, row: int) -> str:
+    """The table and the line or row at which a row of it stands."""
+    if file is None or file.suffix in PARQUET:
+        return f"{title_of(file)} row {row}"
     with _opened(file) as lines:
         next(lines)
         numbered = (lines.line_num for cells in lines if not _is_blank(cells))
@@ -72,32 +94,37 @@ def place_in(file: Path, row: int) -> str:
     return f"{file.name} line {line}"
 
 
-def header_of(path: str | PathLike[str]) -> list[str]:
-    """The names of the columns of a file.
+def header_of(source: Any) -> list[str]:
+    """The names of the columns of a table.
 
     Raises:
-      ValueError: its first line does not name columns.
+      ValueError: the first line of the file does not name columns.
     """
-    with _opened(Path(path)) as lines:
-        return _header(Path(path), next(lines, []), {}, {}, "text")
+    source = opened(source)
+    if isinstance(source, Frame):
+        return list(source.columns)
+    with _opened(source) as lines:
+        return _header(source, next(lines, []), {}, {}, "text", ())
 
 
 def read_table(
-    path: str | PathLike[str],
+    source: Any,
     columns: Mapping[str, Kind] | None = None,
     *,
     optional: Mapping[str, Kind] | None = None,
     others: Kind | None = None,
+    ignore: Iterable[str] = (),
     remedy: str = "",
 ) -> Table:
-    """Read a CSV file whole.
+    """Read a table whole.
 
     Args:
-      path: the file.
+      source: the path of a CSV, TSV or Parquet file, or whatever `columns_of` takes.
       columns: those that it must have, and the kind of their cells: a "whole" number of 32 bits, a "long" one of 64,
         a "number", a "partial" one, which is NaN where the cell is blank, or "text".
       optional: those that it may have.
       others: the kind of further columns; None where there must be none.
+      ignore: columns that are left out if they are there.
       remedy: what to do where a cell of `columns` is not of its kind.
 
     Raises:
@@ -111,18 +138,50 @@ def read_table(
     >>> table.columns["receiver"], table.columns["length"], table.place(1)
     (array([1, 1]), array([2.5, 0.5]), 'edges.csv line 3')
     """
-    file = Path(path)
+    source, ignored = opened(source), set(ignore)
     required: dict[str, Kind] = dict(columns or {})
     allowed: dict[str, Kind] = dict(optional or {})
-    with _opened(file) as lines:
-        header = _header(file, next(lines, []), required, allowed, others)
-        kinds: list[Any] = [(required | allowed).get(name, others) for name in header]
-        values = _parse_fast(file, kinds)
+    kind = lambda name: "text" if name in ignored else (required | allowed).get(name, others)
+    remedies = lambda header: [remedy if name in required else "" for name in header]
+    if isinstance(source, Frame):
+        header = _header(source.file, list(source.columns), required, allowed, others, ignored)
+        values = [
+            _of_kind(source.file, name, column, kind(name), more)
+            for (name, column), more in zip(source.columns.items(), remedies(header), strict=True)
+        ]
+        return _table(source.file, header, values, ignored)
+    with _opened(source) as lines:
+        header = _header(source, next(lines, []), required, allowed, others, ignored)
+        kinds: list[Any] = [kind(name) for name in header]
+        values = _parse_fast(source, kinds)
         if values is None:
-            cells = _cells(file, len(header), lines)
-            remedies = [remedy if name in required else "" for name in header]
-            values = _parse(file, cells, header, kinds, remedies)
-    return Table(file, dict(zip(header, values, strict=True)), len(values[0]))
+            cells = _cells(source, len(header), lines)
+            values = _parse(source, cells, header, kinds, remedies(header))
+    return _table(source, header, values, ignored)
+
+
+def _table(
+    file: Path | None, header: list[str], values: list[np.ndarray], ignored: set[str]
+) -> Table:
+    pairs = zip(header, values, strict=True)
+    kept = {name: column for name, column in pairs if name not in ignored}
+    return Table(file, kept, len(values[0]))
+
+
+def _of_kind(
+    file: Path | None, name: str, column: np.ndarray, kind: Any, remedy: str
+) -> np.ndarray:
+    """A column in memory, whose cells mean what they would mean in a file."""
+    if kind in BITS and column.dtype.kind in "iu":
+        limit = 2 ** (BITS[kind] - 1)
+        if not column.size or -limit < int(column.min()) <= int(column.max()) < limit:
+            return column.astype(np.int64)
+    elif kind in NUMBERS and column.dtype.kind in "iufb":
+        values = column.astype(np.float64)
+        known = kind == "partial" or column.dtype.kind != "f" or not np.isnan(values).any()
+        if known and not is_large(values):
+            return values
+    return _parse(file, [cells_of(column)], [name], [kind], [remedy])[0]
 
 
 def check_ids(table: Table, ids: Mapping[str, np.ndarray], num_nodes: int | None) -> None:
@@ -140,52 +199,86 @@ def check_ids(table: Table, ids: Mapping[str, np.ndarray], num_nodes: int | None
 
 
 def read_names(
-    path: str | PathLike[str],
-    names: list[str],
+    source: Any,
+    names: Iterable[str],
     *,
     columns: Mapping[str, Kind] | None = None,
     optional: Mapping[str, Kind] | None = None,
     others: Kind | None = None,
+    ignore: Iterable[str] = (),
     text: bool = False,
 ) -> Table:
     """As `read_table`, where the columns `names` hold names: int64 if all of them are whole numbers, else strings.
 
     Args:
-      path: the file.
+      source: as in `read_table`.
       names: the columns of names.
-      columns: as in `read_table`, and so are `optional` and `others`.
+      columns: as in `read_table`, and so are `optional`, `others` and `ignore`.
       optional: likewise.
       others: likewise.
+      ignore: likewise.
       text: take them for strings even if all are whole numbers.
     """
-    options: dict[str, Any] = {"optional": optional, "others": others}
+    names, ignored = list(names), set(ignore)
+    source = opened(source)
+    options: dict[str, Any] = {"optional": optional, "others": others, "ignore": ignored}
     of_kind = lambda kind: {**dict.fromkeys(names, kind), **(columns or {})}
     allowed: dict[str, Kind] = dict(optional or {})
-    if not text:
-        with _opened(Path(path)) as lines:
-            header = _header(Path(path), next(lines, []), of_kind("long"), allowed, others)
+    if not text and isinstance(source, Path):
+        with _opened(source) as lines:
+            header = _header(source, next(lines, []), of_kind("long"), allowed, others, ignored)
         kinds = [{**allowed, **of_kind("long")}.get(name, others) for name in header]
-        values = _parse_fast(Path(path), kinds)
+        kinds = ["text" if name in ignored else k for name, k in zip(header, kinds, strict=True)]
+        values = _parse_fast(source, kinds)
         if values is not None:
-            return Table(Path(path), dict(zip(header, values, strict=True)), len(values[0]))
-    table = read_table(path, of_kind("text"), **options)
+            return _table(source, header, values, ignored)
+    if isinstance(source, Frame):
+        _check_names(source, names)
+        arrays = [source.columns[name] for name in names if name in source.columns]
+        if not text and all(array.dtype.kind in "iu" for array in arrays):
+            return read_table(source, of_kind("long"), **options)
+    table = read_table(source, of_kind("text"), **options)
     for name in names:
-        if (row := first_true(table.columns[name] == "")) is not None:
-            raise ValueError(f"{table.place(row)}, column {name}: the name is blank; give one")
+        check_filled(table, name)
     if text:
         return table
-    whole = {name: _parse_at_once(table.columns[name].tolist(), "long") for name in names}
+    whole = {name: whole_numbers(table.columns[name]) for name in names}
     if all(column is not None for column in whole.values()):
         table.columns.update({name: column for name, column in whole.items() if column is not None})
     return table
+
+
+def _check_names(frame: Frame, columns: Iterable[str]) -> None:
+    """Refuse cells that are no names: what `str` makes of a fraction or a list is none."""
+    for name in columns:
+        column = frame.columns.get(name, np.zeros(0, int))
+        if column.dtype.kind in "iuU" or not (row := first_of_other_kind(column)):
+            continue
+        where, cell = f"{place_in(frame.file, row[0])}, column {name}", shown(row[1])
+        raise ValueError(f"{where}: {cell} is no name: names are strings or whole numbers")
+
+
+def check_filled(table: Table, name: str) -> None:
+    """Refuse a column of names with a blank one.
+
+    Raises:
+      ValueError: there is one.
+    """
+    if (row := first_true(table.columns[name] == "")) is not None:
+        raise ValueError(f"{table.place(row)}, column {name}: the name is blank; give one")
+
+
+def whole_numbers(column: np.ndarray) -> np.ndarray | None:
+    """A column of text as int64, None where not all of it is whole numbers."""
+    return parse_at_once(column.tolist(), "long")
 
 
 def _parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
     """NumPy's own reader, ten times as fast; None where it cannot read the file: it knows no quotes and no places."""
     if len(kinds) == 1 or ("text" in kinds and '"' in path.read_text(encoding="utf-8-sig")):
         return None
-    dtype = [(str(index), _DTYPES[kind]) for index, kind in enumerate(kinds)]
-    options: dict[str, Any] = {"delimiter": ",", "comments": None, "skiprows": 1}
+    dtype = [(str(index), DTYPES[kind]) for index, kind in enumerate(kinds)]
+    options: dict[str, Any] = {"delimiter": _delimiter(path), "comments": None, "skiprows": 1}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -199,8 +292,12 @@ def _parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
     # A line of commas alone is blank, too.
     if set(kinds) == {"text"} and np.any(np.all([column == "" for column in values], axis=0)):
         return None
-    whole = [x for x, kind in zip(values, kinds, strict=True) if kind == "whole"]
-    return values if all(np.all(np.abs(x) < 2**31) for x in whole) else None
+    for column, kind in zip(values, kinds, strict=True):
+        if kind == "whole" and np.any(np.abs(column) >= 2**31):
+            return None
+        if kind in NUMBERS and is_large(column):
+            return None
+    return values
 
 
 def _cells(path: Path, width: int, lines: Any) -> list[list[str]]:
@@ -238,64 +335,43 @@ def _refuse_gaps(path: Path) -> None:
 
 
 def _parse(
-    path: Path, columns: list[list[str]], header: list[str], kinds: list[Any], remedies: list[str]
+    path: Path | None,
+    columns: list[list[str]],
+    header: list[str],
+    kinds: list[Any],
+    remedies: list[str],
 ) -> list[np.ndarray]:
     """Column by column, with the place of whatever is wrong."""
     parsed = []
     for name, kind, cells, remedy in zip(header, kinds, columns, remedies, strict=True):
-        column = _parse_at_once(cells, kind)
+        column = parse_at_once(cells, kind)
         if column is None:
-            column = np.empty(len(cells), _DTYPES[kind])
+            column = np.empty(len(cells), DTYPES[kind])
             for row, cell in enumerate(cells):
                 try:
-                    column[row] = _convert(cell, kind)
+                    column[row] = convert(cell, kind)
                 except ValueError as error:
                     where = f"{place_in(path, row)}, column {name}"
                     raise ValueError(f"{where}: {error}{remedy}") from None
+        if kind in NUMBERS and (row := first_rounded(cells, column)) is not None:
+            lost = digits_lost(int(cells[row]), default_float())
+            raise ValueError(f"{place_in(path, row)}, column {name}: {lost}")
         parsed.append(column)
     return parsed
 
 
-def _parse_at_once(cells: list[str], kind: Kind) -> np.ndarray | None:
-    """As `_convert` for every cell, where each is of the kind at first sight."""
-    column = np.empty(len(cells), _DTYPES[kind])
-    convert: Any = str.strip if kind == "text" else float if kind in _NUMBERS else int
-    if kind != "text" and any("_" in cell for cell in cells):
-        return None
-    try:
-        column[:] = list(map(convert, cells))
-    except (ValueError, OverflowError):
-        return None
-    return None if kind == "whole" and np.any(np.abs(column) >= 2**31) else column
-
-
-def _convert(cell: str, kind: Kind) -> int | float | str:
-    cell = cell.strip()
-    if kind == "text":
-        return cell
-    if kind == "partial" and not cell:
-        return np.nan
-    with contextlib.suppress(ValueError):
-        # Python would take an underscore for a separator of digits.
-        if "_" not in cell:
-            value = float(cell) if kind in _NUMBERS else int(cell)
-            if kind in _NUMBERS or abs(value) < 2 ** (_BITS[kind] - 1):
-                return value
-    meaning = "a number" if kind in _NUMBERS else f"a whole number of {_BITS[kind]} bits"
-    raise ValueError(f"{shown(cell)} is not {meaning}")
-
-
 def _header(
-    path: Path,
+    path: Path | None,
     cells: list[str],
     required: Mapping[str, Kind],
     allowed: Mapping[str, Kind],
     others: Kind | None,
+    ignored: Iterable[str],
 ) -> list[str]:
-    header, where = [cell.strip() for cell in cells], f"{path.name} line 1"
+    header = [cell.strip() for cell in cells]
+    where = heading_of(path)
     got = f"got {shown(','.join(cells))}"
-    unknown = [name for name in header if name not in {**required, **allowed}]
-    if (unknown and others is None) or not set(required) <= set(header):
+    if not set(required) <= set(header):
         more = f"; it may name {listed(allowed)} too" if allowed else ""
         more = "; it may name more" if others is not None else more
         raise ValueError(f"{where}: the header must be {','.join(required)!r}, {got}{more}")
@@ -303,13 +379,36 @@ def _header(
         raise ValueError(f"{where}: the header must name the columns, {got}")
     if len(set(header)) < len(header):
         raise ValueError(f"{where}: the header names a column twice, {got}")
+    unknown = [name for name in header if name not in {*required, *allowed, *ignored}]
+    if unknown and others is None:
+        asked = ", ".join([*required, *allowed])
+        raise ValueError(
+            f"{where}: nobody asked for column {listed(unknown)}: {asked} are read; ignore={unknown[:8]} "
+            "leaves out what you do not need"
+        )
     return header
+
+
+def title_of(source: Any) -> str:
+    """What an error calls a table."""
+    file = source.file if isinstance(source, Frame) else source
+    return Path(file).name if isinstance(file, str | PathLike) else "table"
+
+
+def heading_of(source: Any) -> str:
+    """Where the columns of a table are named."""
+    text = isinstance(source, Path) and source.suffix not in PARQUET
+    return title_of(source) + " line 1" * text
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix in (".tsv", ".tab") else ","
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     with path.open(newline="", encoding="utf-8-sig") as text:
-        lines = csv.reader(text, strict=True)
+        lines = csv.reader(text, delimiter=_delimiter(path), strict=True)
         try:
             yield lines
         except UnicodeDecodeError as error:

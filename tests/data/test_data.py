@@ -487,10 +487,14 @@ BAD_TEXT = [
     (
         "edges.csv",
         "0,1\n1,2\n",
-        "edges.csv line 1: the header must be 'sender,receiver', got '0,1'",
+        "edges.csv line 1: the header must name the columns, got '0,1'",
     ),
-    ("edges.csv", "", "edges.csv line 1: the header must be"),
-    ("edges.csv", "sender,receiver,length\n0,1,2\n", "edges.csv line 1: the header must be"),
+    ("edges.csv", "", "edges.csv line 1: the header must name the columns"),
+    (
+        "edges.csv",
+        "sender,receiver,length\n0,1,2\n",
+        "edges.csv line 1: nobody asked for column length",
+    ),
     ("edges.csv", "sender,receiver\n0,1\n0\n", "edges.csv line 3: 1 cells, expected 2"),
     ("edges.csv", "sender,receiver\n0,x\n", "edges.csv line 2, column receiver: 'x' is not a wh"),
     ("edges.csv", "sender,receiver\n0,1.0\n", "line 2, column receiver: '1.0' is not a whole"),

@@ -1,4 +1,4 @@
-"""interop.py: directions, order and features survive the trip to other formats and back."""
+"""convert.py: directions, order and features survive the trip to other formats and back."""
 
 # jraph declares every field as an optional tree, and bad arguments are wanted here.
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from graph_strategies import assert_same, edge_bag, edge_list, examples, graphs
+from helpers import rejects
 from hypothesis import given
 from jax.experimental.sparse import BCOO
 
@@ -24,6 +25,7 @@ from gatjax.graph import (
     to_networkx,
     to_scipy,
 )
+from gatjax.graph.check import node_features
 
 # ---- NetworkX
 
@@ -150,15 +152,18 @@ DIRECTED = np.array([[0, 2.0, 0], [0, 0, 3.0], [0, 0, 5.0]], np.float32)
 @pytest.mark.parametrize("flavour", ["array", "matrix"])
 def test_from_scipy_row_is_sender(kind, flavour):
     adjacency = getattr(scipy.sparse, f"{kind}_{flavour}")(DIRECTED)
-    graph = from_scipy(adjacency)
+    graph = from_scipy(adjacency, edge_weight=True)
     assert sorted(edge_list(graph)) == [(0, 1, 2), (1, 2, 3), (2, 2, 5)]
     assert graph.edges.dtype == np.float32
-    bare = from_scipy(adjacency, np.ones((3, 2)), edge_weight=False)
+    bare = from_scipy(adjacency, np.ones((3, 2)))
     assert bare.edges is None and bare.nodes.shape == (3, 2)
 
 
 def test_transposed_matrix_sums_incoming_edges():
-    graph, rows = from_scipy(scipy.sparse.csr_array(DIRECTED)), np.array([[7.0], [11.0], [13.0]])
+    graph, rows = (
+        from_scipy(scipy.sparse.csr_array(DIRECTED), edge_weight=True),
+        np.array([[7.0], [11.0], [13.0]]),
+    )
     sums = np.zeros((3, 1))
     np.add.at(sums, graph.receivers, graph.edges * rows[graph.senders])
     np.testing.assert_array_equal(DIRECTED.T @ rows, sums)
@@ -167,14 +172,12 @@ def test_transposed_matrix_sums_incoming_edges():
 
 def test_scipy_and_networkx_agree_on_direction():
     g = nx.DiGraph([(0, 1), (1, 2), (3, 2), (2, 2)])
-    assert edge_bag(from_scipy(nx.to_scipy_sparse_array(g), edge_weight=False)) == edge_bag(
-        from_networkx(g)
-    )
+    assert edge_bag(from_scipy(nx.to_scipy_sparse_array(g))) == edge_bag(from_networkx(g))
 
 
 def test_from_scipy_keeps_explicit_zeros_and_duplicates():
     entries = ([4.0, 0.0, 6.0], ([0, 1, 0], [1, 1, 1]))
-    graph = from_scipy(scipy.sparse.coo_array(entries, shape=(2, 2)))
+    graph = from_scipy(scipy.sparse.coo_array(entries, shape=(2, 2)), edge_weight=True)
     assert edge_list(graph) == [(0, 1, 4), (1, 1, 0), (0, 1, 6)]
     assert from_scipy(scipy.sparse.csr_array((0, 0))).n_node.tolist() == [0]
 
@@ -184,7 +187,7 @@ def test_from_scipy_keeps_explicit_zeros_and_duplicates():
 def test_scipy_round_trip(graph):
     graph = graph._replace(edges=graph.edges[:, :1], globals=None)
     adjacency = to_scipy(graph)
-    assert_same(from_scipy(adjacency, graph.nodes), graph)
+    assert_same(from_scipy(adjacency, graph.nodes, edge_weight=True), graph)
     dense = np.zeros(adjacency.shape)
     for sender, receiver, *weight in edge_list(graph):
         dense[sender, receiver] += weight[0]
@@ -199,6 +202,16 @@ def test_to_scipy_weights():
     for half in (jnp.float16, jnp.bfloat16):
         adjacency = to_scipy(graph._replace(edges=jnp.array([[0.5], [2.0]], half)))
         assert adjacency.dtype == np.float32 and adjacency.tocsr()[0, 1] == 2.5
+
+
+def test_from_scipy_gives_what_a_gat_takes():
+    words = scipy.sparse.csr_array(np.array([[0, 1.0], [2, 0], [0, 0]]))
+    graph = from_scipy(scipy.sparse.csr_array(DIRECTED), words)
+    assert isinstance(graph.nodes, BCOO) and graph.nodes.dtype == np.float32
+    np.testing.assert_array_equal(graph.nodes.todense(), words.toarray())
+    assert node_features(graph) is graph.nodes and graph.edges is None  # nothing that a GAT refuses
+    with rejects(ValueError, "nodes[0, 1] = 16777217 has more digits than float32 holds"):
+        from_scipy(scipy.sparse.csr_array(DIRECTED), words.astype(int) * 16777217)
 
 
 def test_scipy_bad_input(unchecked):
@@ -276,9 +289,16 @@ def test_csv_round_trip(tmp_path_factory, graph):
 @pytest.mark.parametrize(
     "text, message",
     {
-        "empty": ("", "line 1: the header must be 'sender,receiver'.*, got ''"),
-        "headless": ("0,1\n", "line 1: the header must be 'sender,receiver'.*, got '0,1'"),
-        "other_names": ("from,to\n0,1\n", "line 1: the header must be .*, got 'from,to'"),
+        "empty": ("", "line 1: the header must name the columns, got ''"),
+        "headless": ("0,1\n", "line 1: the header must name the columns, got '0,1'"),
+        "other_names": (
+            "up,to\n0,1\n",
+            "line 1: the header must be .*from,to.*, got 'up,to': rename",
+        ),
+        "two_pairs": (
+            "sender,receiver,to,from\n0,1,1,1\n",
+            "line 1: sender,receiver and from,to may both",
+        ),
         "short": ("sender,receiver\n0,1\n0\n", "line 3: 1 cells, expected 2"),
         "long": ("sender,receiver\n0,1,2\n", "line 2: 3 cells, expected 2"),
         "word": ("sender,receiver\n0,1\n\nann,1\n", "line 4, column sender: 'ann' is not a whole"),
@@ -311,7 +331,9 @@ def test_from_csv_ids_must_be_nodes(csv_file, unchecked):
 
 
 def test_conversions_travel_to_the_device():
-    graph = jax.device_put(from_scipy(scipy.sparse.csr_array(DIRECTED), jnp.ones((3, 2))))
+    graph = jax.device_put(
+        from_scipy(scipy.sparse.csr_array(DIRECTED), jnp.ones((3, 2)), edge_weight=True)
+    )
     assert (
         graph.senders.dtype == jnp.int32 and to_scipy(graph).toarray().tolist() == DIRECTED.tolist()
     )

@@ -490,7 +490,7 @@ def test_weights_reach_a_layer_from_every_reader(kind, tmp_path):
     if kind == "csv":
         graph, weights = split_weights(from_csv(tmp_path / "edges.csv", nodes))
     elif kind == "scipy":
-        graph, weights = split_weights(from_scipy(coo, nodes))
+        graph, weights = split_weights(from_scipy(coo, nodes, edge_weight=True))
     else:
         np.save(tmp_path / "features.npy", nodes)
         np.save(tmp_path / "labels.npy", np.arange(3))

@@ -1,10 +1,12 @@
 """Whole numbers keep their digits or are refused, wherever data enter a graph."""
 
+import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse
+from helpers import rejects
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,8 +53,10 @@ READERS = {
     "networkx_vector": lambda folder, times: from_networkx(
         nx.DiGraph([(0, 1, {"a": times})]), edge_features="a"
     ).edges[0],
-    "scipy": lambda folder, times: from_scipy(scipy_of(times)).edges[:, 0],
-    "scipy_float": lambda folder, times: from_scipy(scipy_of(times).astype(float)).edges[:, 0],
+    "scipy": lambda folder, times: from_scipy(scipy_of(times), edge_weight=True).edges[:, 0],
+    "scipy_float": lambda folder, times: from_scipy(
+        scipy_of(times).astype(float), edge_weight=True
+    ).edges[:, 0],
     "lists": lambda folder, times: build_graph([], [], [[t, 0.5] for t in times]).nodes[:, 0],
 }
 WHERE = {
@@ -80,6 +84,19 @@ def test_a_time_in_seconds_is_refused_and_the_remedies_work(name, tmp_path, unch
 @pytest.mark.parametrize("name", READERS)
 def test_double_precision_keeps_them(name, tmp_path, x64):
     assert np.asarray(READERS[name](tmp_path, TIMES)).tolist() == TIMES
+
+
+@pytest.mark.parametrize("number", [2**70 + 1, 12345678901234567890123, 2**53 + 1])
+@pytest.mark.parametrize("double", [False, True])
+def test_longer_numbers_than_float64_holds_are_refused(tmp_path, number, double, unchecked):
+    with (
+        jax.enable_x64(double),
+        rejects(ValueError, f"line 3, column time: {number} has more digit"),
+    ):
+        from_csv(csv_of(tmp_path, [1, number]))
+    with jax.enable_x64(double):
+        assert from_csv(csv_of(tmp_path, [1, 2**70])).edges[1, 1] == 2.0**70
+        assert from_csv(csv_of(tmp_path, [0.5, number])).edges[1, 1] == np.float32(number) or double
 
 
 def test_measured_numbers_round(tmp_path):
