@@ -56,7 +56,7 @@ def from_pyg(data: Any) -> Imported:
     >>> graph.senders.tolist(), graph.receivers.tolist(), edge_weight, others["y"].tolist()
     ([0, 1], [1, 2], None, [0, 1, 1])
     """
-    fields = {name: _array(name, value) for name, value in _pyg_fields(data).items()}
+    fields = {name: as_array(name, value) for name, value in _pyg_fields(data).items()}
     fields.pop("_num_nodes", None)  # of each graph of a batch, which ptr says too
     edge_index = np.asarray(fields.pop("edge_index"))
     if edge_index.ndim != 2 or len(edge_index) != 2:
@@ -144,7 +144,7 @@ def from_dgl(
     _check_dgl(g)
     ndata, edata = (
         {
-            name: _array(f"{field}[{name!r}]", value)
+            name: as_array(f"{field}[{name!r}]", value)
             for name, value in dict(getattr(g, field)).items()
         }
         for field in ("ndata", "edata")
@@ -153,10 +153,10 @@ def from_dgl(
     edges = _taken(edata, "edata", "edge_features", edge_features)
     weight = _taken(edata, "edata", "edge_weight", edge_weight)
     n_node, n_edge = (
-        integers(name, _array(name, getattr(g, name)()))
+        integers(name, as_array(name, getattr(g, name)()))
         for name in ("batch_num_nodes", "batch_num_edges")
     )
-    senders, receivers = (_array("edges", ids) for ids in g.edges(order="eid"))
+    senders, receivers = (as_array("edges", ids) for ids in g.edges(order="eid"))
     graph = build_graph(senders, receivers, nodes, edges=edges, num_nodes=int(n_node.sum()))
     graph = validate(graph._replace(n_node=n_node, n_edge=n_edge))
     return Imported(graph, _weights(graph, weight), {"ndata": ndata, "edata": edata})
@@ -310,7 +310,7 @@ def _taken(data: dict[str, Any], where: str, field: str, name: str | None) -> An
     return data.pop(name)
 
 
-def _array(name: str, value: Any) -> Any:
+def as_array(name: str, value: Any) -> Any:
     """A tensor as a NumPy array; what is none, as it is."""
     if hasattr(value, "to_dense") and (
         not hasattr(value, "layout") or "strided" not in str(value.layout)

@@ -1,8 +1,10 @@
 """Stacks of layers by the paper's name, ready to train, and saved ones."""
 
 from gatjax.models.controls import GCN, MLP
+from gatjax.models.dgl_weights import with_dgl_weights
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
+from gatjax.models.pyg_weights import with_pyg_weights
 from gatjax.models.saving import load_model, save_model
 from gatjax.models.stack import Stack
 from gatjax.models.summary import LayerSummary, Memory, Summary, summary
@@ -22,4 +24,6 @@ __all__ = [
     "load_model",
     "save_model",
     "summary",
+    "with_dgl_weights",
+    "with_pyg_weights",
 ]
