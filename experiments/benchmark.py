@@ -33,7 +33,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import tyro
 from graphs import features_of, named
-from outputs import find_result, say_found
+from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
 from peers import Mechanism, Phase, Problem, Workload
 from report import describe_run, markdown_table, save_result
 from settings import check
@@ -513,23 +513,30 @@ def print_advice(config: Config, results: list[Measured]) -> None:
 
 
 def plot_scaling(config: Config, results: list[Measured]) -> None:
+    from gatjax import plots
+
+    try_to_plot(config.output / "scaling.png", lambda path: plots.save(scaling(results), path))
+
+
+def scaling(results: list[Measured]) -> Any:
     """Time and memory against the number of edges, one line per library."""
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    fields = {"median_seconds": ("time (s)", 1), "run_bytes": ("memory of a run (GiB)", 2**30)}
-    for axes, (field, (label, unit)) in zip(panels, fields.items(), strict=True):
-        for library in dict.fromkeys(result["library"] for result in results):
-            line = [one for one in results if one["library"] == library]
-            edges = [one["arguments"]["edges"] for one in line]
-            axes.plot(edges, [one[field] / unit for one in line], marker="o", label=library)
-        axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=label)
-        axes.grid(alpha=0.3)
-    panels[0].legend()
-    figure.suptitle("Forward and backward of one GAT layer")
-    config.output.mkdir(parents=True, exist_ok=True)
-    figure.savefig(config.output / "scaling.png", dpi=120)
-    plt.close(figure)
+    from gatjax import plots
+
+    with plt.rc_context(dict(plots.STYLE)):
+        _, panels = plt.subplots(1, 2, figsize=(plots.PAGE, 2.4))
+        fields = {"median_seconds": ("time (s)", 1), "run_bytes": ("memory (GiB)", 2**30)}
+        for axes, (field, (label, unit)) in zip(panels, fields.items(), strict=True):
+            for place, library in enumerate(dict.fromkeys(one["library"] for one in results)):
+                line = [one for one in results if one["library"] == library]
+                edges = [one["arguments"]["edges"] for one in line]
+                values = [one[field] / unit for one in line]
+                axes.plot(edges, values, marker=plots.MARKERS[place], label=library)
+            axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=label)
+            axes.grid(linewidth=0.3, color="0.85")
+        panels[0].legend()
+    return panels[0]
 
 
 def layer_suite(problems: Callable[[Config], Problems], **options: Any) -> Suite:
@@ -577,6 +584,11 @@ def check_config(config: Config) -> None:
 def main(config: Config) -> None:
     """Measure, unless this very measurement is there already."""
     check_config(config)
+    with claimed(config.output):
+        find_or_measure(config)
+
+
+def find_or_measure(config: Config) -> None:
     path = config.output / "result.json"
     found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
     if found is not None:
@@ -595,9 +607,10 @@ def main(config: Config) -> None:
     if not results:
         raise SystemExit("Nothing has been measured: nothing to report.")
     print(f"\n{suite.table(results)}")
-    suite.finish(config, results)
     result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
-    print(f"\nDetails in {save_result(path, result)}")
+    save_result(path, result)
+    suite.finish(config, results)
+    print(f"\nDetails in {path}")
 
 
 if __name__ == "__main__":
@@ -605,4 +618,8 @@ if __name__ == "__main__":
         settings, case = json.loads(sys.stdin.read())
         print(json.dumps(work(Config(**settings), Case(**case))))
     else:
-        main(tyro.cli(Config))
+        try:
+            main(tyro.cli(Config))
+        except KeyboardInterrupt:
+            print("\nInterrupted: no result has been written.")
+            raise SystemExit(INTERRUPTED) from None

@@ -37,6 +37,7 @@ from gatjax import (
     ConstGAT,
     DotProductGAT,
     DropoutRates,
+    GaAN,
     GATv2,
     add_self_loops,
     save_model,
@@ -58,6 +59,7 @@ MODELS = {
     "gatv2": GATv2,
     "dot": DotProductGAT,
     "const": ConstGAT,
+    "gaan": GaAN,
     "gcn": GCN,
     "mlp": MLP,
 }
@@ -106,6 +108,10 @@ class Task:
                 head_inputs=0.0 if shared else settings.input_dropout,
             ),
         }
+        if settings.model == "gaan":
+            # It drops what leaves a layer, and once for all heads.
+            rates = DropoutRates(settings.input_dropout, attention=settings.attention_dropout)
+            arguments |= {"num_heads": settings.num_heads, "dropout_rate": rates}
         if settings.model in WITH_HEADS:
             arguments |= {"num_heads": settings.num_heads, "out_heads": settings.out_heads}
         if settings.model == "gat":

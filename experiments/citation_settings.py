@@ -23,8 +23,9 @@ class Config:
 
     dataset: DatasetName = "citeseer"
     """Citation graph."""
-    model: Literal["gat", "gatv2", "dot", "const", "gcn", "mlp"] = "gat"
-    """GAT, GATv2, dot-product attention, uniform attention (Const-GAT), GCN, or no graph at all (MLP)."""
+    model: Literal["gat", "gatv2", "dot", "const", "gaan", "gcn", "mlp"] = "gat"
+    """GAT, GATv2, dot-product attention, uniform attention (Const-GAT), gated attention (GaAN), GCN, or no graph at
+    all (MLP)."""
     protocol: Protocol | None = None
     """Veličković et al. (2018) or Shchur et al. (2018). None: that of the split."""
     split: Literal["public", "random", "shchur"] | None = None
@@ -132,7 +133,7 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate",),
         rates=("input_dropout", "projected_dropout", "attention_dropout"),
     )
-    if settings.model in WITH_HEADS and settings.hidden_features % settings.num_heads:
+    if settings.model in (*WITH_HEADS, "gaan") and settings.hidden_features % settings.num_heads:
         raise SystemExit(
             f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
         )

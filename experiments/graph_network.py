@@ -27,15 +27,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import tyro
+import script
 from devices import use_every_core
 from flax import nnx
 from matplotlib.axes import Axes
-from outputs import find_result, say_found
-from report import as_json, describe_run, markdown_table, mean_and_sd, save_result, sound
+from outputs import claimed, find_result, say_found, try_to_plot
+from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result, sound
 from settings import check
 from shortest_paths import Paths, make_paths
 
@@ -48,6 +47,7 @@ from gatjax import (
     RowMLP,
     attention_weights,
     batch,
+    build_graph,
     num_nodes,
     pad,
     plots,
@@ -100,7 +100,7 @@ class Config:
     progress: bool = True
     """Show a progress bar."""
     output: Path = Path("runs") / "graph_network"
-    """Folder for result.json and graph_network.png."""
+    """Folder for result.json, accuracy.png and attention.png."""
 
 
 def check_config(config: Config) -> None:
@@ -260,14 +260,14 @@ def train_all(config: Config, task: Task) -> list[Trained]:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train and test everything; the result, as it is in result.json."""
+    """Train and test everything."""
     tests = {
         n: make_batches(config, (TEST, n), (n, n), max(config.test_graphs // 8, 1), 8)
         for n in config.test_nodes
     }
     started = time.perf_counter()
     results: dict[str, Any] = {}
-    models: dict[str, EncodeProcessDecode] = {}
+    example = None
     for aggregation in config.aggregations:
         print(f"{aggregation}:")
         task = Task(config, aggregation)
@@ -285,17 +285,16 @@ def run(config: Config) -> dict[str, Any]:
             "train_loss": [float(trained.history.train_loss[-1]) for trained in runs],
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters[0])),
         }
-        models[aggregation] = task.model(parameters[0])
-    plot(config, results, models)
-    result = {
+        if aggregation == "attention":
+            example = attention_on_example(config, task.model(parameters[0]))
+    return {
         "seeds": list(range(config.seeds)),
         "results": results,
+        "example": example,
         "seconds": time.perf_counter() - started,
         "config": dataclasses.asdict(config),
         **describe_run(),
     }
-    save_result(config.output / "result.json", result)
-    return as_json(result)
 
 
 def attention_on_next_hop(
@@ -309,47 +308,54 @@ def attention_on_next_hop(
     return alphas[step, :, head], (int(step), int(head))
 
 
-def plot(config: Config, results: dict[str, Any], models: dict[str, EncodeProcessDecode]) -> None:
-    """Accuracy against the size of the graph, and the attention on one graph."""
-    _, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    plot_accuracy(config, results, axes[0])
-    if "attention" in models:
-        n = config.train_nodes[1]
-        paths = make_paths(np.random.default_rng(EXAMPLE_KEY), n, _probability(config, n))
-        plot_attention(models["attention"], paths, axes[1])
-    plots.save(axes[0], config.output / "graph_network.png")
+def attention_on_example(config: Config, model: EncodeProcessDecode) -> dict[str, Any]:
+    """One graph and its attention, to be drawn."""
+    n = config.train_nodes[1]
+    paths = make_paths(np.random.default_rng(EXAMPLE_KEY), n, _probability(config, n))
+    alpha, (step, head) = attention_on_next_hop(model, paths)
+    graph = paths.graph
+    return {
+        "senders": np.asarray(graph.senders).tolist(),
+        "receivers": np.asarray(graph.receivers).tolist(),
+        "goal": int(np.asarray(graph.nodes)[:, 0].argmax()),
+        "alpha": np.round(alpha, 4).tolist(),
+        "step": step,
+        "head": head,
+        "on_next_hop": float(alpha[paths.next_hop].mean()),
+    }
 
 
-def plot_accuracy(config: Config, results: dict[str, Any], ax: Axes) -> None:
-    sizes = np.array(config.test_nodes)
-    for color, (name, result) in zip(plots.PALETTE[::-1], results.items(), strict=False):
-        percent = 100 * np.array([result["accuracy"][str(n)] for n in sizes], float)
-        ax.plot(sizes, percent, color=color, alpha=0.3, linewidth=0.8)
-        means = [
-            each[np.isfinite(each)].mean() if np.isfinite(each).any() else np.nan
-            for each in percent
-        ]
-        ax.plot(sizes, means, "o-", color=color, label=name)
-    ax.axvspan(*config.train_nodes, color="0.92", label="sizes trained on")
+def plot_accuracy(result: dict[str, Any]) -> Axes:
+    """Accuracy against the size of the graph."""
+    config = result["config"]
+    sizes = config["test_nodes"]
+    groups = {
+        name: [100 * np.array(each["accuracy"][str(n)], float) for n in sizes]
+        for name, each in result["results"].items()
+    }
+    ax = plots.seed_lines(sizes, groups, xlabel="nodes of a graph", ylabel="next hop is right (%)")
+    ax.axvspan(*config["train_nodes"], color="0.93", lw=0, zorder=0, label="sizes trained on")
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.set(xlabel="nodes of a graph", ylabel="next hop is right (%)", ylim=(0, 102))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="lower left")
+    ax.set_ylim(0, 102)
+    ax.legend(fontsize=plots.STYLE["legend.fontsize"], frameon=False, loc="lower left")
+    return ax
 
 
-def plot_attention(model: EncodeProcessDecode, paths: Paths, ax: Axes) -> None:
-    alpha, (step, head) = attention_on_next_hop(model, paths)
-    goal = np.asarray(paths.graph.nodes)[:, 0].astype(int)
-    plots.attention_graph(
-        paths.graph, alpha, node_colors=np.where(goal, 1, -1), node_labels=_names(goal), ax=ax
+def plot_attention(example: dict[str, Any]) -> Axes:
+    """Where the attention of one step and head lies, on one graph."""
+    total = max(example["senders"] + example["receivers"]) + 1
+    graph = build_graph(example["senders"], example["receivers"], num_nodes=total)
+    is_goal = np.arange(total) == example["goal"]
+    ax = plots.attention_graph(
+        graph,
+        np.array(example["alpha"]),
+        node_colors=np.where(is_goal, 1, -1),
+        node_labels=["goal" if goal else str(i) for i, goal in enumerate(is_goal)],
     )
-    share = alpha[paths.next_hop].mean()
-    ax.set_title(f"step {step + 1}, head {head}: {share:.0%} of the attention on the next hop")
-
-
-def _names(goal: np.ndarray) -> list[str]:
-    return ["goal" if is_goal else str(i) for i, is_goal in enumerate(goal)]
+    share = f"{example['on_next_hop']:.0%} of the attention on the next hop"
+    ax.set_title(f"step {example['step'] + 1}, head {example['head']}: {share}")
+    return ax
 
 
 def table(result: dict[str, Any]) -> str:
@@ -373,13 +379,16 @@ def main(config: Config) -> dict[str, Any]:
     use_every_core()
     check_config(config)
     path = config.output / "result.json"
-    result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-    if result is None:
-        result = run(config)
-    else:
-        say_found(path)
-    print(f"\nnext hop is right, in percent (mean ± sd of {config.seeds} seeds)\n")
-    print(f"{table(result)}\n")
+    with claimed(config.output):
+        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        if result is None:
+            result = as_json(run(config))
+            save_result(path, result)
+            draw(result, config.output)
+        else:
+            say_found(path)
+    seeds = count(config.seeds, "seed")
+    print(f"\nnext hop is right, in percent (mean ± sd of {seeds})\n\n{table(result)}\n")
     if {"attention", "sum"} <= set(config.aggregations):
         lead = ", ".join(f"{lead:+.1f} at {n} nodes" for n, lead in margins(result).items())
         print(f"attention leads the sum by {lead}")
@@ -387,5 +396,13 @@ def main(config: Config) -> dict[str, Any]:
     return result
 
 
+def draw(result: dict[str, Any], folder: Path) -> None:
+    try_to_plot(folder / "accuracy.png", lambda path: plots.save(plot_accuracy(result), path))
+    if example := result["example"]:
+        try_to_plot(
+            folder / "attention.png", lambda path: plots.save(plot_attention(example), path)
+        )
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    script.run(main, Config)

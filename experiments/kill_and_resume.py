@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 from outputs import check_writable
-from report import describe_run, save_result
+from report import count, describe_run, save_result
 from settings import check
 from tqdm import tqdm
 
@@ -145,7 +145,7 @@ def main(config: Config) -> None:
     }
     save_result(config.output / "result.json", result)
     print(
-        f"{kills} kills in {runs} runs, each of which ended bit-identical to the undisturbed one."
+        f"{count(kills, 'kill')} in {count(runs, 'run')}, each of which ended bit-identical to the undisturbed one."
     )
 
 

@@ -200,6 +200,12 @@ def advance(task: Task, state: State, rate: jax.Array, train: jax.Array) -> tupl
     return State(parameters, optimizer, state.plateau, key), losses.mean()
 
 
+@jax.jit
+def wait(plateau: Any, value: jax.Array) -> Any:
+    """Take note of an evaluation; the rate falls where too many bring nothing better."""
+    return PLATEAU.update((), plateau, value=value)[1]
+
+
 @partial(jax.jit, static_argnums=0)
 def count_correct(
     task: Task, parameters: nnx.State, values: jax.Array, key: jax.Array
@@ -264,8 +270,7 @@ def train(
     for step in range(task.evaluate_every, steps + 1, task.evaluate_every):
         state, loss = advance(task, state, jnp.float32(learning_rate), fit)
         seen = Evaluation(step, float(loss), *(accuracy(task, state, part) for part in some))
-        _, plateau = PLATEAU.update((), state.plateau, value=jnp.float32(-seen.test_accuracy))
-        state = state._replace(plateau=plateau)
+        state = state._replace(plateau=wait(state.plateau, jnp.float32(-seen.test_accuracy)))
         better = seen.test_accuracy > best + 1e-4
         best, waited = (seen.test_accuracy, 0) if better else (best, waited + 1)
         diverged = not np.isfinite(seen.loss)

@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from gatjax.layers.gaan import Gate, Scale
-from gatjax.layers.options import ResidualOptions, RowOptions, WeighingOptions, WeightOptions
+from gatjax.layers.options import ResidualOptions, RowOptions
+from gatjax.layers.parts import Normalize
 
 
 class DepthOptions(TypedDict, total=False):
@@ -39,10 +40,11 @@ class ManyHeadOptions(GraphOptions, total=False):
     out_heads: int
 
 
-class AttentionOptions(ManyHeadOptions, WeightOptions, total=False):
+class AttentionOptions(ManyHeadOptions, total=False):
     """Of every model with attention."""
 
     edge_features: int | None
+    normalize: Normalize
 
 
 class GATOptions(AttentionOptions, total=False):
@@ -59,7 +61,7 @@ class GATv2Options(AttentionOptions, total=False):
     share_weights: bool
 
 
-class GaANOptions(WeighingOptions, total=False):
+class GaANOptions(TypedDict, total=False):
     """Of the layers of `GaAN`."""
 
     key_features: int

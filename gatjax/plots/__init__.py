@@ -6,7 +6,7 @@ your own has it in `with plt.rc_context(STYLE)` or after `plt.rcParams.update(ST
 `attention(graph)` returns: weights [E] or [E, H] aligned with the graph's edges.
 """
 
-from gatjax.plots.style import COLUMN, LINES, NO_COLOR, PAGE, PALETTE, STYLE, save  # isort: skip
+from gatjax.plots.style import COLUMN, LINES, MARKERS, NO_COLOR, PAGE, PALETTE, STYLE, save  # isort: skip
 from gatjax.plots.curves import learning_curves, seed_lines, seed_strips
 from gatjax.plots.graph import attention_graph
 from gatjax.plots.heads import attention_heads
@@ -15,6 +15,7 @@ from gatjax.plots.matrix import confusion_matrix
 __all__ = [
     "COLUMN",
     "LINES",
+    "MARKERS",
     "NO_COLOR",
     "PAGE",
     "PALETTE",

@@ -19,6 +19,8 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 FORMAT = 1
+# Of the differences between two runs, so many are named.
+MOST_NAMED = 5
 
 
 class CheckpointError(Exception):
@@ -68,13 +70,20 @@ class Checkpoints:
     def save(self, name: str, step: int, tree: PyTree, notes: Mapping[str, Any]) -> None:
         """Save a tree of arrays and some JSON notes; the step before it goes once this one is complete."""
         _check_name(name)
-        if not self._managers and not self.exist():
-            self._write_manifest(tree)
         items = ocp.args.Composite(
             tree=ocp.args.StandardSave(tree),
             notes=ocp.args.JsonSave({"notes": dict(notes), "digest": _digest(tree)}),
         )
-        self._manager(name).save(step, args=items, force=True)
+        try:
+            if not self._managers and not self.exist():
+                self._write_manifest(tree)
+            self._manager(name).save(step, args=items, force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(
+                f"{self.folder / name} could not be saved ({reason[-1][:200]}): make room there, or choose another "
+                "folder; what was saved before is kept"
+            ) from error
         self._saved_at[name] = time.monotonic()
 
     def restore(self, name: str, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
@@ -136,15 +145,14 @@ class Checkpoints:
         path = self.folder / "manifest.json"
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
-            found = {"format": manifest["format"], **manifest["run"], **manifest["arrays"]}
+            run, arrays = {"format": manifest["format"], **manifest["run"]}, {**manifest["arrays"]}
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged: {self._remedy()}") from error
-        expected = {"format": FORMAT, **self.description, **_arrays(like)}
-        differences = [
-            f"{key}: {found.get(key, 'absent')} there, {expected.get(key, 'absent')} here"
-            for key in sorted({*found, *expected})
-            if found.get(key) != expected.get(key)
-        ]
+        # Settings come before the arrays that follow from them.
+        differences = _differences(run, {"format": FORMAT, **self.description})
+        differences += _differences(arrays, _arrays(like))
+        if len(differences) > MOST_NAMED:
+            differences[MOST_NAMED:] = [f"and {len(differences) - MOST_NAMED} more"]
         if differences:
             raise CheckpointError(
                 f"the checkpoints in {self.folder} belong to another run ({'; '.join(differences)}): "
@@ -156,6 +164,14 @@ class Checkpoints:
 
     def _remedy(self) -> str:
         return f"delete {self.folder} to start afresh, or choose another folder"
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    ]
 
 
 def _check_name(name: str) -> None:

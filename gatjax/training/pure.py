@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints, is_typeddict
 
 import jax
 import numpy as np
@@ -282,9 +282,14 @@ def _switch(call: Any, key: Key[Array, ""] | None, accepted: dict[str, Any]) -> 
 def _accepted(call: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Those of the named arguments that a call has."""
     parameters = inspect.signature(call).parameters
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return arguments
-    return {name: value for name, value in arguments.items() if name in parameters}
+    names = set(parameters)
+    for each in parameters.values():
+        if each.kind is inspect.Parameter.VAR_KEYWORD:
+            (listed,) = get_args(each.annotation) or (None,)
+            if not is_typeddict(listed):
+                return arguments
+            names |= set(get_type_hints(listed))
+    return {name: value for name, value in arguments.items() if name in names}
 
 
 def _outputs(

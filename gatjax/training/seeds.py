@@ -158,8 +158,8 @@ class _Worker:
     def is_ready(self) -> bool:
         return self.program is not None and self.program.is_ready()
 
-    def collect(self) -> tuple[list[Trained], list[History]]:
-        """Of the dispatch that is ready, the seeds that have stopped, and the news of each one that took part."""
+    def collect(self) -> tuple[list[Trained], list[tuple[int, History]]]:
+        """Of the dispatch that is ready, the seeds that have stopped, and each one that took part with its news."""
         assert self.program is not None
         done, all_news = [], []
         for index, (news, stopped) in enumerate(self.program.news()):
@@ -167,7 +167,7 @@ class _Worker:
             if run.stopped:
                 continue
             run.past.append(news)
-            all_news.append(news)
+            all_news.append((run.seed, news))
             if stopped or self._is_due(run):
                 run.state = self.program.state_of(index)
                 self._save(run)
@@ -267,7 +267,9 @@ def _train(
     with tqdm(total=len(waiting), unit="seed", disable=not progress) as bar:
         try:
             for worker in workers:
+                bar.set_description("compiling")
                 worker.go_on(waiting, labels)
+            bar.set_description("", refresh=False)
             epochs, busy = 0, workers
             while busy := [worker for worker in busy if worker.program is not None]:
                 ready = [worker for worker in busy if worker.is_ready()]
@@ -276,8 +278,9 @@ def _train(
                 for worker in ready:
                     done, news = worker.collect()
                     worker.go_on(waiting, labels)
-                    epochs += sum(len(history.train_loss) for history in news)
-                    bar.set_postfix({"epochs": epochs} | _last(news[-1]))
+                    epochs += sum(len(history.train_loss) for _, history in news)
+                    seed, latest = news[-1]
+                    bar.set_postfix({"epochs": epochs, "seed": seed} | _last(latest))
                     bar.update(len(done))
                     yield from done
         except (KeyboardInterrupt, GeneratorExit):

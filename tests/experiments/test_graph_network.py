@@ -78,7 +78,8 @@ def test_it_trains_and_reports(experiment, tmp_path, capsys):
         accuracy = result["results"][name]["accuracy"]
         assert list(accuracy) == ["6", "9"] and all(len(each) == 1 for each in accuracy.values())
         assert min(accuracy["6"]) > 0.6, "a guess is right for half of the nodes"
-    assert (tmp_path / "graph_network.png").stat().st_size > 10_000
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+    assert (tmp_path / "attention.png").stat().st_size > 10_000
     out = capsys.readouterr().out
     assert "| aggregation | parameters | 6 nodes" in out
     lead = 100 * np.subtract(

@@ -196,16 +196,20 @@ def scripts():
     import controls
     import dictionary_lookup
     import graph_network
+    import relations
 
     return {
         "benchmark": (benchmark, "measure_all", {"runs": 9}),
         "controls": (controls, "run_row", {"seeds": 9}),
         "dictionary_lookup": (dictionary_lookup, "run", {"seeds": 9}),
         "graph_network": (graph_network, "run", {"seeds": 9}),
+        "relations": (relations, "make_result", {"seeds": 9}),
     }
 
 
-@pytest.mark.parametrize("name", ["benchmark", "controls", "dictionary_lookup", "graph_network"])
+@pytest.mark.parametrize(
+    "name", ["benchmark", "controls", "dictionary_lookup", "graph_network", "relations"]
+)
 def test_every_script_keeps_an_earlier_result(name, tmp_path, monkeypatch):
     from report import describe_run, save_result
 
@@ -264,6 +268,8 @@ BAD = [
     ("graph_network", {"train_nodes": (9, 3)}, "the smallest comes first"),
     ("graph_network", {"num_heads": 5}, "--features 32: must be a multiple of --num-heads 5"),
     ("graph_network", {"aggregations": ()}, "aggregations is empty: give at least one"),
+    ("relations", {"relations": 1}, "--relations 1: must be at least 2"),
+    ("relations", {"num_heads": 5}, "--features 32: must be a multiple of --num-heads 5"),
     ("benchmark", {"libraries": ("foo",)}, "--libraries foo: must be one of gatjax, gatjax plain"),
     ("benchmark", {"runs": 0}, "--runs 0"),
     ("benchmark", {"rounds": 0}, "--rounds 0"),

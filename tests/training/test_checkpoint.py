@@ -71,6 +71,27 @@ def test_another_run_is_refused_by_name_and_value(saved):
         reopened(saved, rate=0.2).restore("seed_3", TREE)
 
 
+def test_settings_are_named_before_the_arrays_that_follow_from_them(saved):
+    many = {f"a{i}": jnp.zeros(i + 1) for i in range(9)}
+    with pytest.raises(
+        CheckpointError, match=r"another run \(rate: 0.1 there, 0.2 here; .*; and 8 more\)"
+    ):
+        reopened(saved, rate=0.2).restore("seed_3", many)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so_and_the_last_one_stays(saved, monkeypatch):
+    checkpoints = reopened(saved)
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: writing: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager("seed_3"), "save", full)
+        with pytest.raises(CheckpointError, match="seed_3 could not be saved .*No space left"):
+            checkpoints.save("seed_3", 99, TREE, {})
+    assert reopened(saved).restore("seed_3", TREE) is not None
+
+
 def files_of(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 

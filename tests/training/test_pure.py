@@ -1,6 +1,7 @@
 """Modules as pure functions: the same numbers as the module, and no second compilation."""
 
 import functools
+from typing import TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -349,3 +350,15 @@ def test_labels_that_do_not_exist_are_refused_before_training(metrics, change, m
     training = Training(*pure[:3], optax.adam(0.01), max_epochs=1)
     with rejects(ValueError, message):
         list(train(training, [0], GRAPH, lambda seed: good._replace(**change), progress=False))
+
+
+def test_only_listed_options_reach_a_module_whose_options_are_listed_by_type():
+    class Options(TypedDict, total=False):
+        scale: float
+
+    class Scaled(nnx.Module):
+        def __call__(self, x, **options: Unpack[Options]):
+            return x * options.get("scale", 1.0) * (len(options) < 2)
+
+    pure = functional(lambda rngs: Scaled())
+    assert pure.apply(pure.initialise(jax.random.key(0)), 3.0, scale=2.0) == 6.0
