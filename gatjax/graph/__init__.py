@@ -23,6 +23,14 @@ from gatjax.graph.edit import (
     split_weights,
     to_undirected,
 )
+from gatjax.graph.links import (
+    EdgeSplit,
+    NeighborTable,
+    Pairs,
+    neighbor_table,
+    sample_negative_edges,
+    split_edges,
+)
 from gatjax.graph.names import Named, number_names
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
 from gatjax.graph.sizes import num_nodes
@@ -30,10 +38,13 @@ from gatjax.graph.subgraph import relabel, subgraph
 
 __all__ = [
     "Budget",
+    "EdgeSplit",
     "EdgeTable",
     "Imported",
     "Masks",
     "Named",
+    "NeighborTable",
+    "Pairs",
     "add_self_loops",
     "batch",
     "budget_for",
@@ -50,13 +61,16 @@ __all__ = [
     "in_degree",
     "isolated_nodes",
     "masks_of",
+    "neighbor_table",
     "num_nodes",
     "number_names",
     "pad",
     "pad_batches",
     "relabel",
     "remove_self_loops",
+    "sample_negative_edges",
     "sort_edges",
+    "split_edges",
     "split_weights",
     "subgraph",
     "to_dgl",

@@ -16,6 +16,16 @@ Where a step changes more than parameters, such as the averages of a `BatchNorm`
 """
 
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
+from gatjax.training.links import (
+    LinkPrediction,
+    Links,
+    area_under_roc,
+    average_precision,
+    balanced_cross_entropy,
+    draw_pairs,
+    has_edge,
+    link_prediction,
+)
 from gatjax.training.loop import (
     History,
     Trained,
@@ -60,6 +70,8 @@ __all__ = [
     "Functional",
     "History",
     "Labels",
+    "LinkPrediction",
+    "Links",
     "Metrics",
     "NodeClassification",
     "NodePrediction",
@@ -71,12 +83,18 @@ __all__ = [
     "Variables",
     "advance",
     "advance_together",
+    "area_under_roc",
+    "average_precision",
+    "balanced_cross_entropy",
     "both_metrics",
     "class_weights",
+    "draw_pairs",
     "either_metric",
     "functional",
     "functional_with_statistics",
+    "has_edge",
     "last_epoch",
+    "link_prediction",
     "lowest_loss",
     "node_classification",
     "node_prediction",

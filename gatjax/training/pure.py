@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints, is_typeddict
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, ArrayLike, Float, Key
 from jraph import GraphsTuple
 
 from gatjax.training.loop import Variables
@@ -76,8 +76,8 @@ def functional(build: Build) -> Functional:
     >>> apply(parameters, jax.numpy.ones((5, 2))).shape
     (5, 3)
     """
-    module = _take_apart(build)
-    return Functional(_Of(_initialise, module), _Of(_apply, module))
+    module = take_apart(build)
+    return Functional(Of(initialise, module), Of(apply, module))
 
 
 def functional_with_statistics(build: Build) -> Functional:
@@ -104,8 +104,8 @@ def functional_with_statistics(build: Build) -> Functional:
     >>> statistics["mean"][...].tolist()
     [0.5, 0.5]
     """
-    module = _take_apart(build)
-    return Functional(_Of(_initialise_all, module), _Of(_call, module))
+    module = take_apart(build)
+    return Functional(Of(initialise_all, module), Of(_call, module))
 
 
 def node_prediction(build: Build, metrics: NodeMetrics) -> NodePrediction:
@@ -143,13 +143,13 @@ def node_prediction(build: Build, metrics: NodeMetrics) -> NodePrediction:
     >>> pure.outputs(parameters, graph).shape
     (2, 1)
     """
-    module = _take_apart(build)
-    held = _Metrics(metrics, _identity(metrics))
+    module = take_apart(build)
+    held = (_Metrics(metrics, _identity(metrics)),)
     return NodePrediction(
-        _Of(_initialise, module),
-        _Of(_loss, module, held),
-        _Of(_validate, module, held),
-        _Of(_outputs, module),
+        Of(initialise, module),
+        Of(_loss, module, held),
+        Of(_validate, module, held),
+        Of(_outputs, module),
     )
 
 
@@ -184,7 +184,7 @@ def node_classification(build: Build) -> NodeClassification:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Module:
+class Module:
     """A module without its variables; as good as another one that the same function builds."""
 
     build: Build
@@ -200,18 +200,20 @@ class _Metrics:
     function: NodeMetrics = dataclasses.field(compare=False)
     identity: Any
 
+    def __call__(self, outputs: Array, nodes: ArrayLike, labels: ArrayLike) -> Metrics:
+        return self.function(outputs, nodes, labels)
+
 
 @dataclasses.dataclass(frozen=True)
-class _Of:
-    """A function of a module, and of a metric, given both; equal where they are, as a method or a partial is not."""
+class Of:
+    """A function of a module, and of what else it holds; equal where these are, as a method or a partial is not."""
 
     function: Callable[..., Any]
-    module: _Module
-    metrics: _Metrics | None = None
+    module: Module
+    held: tuple[Any, ...] = ()
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        given = (self.module,) if self.metrics is None else (self.module, self.metrics.function)
-        return self.function(*given, *inputs, **options)
+        return self.function(self.module, *self.held, *inputs, **options)
 
 
 def _identity(value: Any) -> Any:
@@ -227,22 +229,22 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _take_apart(build: Build) -> _Module:
+def take_apart(build: Build) -> Module:
     graphdef, _, statistics, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, _STATISTICS, ...)
-    return _Module(build, graphdef, rest, bool(jax.tree.leaves(statistics)))
+    return Module(build, graphdef, rest, bool(jax.tree.leaves(statistics)))
 
 
-def _initialise_all(module: _Module, key: Key[Array, ""]) -> Variables:
+def initialise_all(module: Module, key: Key[Array, ""]) -> Variables:
     return Variables(*nnx.state(module.build(nnx.Rngs(key)), nnx.Param, _STATISTICS))
 
 
-def _initialise(module: _Module, key: Key[Array, ""]) -> nnx.State | Variables:
-    variables = _initialise_all(module, key)
+def initialise(module: Module, key: Key[Array, ""]) -> nnx.State | Variables:
+    variables = initialise_all(module, key)
     return variables if module.has_statistics else variables.parameters
 
 
 def _call(
-    module: _Module,
+    module: Module,
     variables: Variables,
     *inputs: Any,
     key: Key[Array, ""] | None = None,
@@ -258,8 +260,8 @@ def _call(
     return output, nnx.state(call, _STATISTICS)
 
 
-def _apply(
-    module: _Module,
+def apply(
+    module: Module,
     parameters: nnx.State | Variables,
     *inputs: Any,
     key: Key[Array, ""] | None = None,
@@ -268,6 +270,16 @@ def _apply(
     with_none = lambda parameters: Variables(parameters, nnx.State({}))
     variables = parameters if isinstance(parameters, Variables) else with_none(parameters)
     return _call(module, variables, *inputs, key=key, **options)[0]
+
+
+def training_loss(
+    module: Module, of: Callable[[Any], Any], parameters: Any, key: Key[Array, ""], *inputs: Any
+) -> Any:
+    """A loss of what the module returns in training; with the statistics after, where it has some."""
+    if not module.has_statistics:
+        return of(apply(module, parameters, *inputs, key=key))
+    output, statistics = _call(module, parameters, *inputs, key=key)
+    return of(output), statistics
 
 
 def _switch(call: Any, key: Key[Array, ""] | None, accepted: dict[str, Any]) -> None:
@@ -293,28 +305,25 @@ def _accepted(call: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, 
 
 
 def _outputs(
-    module: _Module, parameters: Any, graph: GraphsTuple, key: Key[Array, ""] | None = None
+    module: Module, parameters: Any, graph: GraphsTuple, key: Key[Array, ""] | None = None
 ) -> Float[Array, "N *targets"]:
-    return _apply(module, parameters, graph, key=key).nodes
+    return apply(module, parameters, graph, key=key).nodes
 
 
 def _loss(
-    module: _Module,
+    module: Module,
     metrics: NodeMetrics,
     parameters: Any,
     key: Key[Array, ""],
     graph: GraphsTuple,
     labels: Labels,
 ) -> Any:
-    if not module.has_statistics:
-        outputs = _outputs(module, parameters, graph, key)
-        return metrics(outputs, labels.train_nodes, labels.train_labels).loss
-    output, statistics = _call(module, parameters, graph, key=key)
-    return metrics(output.nodes, labels.train_nodes, labels.train_labels).loss, statistics
+    of = lambda graph: metrics(graph.nodes, labels.train_nodes, labels.train_labels).loss
+    return training_loss(module, of, parameters, key, graph)
 
 
 def _validate(
-    module: _Module, metrics: NodeMetrics, parameters: Any, graph: GraphsTuple, labels: Labels
+    module: Module, metrics: NodeMetrics, parameters: Any, graph: GraphsTuple, labels: Labels
 ) -> Metrics:
     outputs = _outputs(module, parameters, graph)
     return metrics(outputs, labels.validation_nodes, labels.validation_labels)
