@@ -115,7 +115,7 @@ def gat(layer, graph, keep=NOTHING_DROPPED):
         lambda i, j, k: gat_logit(z[i], z[j], vector, layer.negative_slope, term[k]),
         lambda i, j, k: dropped[j],
         keep,
-        weigh=softmax if layer.normalize == "softmax" else hardmax,
+        weigh=softmax if layer.weighing.normalize == "softmax" else hardmax,
     )
     return finish(layer, x, graph.nodes), alpha
 

@@ -2,7 +2,7 @@
 
 ```
 e_ij  = score(weights, r_i, s_j, e_ij)
-α_ij  = softmax_{j -> i}(e_ij)
+α_ij  = softmax_{j -> i}(e_ij / T)
 out_i = Σ_{j -> i} w_ij m_ij α_ij value(weights, r_i, s_j, e_ij)
 ```
 
@@ -20,13 +20,28 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows, blocked_attention
-from gatjax.attention.steps import Normalizer, RowFunction, normalizer
+from gatjax.attention.steps import (
+    Normalize,
+    RowFunction,
+    Temperature,
+    cool,
+    normalized,
+    normalizer,
+)
 from gatjax.graph.check import EdgeMask, EdgeWeight, check_ends, check_graph, check_lengths
 from gatjax.graph.sizes import num_nodes
-from gatjax.ops.blocks import choose_block_size, fill_rows, gather, mask_rows, round_up
+from gatjax.ops.blocks import (
+    BlockSize,
+    choose_block_size,
+    fill_rows,
+    gather,
+    mask_rows,
+    round_up,
+)
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
+from gatjax.ops.softmax import check_temperature
 
 
 def edge_attention(
@@ -43,14 +58,15 @@ def edge_attention(
     edge_mask: EdgeMask = None,
     edge_weight: EdgeWeight = None,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
-    normalize: str | Normalizer = "softmax",
-    block_size: int | str | None = "auto",
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
+    block_size: BlockSize = "auto",
 ) -> Float[Array, "N H C"]:
     """Logits, weights and weighted sum at once, for any mechanism.
 
     ```
     e_ij  = score(weights, r_i, s_j, e_ij)
-    α_ij  = softmax_{j -> i}(e_ij)
+    α_ij  = softmax_{j -> i}(e_ij / T)
     out_i = Σ_{j -> i} w_ij m_ij α_ij value(weights, r_i, s_j, e_ij)
     ```
 
@@ -70,7 +86,7 @@ def edge_attention(
       edge_mask: edges that take part, `[E]`; all by default.
       edge_weight: factor w after the softmax, `[E]`; to weigh inside the softmax add `log w` to the score.
       multiplier: factor m after the softmax, per head `[E, H]`, or a `DropoutMask`, drawn where it is used.
-      normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
+      normalize, temperature: as in `attention_weights`.
       block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs and
         differentiable in every mode and order. An integer k walks the edges in blocks of k in little memory and has a
         reverse-mode gradient that recomputes each block (softmax only); any edge order is right, edges sorted by
@@ -80,7 +96,8 @@ def edge_attention(
       `[num_receivers, H, C]` in the dtype of the values; 0 for a receiver without edges.
 
     Raises:
-      ValueError: sizes that disagree, an unknown normaliser, or a normaliser other than softmax with blocks.
+      ValueError: sizes that disagree, an unknown normaliser, a normaliser other than softmax with blocks, or a
+        temperature that is not positive.
       TypeError: ids that are not integers.
 
     >>> from gatjax.attention import dot_product_score
@@ -106,6 +123,7 @@ def edge_attention(
         num_receivers,
         multiplier=multiplier,
         normalize=normalize,
+        temperature=temperature,
         block_size=block_size,
     )
 
@@ -118,11 +136,13 @@ def attend(
     num_receivers: int,
     *,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
-    normalize: str | Normalizer = "softmax",
-    block_size: int | str | None = "auto",
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
+    block_size: BlockSize = "auto",
 ) -> Float[Array, "N H C"]:
     """`edge_attention` where rows and ends have been checked: what all layers go through."""
-    rows = jax.tree.map(jnp.asarray, rows)
+    check_weighing(normalize, temperature, block_size)
+    rows, score = jax.tree.map(jnp.asarray, rows), _cooled(score, temperature)
     if not (multiplier is None or isinstance(multiplier, DropoutMask)):
         multiplier = jnp.asarray(multiplier)
     values = _value_type(score, value, rows, multiplier, len(ends.senders))
@@ -139,7 +159,7 @@ def attend(
         fill_rows(rows.edges, ends.counted, rows.edges, ends.safe),
     )
     factor = mask_rows(multiplier, ends.counted)
-    alpha = normalizer(normalize)(score(*edges), ends.receivers, num_receivers, mask=ends.counted)
+    alpha = normalized(score(*edges), ends, num_receivers, normalize)
     alpha = alpha if factor is None else alpha * factor.astype(alpha.dtype)
     messages = alpha[:, :, None].astype(values.dtype) * value(*edges)
     return segment_sum(messages, ends.receivers, num_receivers, mask=ends.counted)
@@ -157,8 +177,9 @@ def graph_attention(
     edge_mask: EdgeMask = None,
     edge_weight: EdgeWeight = None,
     multiplier: Float[ArrayLike, "E H"] | DropoutMask | None = None,
-    normalize: str | Normalizer = "softmax",
-    block_size: int | str | None = "auto",
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
+    block_size: BlockSize = "auto",
 ) -> Float[Array, "N H C"]:
     """`edge_attention` over the edges of a graph; the arguments are the same.
 
@@ -185,6 +206,7 @@ def graph_attention(
         edge_weight=edge_weight,
         multiplier=multiplier,
         normalize=normalize,
+        temperature=temperature,
         block_size=block_size,
     )
 
@@ -207,19 +229,34 @@ def _factors(
     return multiplier, ends._replace(weight=None)
 
 
-def _block_size(
-    block_size: int | str | None, normalize: str | Normalizer, values: jax.ShapeDtypeStruct
-) -> int | None:
-    """The number of edges per block, or None for the direct formula."""
+def check_weighing(normalize: Normalize, temperature: Temperature, block_size: BlockSize) -> None:
+    """Refuse what no graph can be attended to with.
+
+    Raises:
+      ValueError: an unknown normaliser, a temperature or a size that is not positive, or blocks of another normaliser
+        than the softmax.
+    """
     normalizer(normalize)
-    chosen = choose_block_size(block_size, values.shape[0], math.prod(values.shape[1:]))
-    if normalize == "softmax":
-        return chosen
-    if block_size not in (None, "auto"):
+    check_temperature(temperature, 'normalize="hardmax"')
+    choose_block_size(block_size, 0, 0)
+    if normalize != "softmax" and block_size not in (None, "auto"):
         raise ValueError(
             f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
         )
-    return None
+
+
+def _block_size(
+    block_size: BlockSize, normalize: Normalize, values: jax.ShapeDtypeStruct
+) -> int | None:
+    """The number of edges per block, or None for the direct formula."""
+    if normalize != "softmax":
+        return None
+    return choose_block_size(block_size, values.shape[0], math.prod(values.shape[1:]))
+
+
+def _cooled(score: RowFunction, temperature: Temperature) -> RowFunction:
+    """The score over the temperature, which gets its gradient like any weight of the mechanism."""
+    return lambda *rows: cool(score(*rows), temperature)
 
 
 def _value_type(

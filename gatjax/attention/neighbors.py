@@ -17,7 +17,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, check_edges, check_lengths
 from gatjax.graph.sizes import num_nodes
-from gatjax.ops.blocks import choose_block_size, gather, read, scatter_add, walk
+from gatjax.ops.blocks import BlockSize, choose_block_size, gather, read, scatter_add, walk
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_max, segment_mean
 
@@ -66,7 +66,7 @@ def pool_neighbors(
     mean: Float[ArrayLike, "N K"],
     edge_mask: EdgeMask = None,
     *,
-    block_size: int | str | None = "auto",
+    block_size: BlockSize = "auto",
 ) -> tuple[Float[Array, "N M"], Float[Array, "N K"]]:
     """Largest and mean features among the senders of each node's incoming edges.
 
@@ -100,7 +100,7 @@ def pool_ends(
     largest: Float[Array, "N M"],
     mean: Float[Array, "N K"],
     *,
-    block_size: int | str | None = "auto",
+    block_size: BlockSize = "auto",
 ) -> tuple[Float[Array, "N M"], Float[Array, "N K"]]:
     """`pool_neighbors` where the edges have been checked."""
     num_nodes, num_edges = len(largest), len(ends.senders)

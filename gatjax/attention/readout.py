@@ -12,9 +12,10 @@ from jraph import GraphsTuple
 
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import dot_product_score
+from gatjax.attention.steps import Normalize, Temperature
 from gatjax.graph.check import NodeMask, check_ends, check_mask, require_dense
 from gatjax.graph.sizes import graph_ids, num_nodes
-from gatjax.ops.blocks import gather, mask_rows
+from gatjax.ops.blocks import BlockSize, gather, mask_rows
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum
 
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
@@ -61,11 +62,14 @@ def attention_pool(
     *,
     node_mask: NodeMask = None,
     scale: float | Array | None = None,
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
+    block_size: BlockSize = "auto",
 ) -> Float[Array, "G F"]:
     """One row per graph of a batch: the nodes, weighted by how well each answers a query.
 
     ```
-    y_g = Σ_{i in g} softmax_{i in g}(scale · q_g · h_i) h_i
+    y_g = Σ_{i in g} softmax_{i in g}(scale · q_g · h_i / T) h_i
     ```
 
     Args:
@@ -73,6 +77,7 @@ def attention_pool(
       query: q, `[F]` for all graphs, such as a parameter, or `[G, F]`, such as their globals.
       node_mask: nodes that count, `[N]`; all by default.
       scale: factor of the logits; `1/sqrt(F)` by default.
+      normalize, temperature, block_size: as in `edge_attention`.
 
     Returns:
       `[G, F]`; 0 for a graph without nodes.
@@ -95,7 +100,13 @@ def attention_pool(
         )
     queries, rows = jnp.broadcast_to(query, (num_graphs, width))[:, None, :], nodes[:, None, :]
     ids = jnp.arange(len(nodes)), graph_ids(graph.n_node, num_nodes(graph)), num_graphs
-    pooled = edge_attention(_query_row, _row, scale, queries, rows, None, *ids, edge_mask=mask)
+    pooled = edge_attention(
+        *(_query_row, _row, scale, queries, rows, None, *ids),
+        edge_mask=mask,
+        normalize=normalize,
+        temperature=temperature,
+        block_size=block_size,
+    )
     return pooled[:, 0, :]
 
 

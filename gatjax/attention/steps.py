@@ -22,8 +22,9 @@ and `edge_attention`, in `gatjax.attention.attend`, computes the three lines at 
 array.
 """
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +42,12 @@ from gatjax.ops.segment import (
     segment_straight_through,
     segment_sum,
 )
+from gatjax.ops.softmax import check_temperature
 
 RowFunction = Callable[[Any, Any, Any, Any], Array]
-
-
 Normalizer = Callable[..., Array]
-
+Normalize = Literal["softmax", "hardmax", "straight_through"] | Normalizer
+Temperature = float | Float[ArrayLike, "..."]
 
 NORMALIZERS: dict[str, Normalizer] = {
     "softmax": segment_softmax,
@@ -103,22 +104,28 @@ def attention_weights(
     logits: Float[ArrayLike, "E *H"],
     edge_mask: EdgeMask = None,
     *,
-    normalize: str | Normalizer = "softmax",
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
 ) -> Float[Array, "E *H"]:
     """Softmax of the logits over the incoming edges of each receiver.
 
     ```
-    α_ij = exp(e_ij) / Σ_{k -> i} exp(e_ik)
+    α_ij = exp(e_ij / T) / Σ_{k -> i} exp(e_ik / T)
     ```
 
     Args:
       graph: gives the edges.
       logits: `[E, H]`.
       edge_mask: edges that take part, `[E]`; all by default.
-      normalize: "softmax", "hardmax", "straight_through", or a function with the signature of `segment_softmax`.
+      normalize: "softmax", "hardmax", "straight_through", or a function of one's own,
+        `normalize(logits, segment_ids, num_segments, *, mask)`, as `segment_softmax` is.
+      temperature: T, positive, of all heads or one per head `[H]`.
 
     Returns:
       Weights `[E, H]`; over the incoming edges of a node they sum to 1, and to 0 where it has none.
+
+    Raises:
+      ValueError: an unknown normaliser, one of another signature, a temperature that is not positive.
 
     >>> from gatjax.graph import build_graph
     >>> graph = build_graph([0, 1, 2], [3, 3, 3], num_nodes=4)
@@ -127,9 +134,45 @@ def attention_weights(
     """
     ends = check_edges(graph, edge_mask)
     check_lengths(num_edges(graph), logits=logits)
-    return normalizer(normalize)(
-        jnp.asarray(logits), ends.receivers, num_nodes(graph), mask=ends.counted
-    )
+    return normalized(jnp.asarray(logits), ends, num_nodes(graph), normalize, temperature)
+
+
+def normalized(
+    logits: Float[Array, "E *H"],
+    ends: Ends,
+    num_receivers: int,
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
+) -> Float[Array, "E *H"]:
+    """`attention_weights` where the edges have been checked."""
+    cooled = cool(logits, temperature)
+    alpha = normalizer(normalize)(cooled, ends.receivers, num_receivers, mask=ends.counted)
+    if jnp.shape(alpha) != logits.shape:
+        raise ValueError(
+            f"normalize must return one weight per logit, {list(logits.shape)}, got {list(jnp.shape(alpha))}"
+        )
+    alpha = mask_rows(alpha, ends.counted) if callable(normalize) else alpha
+    return alpha.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.inexact) else alpha
+
+
+def cool(logits: Float[Array, "E *H"], temperature: Temperature) -> Float[Array, "E *H"]:
+    """The logits over the temperature, in float32 at least; those of -inf stay, without a gradient.
+
+    Raises:
+      ValueError: a temperature that is not positive, or not one per head.
+    """
+    check_temperature(temperature, 'normalize="hardmax"')
+    if isinstance(temperature, int | float) and temperature == 1:
+        return logits
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    divisor = jnp.asarray(temperature, wide.dtype)
+    if divisor.shape not in ((), wide.shape[1:]):
+        raise ValueError(
+            f"temperature must be a number or one per head, {list(wide.shape[1:])}, got {list(divisor.shape)}"
+        )
+    known = wide != -jnp.inf
+    quotient = jnp.where(known, wide, 0) / jnp.broadcast_to(divisor, wide.shape)
+    return jnp.where(known, quotient, -jnp.inf)
 
 
 def weighted_sum(
@@ -177,13 +220,20 @@ def weighted_sum(
     return segment_sum(messages, ends.receivers, num_nodes(graph), mask=ends.counted)
 
 
-def normalizer(normalize: str | Normalizer) -> Normalizer:
+def normalizer(normalize: Normalize) -> Normalizer:
     """The function of that name, or the function itself.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, or a function that cannot be called as `segment_softmax` is.
     """
     if callable(normalize):
+        try:
+            inspect.signature(normalize).bind(None, None, None, mask=None)
+        except TypeError as error:
+            raise ValueError(
+                f"normalize must be callable as normalize(logits, segment_ids, num_segments, mask=mask), as "
+                f"segment_softmax is, got {normalize!r} ({error})"
+            ) from error
         return normalize
     if normalize not in NORMALIZERS:
         raise ValueError(

@@ -26,7 +26,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
-from gatjax.attention.steps import RowFunction, on_edges
+from gatjax.attention.steps import Normalize, RowFunction, Temperature, normalized, on_edges
 from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
@@ -38,7 +38,7 @@ from gatjax.graph.check import (
 from gatjax.graph.sizes import graph_ids, is_unknown, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.counted import graphs_with
-from gatjax.layers.options import BlockOptions, listed
+from gatjax.layers.options import AttentionBlockOptions, listed
 from gatjax.layers.parts import (
     Dropout,
     HeadInit,
@@ -53,7 +53,6 @@ from gatjax.layers.parts import (
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
-from gatjax.ops.segment import segment_softmax
 
 
 class Attended(NamedTuple):
@@ -75,6 +74,8 @@ def attend_edges(
     *,
     edge_weight: EdgeWeight = None,
     node_mask: NodeMask = None,
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
 ) -> Float[Array, "E *H C"]:
     """The updated edges of attention, before they are added up.
 
@@ -88,6 +89,7 @@ def attend_edges(
       edge_mask: edges that take part, `[E]`; all by default.
       edge_weight: w, how much each edge counts, `[E]`; 1 by default.
       node_mask: nodes that take part, `[N]`, and with them their edges; all by default.
+      normalize, temperature: as in `attention_weights`.
 
     Returns:
       `[E, H, C]`; 0 for an edge that does not count.
@@ -101,13 +103,19 @@ def attend_edges(
     """
     check_lengths(num_edges(graph), logits=edges.logits, values=edges.values)
     ends = check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
-    return weigh(edges, ends, num_nodes(graph))
+    return weigh(edges, ends, num_nodes(graph), normalize, temperature)
 
 
-def weigh(edges: Attended, ends: Ends, num_receivers: int) -> Float[Array, "E *H C"]:
+def weigh(
+    edges: Attended,
+    ends: Ends,
+    num_receivers: int,
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
+) -> Float[Array, "E *H C"]:
     """`attend_edges` where the edges have been checked."""
     logits, values = jnp.asarray(edges.logits), jnp.asarray(edges.values)
-    weights = segment_softmax(logits, ends.receivers, num_receivers, mask=ends.counted)
+    weights = normalized(logits, ends, num_receivers, normalize, temperature)
     values = mask_rows(values, ends.counted)
     return ends.weigh(weights)[..., None].astype(values.dtype) * values
 
@@ -247,7 +255,7 @@ class AttentionBlock(Conv):
     """A graph network block whose edge step is attention and whose node update is linear, as a layer.
 
     ```
-    b_k  = softmax over the edges k with the same receiver of scale · q_k · K_k
+    b_k  = softmax over the edges k with the same receiver of scale · q_k · K_k / T
     ē_i  = Σ_{k : r_k = i} b_k V_k
     v'_il = Σ_hc ē_ihc w_hcl + (W_res v_i)_l + b_l
     ```
@@ -257,8 +265,8 @@ class AttentionBlock(Conv):
     `global_features` is set.
 
     Args:
-      in_features, out_features, num_heads, edge_features, residual, dropout_rate, dtype, param_dtype, rngs: as in
-        `GATConv`.
+      in_features, out_features, num_heads, edge_features, normalize, temperature, block_size, residual, dropout_rate,
+        dtype, param_dtype, rngs: as in `GATConv`.
       head_features: C, per head; `out_features / num_heads` by default.
       global_features, scale: as in `AttentionEdgeStep`.
       use_bias: b on the output and b_q on the query.
@@ -278,7 +286,7 @@ class AttentionBlock(Conv):
     contracts the heads.
     """
 
-    @listed(BlockOptions, Setup)
+    @listed(AttentionBlockOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -289,7 +297,7 @@ class AttentionBlock(Conv):
         global_features: int | None = None,
         scale: float | None = None,
         rngs: nnx.Rngs,
-        **options: Unpack[BlockOptions],
+        **options: Unpack[AttentionBlockOptions],
     ):
         check_sizes(head_features=head_features)
         setup = Setup(in_features, out_features, rngs, **options)
@@ -311,6 +319,7 @@ class AttentionBlock(Conv):
             rngs=rngs,
         )
         self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
+        self.weighing = setup.weighing
         self.output = HeadOutput(setup, learned=heads)
 
     def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
@@ -343,7 +352,7 @@ class AttentionBlock(Conv):
         graph, ends = self.check(graph, **parts)
         score, value, rows, _ = self.mechanism(graph, ends, Keys())
         edges = Attended(*(on_edges(function, rows, ends) for function in (score, value)))
-        return weigh(edges, ends, num_nodes(graph))
+        return weigh(edges, ends, num_nodes(graph), *self.weighing[:2])
 
 
 def _globals(graph: GraphsTuple, width: int | None) -> Array:

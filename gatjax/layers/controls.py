@@ -38,8 +38,8 @@ class MeanConv(Conv):
     With the widths, heads and dropout of a GAT it is that GAT with its attention held uniform (Const-GAT).
 
     Args:
-      in_features, out_features, num_heads, combine, residual, use_bias, dropout_rate, kernel_init, dtype, param_dtype,
-        rngs: as in `GATConv`.
+      in_features, out_features, num_heads, combine, block_size, residual, use_bias, dropout_rate, kernel_init, dtype,
+        param_dtype, rngs: as in `GATConv`.
 
     Raises:
       ValueError: as `GATConv`.
@@ -79,8 +79,8 @@ class GCNConv(Conv):
     a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`).
 
     Args:
-      in_features, out_features, residual, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`, with one
-        head.
+      in_features, out_features, block_size, residual, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`,
+        with one head.
       dropout_rate: of the edges, or `DropoutRates` for its four places.
 
     Raises:

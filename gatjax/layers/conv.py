@@ -9,7 +9,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
-from gatjax.attention.steps import RowFunction, normalizer, on_edges
+from gatjax.attention.steps import RowFunction, normalized, on_edges
 from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
@@ -20,7 +20,7 @@ from gatjax.graph.check import (
     node_features,
 )
 from gatjax.graph.sizes import num_nodes
-from gatjax.layers.parts import Dropout, HeadOutput, Keys, Normalize, Setup
+from gatjax.layers.parts import Dropout, HeadOutput, Keys, Setup, Weighing
 from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features, keep_rows
 
@@ -45,7 +45,7 @@ class Conv(nnx.Module):
     """A layer: node features [N, in_features] in, [N, out_features] out, the rest of the graph left alone.
 
     ```
-    h'_i = output(g_i Σ_{j -> i} m_ij α_ij v_ij, h_i),        α_ij = softmax over the incoming edges of e_ij
+    h'_i = output(g_i Σ_{j -> i} m_ij α_ij v_ij, h_i),        α_ij = softmax over the incoming edges of e_ij / T
     ```
 
     A layer of one's own sets the attributes below and defines `mechanism`, which says what e_ij and v_ij are; the
@@ -55,7 +55,7 @@ class Conv(nnx.Module):
     Attributes:
       num_heads: H.
       edge_features: width of the edges' features, None if it reads none.
-      normalize: "softmax", "hardmax" or "straight_through".
+      weighing: `normalize`, `temperature` and `block_size`.
       dropout: the layer's `Dropout`.
       output: `output(x, nodes)`, from what the heads have summed up [N, H, C], and the node features, to
         [N, out_features].
@@ -63,13 +63,14 @@ class Conv(nnx.Module):
 
     num_heads: int = 1
     edge_features: int | None = None
-    normalize: Normalize = "softmax"
+    weighing: Weighing = Weighing()
     dropout: Dropout
     output: Callable[[Array, Features], Array]
 
     def finish(self, setup: Setup) -> None:
-        """Dropout and output, which take their random keys after a layer's own parameters."""
+        """Weighing, dropout and output; the last two take their random keys after a layer's own parameters."""
         self.num_heads = setup.num_heads
+        self.weighing = setup.weighing
         self.dropout = Dropout(setup.dropout_rate, rngs=setup.rngs)
         self.output = HeadOutput(setup)
 
@@ -120,7 +121,7 @@ class Conv(nnx.Module):
             ends,
             num_nodes(graph),
             multiplier=self.dropout.attention(keys),
-            normalize=self.normalize,
+            **self.weighing._asdict(),
         )
         x = x if gate is None else x * gate[:, :, None]
         return graph._replace(nodes=self.output(x, node_features(kept)))
@@ -141,9 +142,14 @@ class Conv(nnx.Module):
         graph, ends = self.check(graph, **parts)
         mechanism = self.mechanism(graph, ends, Keys())
         logits = on_edges(mechanism.score, mechanism.rows, ends)
-        normalize = normalizer(self.normalize)
-        alpha = normalize(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
-        return ends.weigh(alpha)
+        return ends.weigh(self.weights(logits, ends, num_nodes(graph)))
+
+    def weights(
+        self, logits: Float[Array, "E H"], ends: Ends, num_receivers: int
+    ) -> Float[Array, "E H"]:
+        """The logits, normalised over the edges that share a receiver."""
+        normalize, temperature, _ = self.weighing
+        return normalized(logits, ends, num_receivers, normalize, temperature)
 
     def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
         """The graph without the features of nodes that do not take part, and the edges that count."""

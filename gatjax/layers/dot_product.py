@@ -8,8 +8,8 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.options import ConvOptions, listed
-from gatjax.layers.parts import HeadProjection, Keys, Normalize, Setup, check_normalize, check_sizes
+from gatjax.layers.options import AttentionOptions, listed
+from gatjax.layers.parts import HeadProjection, Keys, Setup, check_sizes
 from gatjax.ops.ends import Ends
 
 
@@ -19,7 +19,7 @@ class DotProductConv(Conv):
     ```
     q_i  = W_q h_i + b_q        k_ij = W_k h_j + W_e e_ij        v_ij = W_v h_j + W_e e_ij
     e_ij = q_i · k_ij / sqrt(C)
-    h'_i = combine_h(Σ_j softmax(e_ij) v_ij) + W_res h_i + b
+    h'_i = combine_h(Σ_j softmax(e_ij / T) v_ij) + W_res h_i + b
     ```
 
     for every head. Edge features enter key and value alike, as in the unified message-passing model.
@@ -27,8 +27,8 @@ class DotProductConv(Conv):
     nodes with an edge: the first changes nothing, the second is b.
 
     Args:
-      in_features, out_features, num_heads, combine, edge_features, normalize, residual, dropout_rate, kernel_init,
-        dtype, param_dtype, rngs: as in `GATConv`.
+      in_features, out_features, num_heads, combine, edge_features, normalize, temperature, block_size, residual,
+        dropout_rate, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
       use_bias: b on the output and b_q on the query.
 
     Raises:
@@ -44,22 +44,20 @@ class DotProductConv(Conv):
     Prediction, IJCAI 2021.
     """
 
-    @listed(ConvOptions, Setup)
+    @listed(AttentionOptions, Setup)
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
         edge_features: int | None = None,
-        normalize: Normalize = "softmax",
         rngs: nnx.Rngs,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[AttentionOptions],
     ):
         check_sizes(edge_features=edge_features)
         setup = Setup(in_features, out_features, rngs, **options)
         heads = setup.heads
         self.edge_features = edge_features
-        self.normalize = check_normalize(normalize)
         self.query = HeadProjection(in_features, heads, use_bias=setup.use_bias)
         self.key = HeadProjection(in_features, heads)
         self.value = HeadProjection(in_features, heads)

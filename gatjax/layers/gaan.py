@@ -1,7 +1,7 @@
 """Gated attention: a dot-product layer whose heads each receiver opens and closes."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from gatjax.attention.scores import combine_heads, dot_product_score
 from gatjax.graph.check import EdgeMask, NodeMask
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     Dense,
     Dropout,
@@ -25,11 +26,14 @@ from gatjax.layers.parts import (
     HeadProjection,
     Keys,
     Linear,
+    Setup,
+    Weighing,
     add_bias,
     check_sizes,
     glorot_uniform,
     sender_value,
 )
+from gatjax.ops.blocks import BlockSize
 from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features, HeadDropout, project, promote
 
@@ -46,7 +50,7 @@ class GaANConv(Conv):
     ```
     e_ij  = s (W_q h_i + b_q) · W_k h_j + u · LeakyReLU(W_e e_ij + b_e)
     v_j   = LeakyReLU(W_v h_j + b_v)
-    x_i   = g_i Σ_j softmax over the incoming edges j -> i of (e_ij) v_j
+    x_i   = g_i Σ_j softmax over the incoming edges j -> i of (e_ij / T) v_j
     h'_i  = W [x_i1 ‖ ... ‖ x_iH ‖ h_i] + b
     ```
 
@@ -63,7 +67,8 @@ class GaANConv(Conv):
     make it its own neighbour. `layer.gates(graph)` are the gates.
 
     Args:
-      in_features, out_features, num_heads, edge_features, dropout_rate, dtype, param_dtype, rngs: as in `GATConv`.
+      in_features, out_features, num_heads, edge_features, normalize, temperature, block_size, dropout_rate, dtype,
+        param_dtype, rngs: as in `GATConv`.
       key_features: d_a, per head.
       value_features: d_v, per head.
       gate_features: d_m.
@@ -86,6 +91,7 @@ class GaANConv(Conv):
     that b_g and the softmax do not. The authors train the gate's last matrix with a tenth of the learning rate.
     """
 
+    @listed(WeighingOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -104,6 +110,7 @@ class GaANConv(Conv):
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[WeighingOptions],
     ):
         if gate not in get_args(Gate):
             raise ValueError(f"gate must be one of {list(get_args(Gate))}, got {gate!r}")
@@ -117,6 +124,7 @@ class GaANConv(Conv):
         values = heads._replace(features=value_features)
         self.num_heads = num_heads
         self.edge_features = edge_features
+        self.weighing = Weighing(**options).checked()
         self.scale = key_features ** SCALES[scale]
         self.query = HeadProjection(in_features, keys, use_bias=use_bias)
         self.key = HeadProjection(in_features, keys)
@@ -138,7 +146,7 @@ class GaANConv(Conv):
         senders = {"key": self.key(nodes), "value": self.dropout.projected(value, keys)}
         weights = None if self.edge_score is None else self.edge_score.linear(query.dtype)
         shared = nodes.features if isinstance(nodes, HeadDropout) else nodes
-        gate = None if self.gate is None else self.gate(ends, shared)
+        gate = None if self.gate is None else self.gate(ends, shared, self.weighing.block_size)
         score = partial(_query_key, scale=self.scale)
         return Mechanism(score, sender_value, Rows(weights, query, senders, graph.edges), gate)
 
@@ -188,7 +196,7 @@ class NeighborhoodGate(nnx.Module):
         self.out = Dense(width, heads.num_heads, heads, use_bias=use_bias) if from_code else None
         self.dtype = heads.dtype
 
-    def __call__(self, ends: Ends, nodes: Features) -> Float[Array, "N H"]:
+    def __call__(self, ends: Ends, nodes: Features, block_size: BlockSize) -> Float[Array, "N H"]:
         nodes, pool, joined = promote(
             self.dtype, nodes, self.pool.kernel[...], self.context.kernel[...]
         )
@@ -200,7 +208,7 @@ class NeighborhoodGate(nnx.Module):
             [width + joined.shape[1] * index for index in range(len(parts))],
             axis=1,
         )
-        largest, mean = pool_ends(ends, pooled, mean)
+        largest, mean = pool_ends(ends, pooled, mean, block_size=block_size)
         context = add_bias(sum(own, largest @ of_max + mean), self.context.bias)
         if self.out is not None:
             context = self.out.linear(context.dtype)(_leaky_relu(context))

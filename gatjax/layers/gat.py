@@ -11,16 +11,14 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.options import ConvOptions, listed
+from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
     HeadProjection,
     Keys,
-    Normalize,
     Setup,
     add_bias,
     check_finite,
-    check_normalize,
     check_sizes,
     sender_value,
 )
@@ -36,7 +34,7 @@ class GATConv(Conv):
     ```
     z_i   = W h_i
     e_ij  = LeakyReLU(a_r · z_i + a_s · z_j + a_e · W_e e_ij + b_a)
-    α_ij  = softmax over the incoming edges j -> i of e_ij
+    α_ij  = softmax over the incoming edges j -> i of e_ij / T
     h'_i  = combine_h(Σ_j α_ij z_j) + W_res h_i + b
     ```
 
@@ -51,8 +49,13 @@ class GATConv(Conv):
       edge_features: width of the edges' features, None if they have none.
       negative_slope: of the LeakyReLU.
       normalize: "softmax"; "hardmax": each receiver reads, per head, the one sender of the largest logit, the first of
-        equal ones, and the logits get no gradient; or "straight_through": it reads the same, and the logits get the
-        gradient of the softmax, so that the choice can be learned. The hard ones hold E·H·C numbers.
+        equal ones, and the logits get no gradient; "straight_through": it reads the same, and the logits get the
+        gradient of the softmax, so that the choice can be learned; or a function of one's own, as in
+        `attention_weights`. All but the softmax hold E·H·C numbers.
+      temperature: T, positive: towards 0 attention is hard, towards infinity uniform. To learn one, make it a weight of
+        a score of your own, as the guide to mechanisms does.
+      block_size: how many edges are computed at a time, as in `edge_attention`; "auto" chooses from the sizes, None is
+        all at once.
       residual: adds the input, projected where the widths differ.
       use_bias: b, on the output.
       use_score_bias: b_a, one per head, as in the original code (not in the paper, nor in PyG).
@@ -64,7 +67,8 @@ class GATConv(Conv):
 
     Raises:
       ValueError: no head, a width that heads do not divide, a rate outside [0, 1), an unknown
-        `combine` or `normalize`.
+        `combine` or `normalize`, a temperature or block size that is not positive, blocks of another normaliser than
+        the softmax.
 
     >>> from gatjax.graph import add_self_loops, build_graph
     >>> graph = add_self_loops(build_graph([0, 1], [2, 2], jnp.eye(3)))
@@ -76,7 +80,7 @@ class GATConv(Conv):
     edge features.
     """
 
-    @listed(ConvOptions, Setup)
+    @listed(AttentionOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -84,17 +88,15 @@ class GATConv(Conv):
         *,
         edge_features: int | None = None,
         negative_slope: float = 0.2,
-        normalize: Normalize = "softmax",
         use_score_bias: bool = False,
         rngs: nnx.Rngs,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[AttentionOptions],
     ):
         check_sizes(edge_features=edge_features)
         check_finite(negative_slope=negative_slope)
         setup = Setup(in_features, out_features, rngs, **options)
         heads = setup.heads
         self.edge_features = edge_features
-        self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
         self.projection = HeadProjection(in_features, heads)
         self.receiver_vector = heads.vector()

@@ -9,15 +9,13 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dynamic_score
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.options import ConvOptions, listed
+from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
     HeadProjection,
     Keys,
-    Normalize,
     Setup,
     add_bias,
     check_finite,
-    check_normalize,
     check_sizes,
 )
 from gatjax.ops.ends import Ends
@@ -28,15 +26,15 @@ class GATv2Conv(Conv):
 
     ```
     e_ij  = a · LeakyReLU(W_r h_i + W_s h_j + W_e e_ij + b_a)
-    α_ij  = softmax over the incoming edges j -> i of e_ij
+    α_ij  = softmax over the incoming edges j -> i of e_ij / T
     h'_i  = combine_h(Σ_j α_ij W_s h_j) + W_res h_i + b
     ```
 
     for every head; a and b_a [H, C], α [E, H]. The ranking of the senders depends on the receiver.
 
     Args:
-      in_features, out_features, num_heads, combine, edge_features, negative_slope, normalize, residual, dropout_rate,
-        kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
+      in_features, out_features, num_heads, combine, edge_features, negative_slope, normalize, temperature, block_size,
+        residual, dropout_rate, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
       share_weights: W_r = W_s, half the parameters.
       use_bias: b on the output and b_a in the score. PyG's biases of both projections are these two.
 
@@ -52,7 +50,7 @@ class GATv2Conv(Conv):
     Brody, Alon, Yahav, How Attentive are Graph Attention Networks?, ICLR 2022.
     """
 
-    @listed(ConvOptions, Setup)
+    @listed(AttentionOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -61,16 +59,14 @@ class GATv2Conv(Conv):
         edge_features: int | None = None,
         share_weights: bool = False,
         negative_slope: float = 0.2,
-        normalize: Normalize = "softmax",
         rngs: nnx.Rngs,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[AttentionOptions],
     ):
         check_sizes(edge_features=edge_features)
         check_finite(negative_slope=negative_slope)
         setup = Setup(in_features, out_features, rngs, **options)
         heads = setup.heads
         self.edge_features = edge_features
-        self.normalize = check_normalize(normalize)
         self.negative_slope = negative_slope
         self.sender_projection = HeadProjection(in_features, heads)
         self.receiver_projection = None if share_weights else HeadProjection(in_features, heads)

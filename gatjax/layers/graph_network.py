@@ -24,13 +24,15 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
+from gatjax.attention.steps import Normalize, Temperature, normalized
 from gatjax.graph.check import EdgeMask, EdgeWeight, GraphMask, NodeMask, require_dense
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.block import Attended, weigh
 from gatjax.layers.counted import AllParts, Counted, apply_to_rows, check_counted
+from gatjax.layers.parts import Weighing
 from gatjax.layers.pooling import AttentionPooling
 from gatjax.ops.blocks import fill_rows, gather, mask_rows
-from gatjax.ops.segment import over_rows, segment_max, segment_mean, segment_softmax, segment_sum
+from gatjax.ops.segment import over_rows, segment_max, segment_mean, segment_sum
 
 Aggregation = str | Callable[..., Array]
 
@@ -49,6 +51,8 @@ def update_edges(
     edge_mask: EdgeMask = None,
     node_mask: NodeMask = None,
     graph_mask: GraphMask = None,
+    normalize: Normalize = "softmax",
+    temperature: Temperature = 1.0,
 ) -> GraphsTuple:
     """The first line of the block: every edge from itself, its two ends and the globals.
 
@@ -63,6 +67,7 @@ def update_edges(
       edge_mask: edges that take part, `[E]`; all by default.
       node_mask: nodes that take part, `[N]`, and with them their edges; all by default.
       graph_mask: graphs that take part, `[G]`, and with them their nodes; by default those with a node that does.
+      normalize, temperature: of `Attended` edges, as in `attention_weights`.
 
     Returns:
       The graph with its edges replaced; 0 on edges that do not count, whatever they and their ends hold.
@@ -75,7 +80,8 @@ def update_edges(
     counted = _check(graph, edge_mask=edge_mask, node_mask=node_mask, graph_mask=graph_mask)
     messages = _messages(graph, update, counted)
     if isinstance(messages, Attended):
-        return graph._replace(edges=weigh(messages, counted.ends, num_nodes(graph)))
+        options = normalize, temperature
+        return graph._replace(edges=weigh(messages, counted.ends, num_nodes(graph), *options))
     return graph._replace(edges=mask_rows(messages, counted.ends.counted))
 
 
@@ -210,9 +216,10 @@ class GraphNetwork(nnx.Module):
         `AttentionPooling`.
       edges_to_globals: ρ^{e→u}, likewise.
       nodes_to_globals: ρ^{v→u}, likewise.
+      normalize, temperature: of `Attended` edges, as in `GATConv`; an `AttentionPooling` has its own.
 
     Raises:
-      ValueError: an unknown name of an aggregation.
+      ValueError: an unknown name of an aggregation or a normaliser, a temperature that is not positive.
 
     An interaction network, a relation network and a deep set are what is left when updates are left out:
 
@@ -247,9 +254,12 @@ class GraphNetwork(nnx.Module):
         edges_to_nodes: Aggregation = "sum",
         edges_to_globals: Aggregation = "sum",
         nodes_to_globals: Aggregation = "sum",
+        normalize: Normalize = "softmax",
+        temperature: float = 1.0,
     ):
         for aggregation in (edges_to_nodes, edges_to_globals, nodes_to_globals):
             _reduction(aggregation)
+        self.weighing = Weighing(normalize, temperature, block_size=None).checked()
         self.edge_update = edge_update
         self.node_update = node_update
         self.global_update = global_update
@@ -284,7 +294,9 @@ class GraphNetwork(nnx.Module):
         masks = {"edge_mask": edge_mask, "node_mask": node_mask, "graph_mask": graph_mask}
         parts = {**masks, "edge_weight": edge_weight}
         if self.edge_update is not None:
-            graph = update_edges(graph, self.edge_update, **masks)
+            normalize, temperature, _ = self.weighing
+            options = {"normalize": normalize, "temperature": temperature}
+            graph = update_edges(graph, self.edge_update, **masks, **options)
         if self.node_update is not None:
             graph = update_nodes(graph, self.node_update, aggregate=self.edges_to_nodes, **parts)
         if self.global_update is not None:
@@ -306,17 +318,16 @@ class GraphNetwork(nnx.Module):
         ends, update, pooling = counted.ends, self.edge_update, self.edges_to_nodes
         messages = graph.edges if update is None else _messages(graph, update, counted)
         if isinstance(messages, Attended):
-            logits = jnp.asarray(messages.logits)
+            logits, weighing = jnp.asarray(messages.logits), self.weighing
         elif isinstance(pooling, AttentionPooling):
             logits = pooling.logits(mask_rows(messages, ends.counted))
+            weighing = pooling.weighing
         else:
             raise ValueError(
                 "this block has no attention: let edge_update return Attended(logits, values), or set "
                 "edges_to_nodes=AttentionPooling(...)"
             )
-        return ends.weigh(
-            segment_softmax(logits, ends.receivers, num_nodes(graph), mask=ends.counted)
-        )
+        return ends.weigh(normalized(logits, ends, num_nodes(graph), *weighing[:2]))
 
 
 def _check(graph: GraphsTuple, **parts: Unpack[AllParts]) -> Counted:

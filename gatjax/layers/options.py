@@ -13,7 +13,9 @@ from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from gatjax.attention.steps import Normalize
 from gatjax.layers.parts import Combine, DropoutRates
+from gatjax.ops.blocks import BlockSize
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -32,6 +34,7 @@ class ResidualOptions(RowOptions, total=False):
     """Of every layer with a graph."""
 
     residual: bool
+    block_size: BlockSize
 
 
 class BlockOptions(ResidualOptions, total=False):
@@ -44,6 +47,27 @@ class ConvOptions(BlockOptions, total=False):
     """Of every layer whose heads are concatenated or averaged."""
 
     combine: Combine
+
+
+class WeightOptions(TypedDict, total=False):
+    """How logits become weights: of every layer with attention."""
+
+    normalize: Normalize
+    temperature: float
+
+
+class AttentionBlockOptions(BlockOptions, WeightOptions, total=False):
+    """Of `AttentionBlock`."""
+
+
+class AttentionOptions(ConvOptions, WeightOptions, total=False):
+    """Of every layer with attention whose heads are concatenated or averaged."""
+
+
+class WeighingOptions(WeightOptions, total=False):
+    """Of layers with attention and an output of their own."""
+
+    block_size: BlockSize
 
 
 def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:

@@ -13,15 +13,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Key
 from jraph import GraphsTuple
 
+from gatjax.attention.attend import check_weighing
 from gatjax.attention.scores import combine_heads
-from gatjax.attention.steps import NORMALIZERS
+from gatjax.attention.steps import Normalize
 from gatjax.graph.check import node_features
 from gatjax.graph.messages import is_integer
+from gatjax.ops.blocks import BlockSize
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, promote
 
 Combine = Literal["concat", "mean"]
-Normalize = Literal["softmax", "hardmax", "straight_through"]
 
 _ROWS = {"nodes": "N", "edges": "E", "globals": "G"}
 
@@ -92,11 +93,18 @@ class Dropout(nnx.Module):
         return DropoutMask(keys.attention, self.rates.attention)
 
 
-def check_normalize(normalize: Normalize) -> Normalize:
-    """The name, if there is such a normaliser."""
-    if normalize not in NORMALIZERS:
-        raise ValueError(f"normalize must be one of {list(NORMALIZERS)}, got {normalize!r}")
-    return normalize
+class Weighing(NamedTuple):
+    """How logits become weights: the options that layers hand to `attend`."""
+
+    normalize: Normalize = "softmax"
+    temperature: float = 1.0
+    block_size: BlockSize = "auto"
+
+    def checked(self) -> "Weighing":
+        """The same, after all checks that need no graph."""
+        check_weighing(*self)
+        check_finite(temperature=self.temperature)
+        return self
 
 
 class HeadInit(NamedTuple):
@@ -209,14 +217,23 @@ class Setup(NamedTuple):
     residual: bool = False
     use_bias: bool = True
     dropout_rate: float | DropoutRates = 0.0
+    normalize: Normalize = "softmax"
+    temperature: float = 1.0
+    block_size: BlockSize = "auto"
     kernel_init: Initializer = glorot_uniform
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
 
     @property
+    def weighing(self) -> Weighing:
+        """How logits become weights."""
+        return Weighing(self.normalize, self.temperature, self.block_size)
+
+    @property
     def heads(self) -> HeadInit:
         """How its parameters are drawn, after all checks."""
         check_sizes(in_features=self.in_features)
+        self.weighing.checked()
         features = features_per_head(self.out_features, self.num_heads, self.combine)
         return HeadInit(self.num_heads, features, *self.numbers, self.rngs)
 

@@ -1,5 +1,7 @@
 """Aggregation by attention, for every place of a graph network that aggregates."""
 
+from typing import Unpack
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
@@ -8,9 +10,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import combine_heads
+from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
     HeadProjection,
+    Setup,
+    Weighing,
     check_sizes,
     features_per_head,
     glorot_uniform,
@@ -23,14 +28,15 @@ class AttentionPooling(nnx.Module):
     """Aggregation by attention: each row of a group has a logit of its own, and the group is the weighted sum.
 
     ```
-    out_i = ‖_h Σ_{k : id_k = i} b_kh W_h x_k,      b = softmax over the group of a_h · x_k
+    out_i = ‖_h Σ_{k : id_k = i} b_kh W_h x_k,      b = softmax over the group of a_h · x_k / T
     ```
 
     It has the signature of `segment_sum`, so it stands in every place of a `GraphNetwork` that aggregates.
 
     Args:
       in_features: width of the rows.
-      out_features, num_heads, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
+      out_features, num_heads, normalize, temperature, block_size, kernel_init, dtype, param_dtype, rngs: as in
+        `GATConv`.
 
     Raises:
       ValueError: no head, or a width that heads do not divide.
@@ -40,6 +46,7 @@ class AttentionPooling(nnx.Module):
     (4, 4)
     """
 
+    @listed(WeighingOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -50,10 +57,12 @@ class AttentionPooling(nnx.Module):
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[WeighingOptions],
     ):
         check_sizes(in_features=in_features)
         features = features_per_head(out_features, num_heads, "concat")
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
+        self.weighing = Weighing(**options).checked()
         self.logit = HeadProjection(in_features, heads._replace(features=1))
         self.value = HeadProjection(in_features, heads)
 
@@ -76,6 +85,7 @@ class AttentionPooling(nnx.Module):
             *(_own_logit, sender_value, None, None, members, None, *ids),
             edge_mask=mask,
             edge_weight=weight,
+            **self.weighing._asdict(),
         )
         return combine_heads(out, "concat")
 

@@ -25,12 +25,11 @@ from gatjax.graph.check import (
 )
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv
-from gatjax.layers.options import ConvOptions, listed
+from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import Keys, Setup, check_finite, check_sizes, project_rows
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features
-from gatjax.ops.segment import segment_softmax
 from gatjax.ops.sparse import keep_rows
 
 Within = Literal["within", "across"]
@@ -42,7 +41,7 @@ class RelationalGATConv(Conv):
     ```
     z_i^r  = W_r h_i
     e_ij^r = LeakyReLU(a_r · z_i^r + b_r · z_j^r)
-    α_ij^r = softmax of e_ij^r over the edges that enter i, those of relation r ("within") or all ("across")
+    α_ij^r = softmax of e_ij^r / T over the edges that enter i, those of relation r ("within") or all ("across")
     h'_i   = combine_h(Σ_r Σ_{j -r-> i} α_ij^r z_j^r) + W_res h_i + b
     ```
 
@@ -51,10 +50,10 @@ class RelationalGATConv(Conv):
     All relations share one softmax and one sum over edges, whose senders are the N·R pairs of a node and a relation.
 
     Args:
-      in_features, out_features, num_heads, combine, negative_slope, residual, use_bias, dropout_rate, dtype,
-        param_dtype, rngs: as in `GATConv`.
+      in_features, out_features, num_heads, combine, negative_slope, normalize, temperature, block_size, residual,
+        use_bias, dropout_rate, dtype, param_dtype, rngs: as in `GATConv`.
       num_relations: R; the ids are 0, ..., R - 1.
-      softmax: "across" or "within" relations.
+      softmax: "across" or "within" relations, whatever `normalize` is.
       num_bases: B, for kernels W_r = Σ_b c_br V_b that share B matrices; one of its own for each relation by default.
       kernel_init: called once per relation (or basis) and head, with shape (F, C) or (C, 1), and with (B, R) for c.
 
@@ -79,7 +78,7 @@ class RelationalGATConv(Conv):
     The bases are those of Schlichtkrull et al., Modeling Relational Data with Graph Convolutional Networks, ESWC 2018.
     """
 
-    @listed(ConvOptions, Setup)
+    @listed(AttentionOptions, Setup)
     def __init__(
         self,
         in_features: int,
@@ -90,7 +89,7 @@ class RelationalGATConv(Conv):
         num_bases: int | None = None,
         negative_slope: float = 0.2,
         rngs: nnx.Rngs,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[AttentionOptions],
     ):
         if softmax not in get_args(Within):
             raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
@@ -134,7 +133,16 @@ class RelationalGATConv(Conv):
         groups, num_groups = self._groups(graph, pairs)
         rows = Rows(None, None, self.dropout.projected(z, keys), logits)
         multiplier = self.dropout.attention(keys)
-        x = attend(_logit_of_edge, _row_of_sender, rows, groups, num_groups, multiplier=multiplier)
+        options = self.weighing._asdict()
+        x = attend(
+            _logit_of_edge,
+            _row_of_sender,
+            rows,
+            groups,
+            num_groups,
+            multiplier=multiplier,
+            **options,
+        )
         x = x.reshape(num_nodes(graph), num_groups // max(num_nodes(graph), 1), *x.shape[1:])
         return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))
 
@@ -151,8 +159,7 @@ class RelationalGATConv(Conv):
         graph, pairs = self._pairs(graph, **parts)
         _, logits = self._scores(graph, pairs, Keys())
         groups, num_groups = self._groups(graph, pairs)
-        alpha = segment_softmax(logits, groups.receivers, num_groups, mask=groups.counted)
-        return pairs.weigh(alpha)
+        return pairs.weigh(self.weights(logits, groups, num_groups))
 
     def _pairs(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
         """The graph, and its edges between the N·R pairs of a node and a relation."""

@@ -59,8 +59,8 @@ def GAT(
       out_heads: heads of the last layer, averaged.
       norm: between layers, called as `norm(features, rngs=rngs)`, such as `nnx.LayerNorm`.
       activation: between layers, after the norm; a function defined at module level.
-      **options: those of `GATConv`, for all layers: `edge_features`, `negative_slope`, `normalize`, `residual`,
-        `use_bias`, `use_score_bias`, `dropout_rate`, `kernel_init`, `dtype`, `param_dtype`.
+      **options: those of `GATConv`, for all layers: `edge_features`, `negative_slope`, `normalize`, `temperature`,
+        `block_size`, `residual`, `use_bias`, `use_score_bias`, `dropout_rate`, `kernel_init`, `dtype`, `param_dtype`.
       rngs: random keys.
 
     >>> import jax.numpy as jnp

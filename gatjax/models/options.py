@@ -12,8 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from gatjax.layers.gaan import Gate, Scale
-from gatjax.layers.options import ResidualOptions, RowOptions
-from gatjax.layers.parts import Normalize
+from gatjax.layers.options import ResidualOptions, RowOptions, WeighingOptions, WeightOptions
 
 
 class DepthOptions(TypedDict, total=False):
@@ -40,11 +39,10 @@ class ManyHeadOptions(GraphOptions, total=False):
     out_heads: int
 
 
-class AttentionOptions(ManyHeadOptions, total=False):
+class AttentionOptions(ManyHeadOptions, WeightOptions, total=False):
     """Of every model with attention."""
 
     edge_features: int | None
-    normalize: Normalize
 
 
 class GATOptions(AttentionOptions, total=False):
@@ -61,7 +59,7 @@ class GATv2Options(AttentionOptions, total=False):
     share_weights: bool
 
 
-class GaANOptions(TypedDict, total=False):
+class GaANOptions(WeighingOptions, total=False):
     """Of the layers of `GaAN`."""
 
     key_features: int

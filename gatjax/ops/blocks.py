@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from gatjax.ops.segment import over_rows
 
+BlockSize = int | str | None
+
 # A block of edges holds about this many values k·H·C: on a CPU 1 MiB in float32, to stay in cache; elsewhere 128 MiB,
 # to keep all cores busy.
 BLOCK_NUMBERS = 2**18
@@ -56,7 +58,7 @@ def round_up(num_rows: int, multiple: int = VECTOR) -> int:
     return ceil_div(num_rows, multiple) * multiple
 
 
-def choose_block_size(block_size: int | str | None, num_edges: int, width: int) -> int | None:
+def choose_block_size(block_size: BlockSize, num_edges: int, width: int) -> int | None:
     """The number of edges per block, or None for the direct formula; "auto" decides by the rows' number and width."""
     if block_size == "auto":
         few = DIRECT_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 
 class Groups(NamedTuple):
@@ -71,11 +72,16 @@ def straight_through(hard: Float[Array, "..."], soft: Float[Array, "..."]) -> Fl
     return hard + (soft - jax.lax.stop_gradient(soft))
 
 
-def check_temperature(temperature: float | Array, limit: str) -> None:
+def check_temperature(temperature: ArrayLike, limit: str) -> None:
     """Refuse a known temperature that is not positive, and name its limit 0.
 
     Raises:
       ValueError: it is not.
+      TypeError: it is no number.
     """
-    if not isinstance(temperature, Tracer) and not temperature > 0:
+    if isinstance(temperature, Tracer):
+        return
+    if not np.issubdtype(np.asarray(temperature).dtype, np.number):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    if not np.all(np.asarray(temperature) > 0):
         raise ValueError(f"temperature must be positive, got {temperature}; its limit 0 is {limit}")

@@ -19,10 +19,11 @@ from cases import (
     weights_of,
 )
 from flax import nnx
-from helpers import assert_close, rejects, run
+from helpers import assert_close, run
 
 from gatjax.graph import build_graph
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv
+from gatjax.layers.parts import Weighing
 
 WITH_HARD = [GATConv, GATv2Conv, DotProductConv]
 HARD = ["hardmax", "straight_through"]
@@ -120,18 +121,10 @@ def test_straight_through_has_the_gradient_of_the_softmax(x64):
 class GATConvParameters:
     """A layer's parameters under the name of the softmax, as the reference reads them."""
 
-    normalize = "softmax"
+    weighing = Weighing()
 
     def __init__(self, layer):
         self.layer = layer
 
     def __getattr__(self, name):
         return getattr(self.layer, name)
-
-
-@pytest.mark.parametrize("layer", WITH_HARD)
-def test_unknown_normalisers_are_refused(layer, unchecked):
-    names = "['softmax', 'hardmax', 'straight_through']"
-    for bad in ("argmax", None, jax.nn.softmax):
-        with rejects(ValueError, f"normalize must be one of {names}, got {bad!r}"):
-            layer(IN, OUT, normalize=bad, rngs=nnx.Rngs(0))

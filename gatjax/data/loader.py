@@ -1,0 +1,162 @@
+"""Batches of many graphs and what is known of them, shuffled, padded to a few sizes, resumable; on Grain.
+
+Shapes: K graphs in all, G graphs of a batch, N nodes, E edges.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import PyTree
+from jraph import GraphsTuple
+
+from gatjax.data.budgets import budgets_for, check_budgets
+from gatjax.data.packing import GraphBatch, Targets, pack, take
+from gatjax.graph.batching import Budget, Masks
+from gatjax.graph.messages import check_integer
+
+
+class Padding(NamedTuple):
+    """How much of batches is padding: shares of nodes, edges and graphs; and how many shapes they have."""
+
+    node: float
+    edge: float
+    graph: float
+    shapes: int
+
+
+def batches(
+    graphs: Sequence[GraphsTuple],
+    targets: PyTree = None,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epochs: int | None = 1,
+    budgets: Sequence[Budget] | Budget | None = None,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> Any:
+    """All batches of a training, as a Grain `MapDataset`: batch k, `batches(...)[k]`, depends on the seed and k alone.
+
+    In each epoch every graph comes once, in an order of its own. The last batch of an epoch holds what remains; it is
+    padded like any other. Iterate from any step, in threads, by `start_at`.
+
+    Args:
+        graphs: K graphs whose features have the same structure, row shape and dtype.
+        targets: `Targets`; or the targets of the graphs alone, a tree of arrays with K rows.
+        batch_size: graphs in a batch.
+        seed: of the orders, from 0 to 2³² - 1.
+        epochs: how often each graph comes; None for ever.
+        budgets: the shapes of the batches, of which each takes the smallest that holds it; those of `budgets_for` by
+            default.
+        shuffle: whether the graphs come in random order; else in their own.
+        drop_last: leave out the last batch of an epoch if it is not full.
+
+    Returns:
+        A `grain.MapDataset` of `GraphBatch`.
+
+    Raises:
+        ImportError: Grain is not installed.
+        TypeError: sparse node features.
+        ValueError: no graph, graphs that differ, targets of another length, or a graph that fits no budget.
+
+    >>> from gatjax.graph import build_graph
+    >>> graphs = [build_graph([0] * n, [0] * n, np.ones((n, 2))) for n in (1, 2, 3, 4, 5)]
+    >>> data = batches(graphs, np.array([0, 1, 0, 1, 1]), batch_size=2, epochs=10)
+    >>> len(data), [batch.index.tolist() for batch in data[:3]]
+    (30, [[...], [...], [..., -1, -1]])
+    >>> data[29].targets.graph.tolist()[1:], data[29].masks.graph.tolist()
+    ([-1, -1], [True, False, False])
+    """
+    grain = _grain()
+    check_integer(
+        batch_size=batch_size, seed=seed, **({} if epochs is None else {"epochs": epochs})
+    )
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+        ("epochs", epochs, 1),
+    ):
+        if value is not None and value < least:
+            raise ValueError(f"{name} = {value} must be at least {least}")
+    if seed >= 2**32:
+        raise ValueError(f"seed = {seed} must be below 2**32")
+    graphs = list(graphs)
+    if drop_last and len(graphs) < batch_size:
+        raise ValueError(
+            f"drop_last leaves nothing of {len(graphs)} graphs: lower batch_size = {batch_size}"
+        )
+    targets = targets if isinstance(targets, Targets) else Targets(graph=targets)
+    packed = pack(graphs, targets)
+    if budgets is None:
+        budgets = budgets_for(graphs, batch_size=batch_size)
+    budgets = [budgets] if isinstance(budgets, Budget) else budgets
+    ordered = check_budgets([Budget(*budget) for budget in budgets], graphs, batch_size)
+    order = grain.MapDataset.source(range(len(graphs)))
+    order = order.shuffle(seed=seed) if shuffle else order
+    order = order.batch(batch_size, drop_remainder=drop_last, batch_fn=np.array)
+    order = order.repeat(epochs) if epochs != 1 else order
+    return order.map_with_index(lambda step, index: take(packed, index, ordered, step))
+
+
+def start_at(dataset: Any, step: int = 0, *, threads: int = 2, ahead: int = 8) -> Any:
+    """An iterator over a Grain data set from batch `step` on: the step is the whole state of a training's data.
+
+    Args:
+        dataset: of `batches`.
+        step: the number of the first batch.
+        threads: how many make batches at the same time; they are the same for any number.
+        ahead: how many batches are made before they are asked for.
+
+    Returns:
+        A `grain.DatasetIterator`. For Grain's checkpoints it has a state of its own, which counts from `step`.
+
+    Raises:
+        ValueError: a step or numbers that are not sound.
+
+    >>> from gatjax.graph import build_graph
+    >>> data = batches([build_graph([], [], num_nodes=n) for n in range(9)], batch_size=2, epochs=None)
+    >>> int(next(start_at(data, 1000)).step)
+    1000
+    """
+    check_integer(step=step, threads=threads, ahead=ahead)
+    for name, value, least in (("step", step, 0), ("threads", threads, 1), ("ahead", ahead, 1)):
+        if value < least:
+            raise ValueError(f"{name} = {value} must be at least {least}")
+    options = _grain().ReadOptions(num_threads=threads, prefetch_buffer_size=max(ahead, threads))
+    if step > len(dataset):
+        raise ValueError(f"step = {step} is beyond the {len(dataset)} batches of the data set")
+    return iter(dataset[step:].to_iter_dataset(options))
+
+
+def padding_of(batches: Iterable[GraphBatch]) -> Padding:
+    """How much of these batches is padding, and how many programs they compile.
+
+    Args:
+        batches: some of them, such as one epoch.
+
+    Raises:
+        ValueError: no batch.
+
+    >>> from gatjax.graph import build_graph
+    >>> graphs = [build_graph([], [], num_nodes=n) for n in range(9)]
+    >>> padding_of(batches(graphs, batch_size=3, budgets=Budget(24, 0, 4)))
+    Padding(node=0.5, edge=0.0, graph=0.25, shapes=1)
+    """
+    masks = [batch.masks for batch in batches]
+    if not masks:
+        raise ValueError("batches is empty: give at least one")
+    shares = []
+    for name in Masks._fields:
+        rows = np.array([(mask.sum(), len(mask)) for mask in (getattr(m, name) for m in masks)])
+        real, total = rows.sum(axis=0).tolist()
+        shares.append(1 - real / total if total else 0.0)
+    return Padding(*shares, shapes=len({tuple(map(len, mask)) for mask in masks}))
+
+
+def _grain() -> Any:
+    try:
+        import grain
+    except ImportError:
+        raise ImportError("batches need grain: pip install 'gatjax[loader]'") from None
+    return grain
