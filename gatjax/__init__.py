@@ -50,15 +50,17 @@ _rooms = [
 __doc__ = "\n\n".join([str(__doc__), *_rooms])
 
 
-def __getattr__(name: str) -> _ModuleType:
-    """`gatjax.plots`, which needs Matplotlib, is imported when it is first used."""
-    if name != "plots":
-        raise AttributeError(f"module 'gatjax' has no attribute {name!r}")
-    try:
-        return _import_module("gatjax.plots")
-    except ImportError as error:
-        raise AttributeError(str(error)) from error
-
-
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "plots"})
+
+
+if not _TYPE_CHECKING:  # else no misspelt name would be an error
+
+    def __getattr__(name: str) -> _ModuleType:
+        """`gatjax.plots`, which needs Matplotlib, is imported when it is first used."""
+        if name != "plots":
+            raise AttributeError(f"module 'gatjax' has no attribute {name!r}")
+        try:
+            return _import_module("gatjax.plots")
+        except ImportError as error:
+            raise AttributeError(str(error)) from error

@@ -10,9 +10,10 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import own_functions
 import pytest
 from flax import nnx
-from helpers import forward
+from helpers import forward, rejects
 
 import gatjax
 from gatjax import DropoutRates, build_graph, load_model, save_model
@@ -109,8 +110,6 @@ def test_variables_of_another_model_are_refused(tmp_path):
 
 
 def test_functions_of_other_modules_are_named_when_loading(tmp_path):
-    import own_functions
-
     arguments = SIZES | {"activation": own_functions.squash}
     model = gatjax.GAT(**arguments, rngs=nnx.Rngs(0))
     save_model(tmp_path / "model", "GAT", arguments, model)
@@ -184,6 +183,106 @@ def _full(*_):
     raise OSError("no space left on device")
 
 
+# Any module
+
+
+CONFIG = own_functions.Config(
+    own_functions.Kind.NARROW, own_functions.Widths(8, 3), jax.nn.gelu, jnp.bfloat16, ("a", "b")
+)
+ARGUMENTS = {"config": CONFIG, "options": {"num_heads": 2}, "shapes": [(1, 2), (3,)]}
+
+
+@functools.cache
+def trained_own():
+    model = own_functions.Own(**ARGUMENTS, rngs=nnx.Rngs(1))
+    model(GRAPH)
+    model.eval()
+    return model
+
+
+def test_a_module_of_ones_own_comes_back_with_statistics_and_arguments(tmp_path):
+    model = trained_own()
+    save_model(tmp_path / "model", own_functions.Own, ARGUMENTS, model)
+    with rejects(CheckpointError, "pass modules=['own_functions']"):
+        load_model(tmp_path / "model")
+    loaded = load_model(tmp_path / "model", modules=["own_functions"])
+    assert type(loaded) is own_functions.Own
+    assert (loaded.config, loaded.shapes) == (CONFIG, [(1, 2), (3,)])
+    assert loaded.norm.mean[...].any()
+    np.testing.assert_array_equal(loaded(GRAPH), model(GRAPH))
+    loaded.train()
+    assert not np.array_equal(loaded(GRAPH), loaded(GRAPH)), "it has keys of its own"
+
+
+def test_what_has_no_name_is_built_by_a_function_of_ones_own(tmp_path):
+    """The remedies of the messages, each followed."""
+    model = own_functions.network(4, nnx.Rngs(0))
+    update = model.edge_update
+    for constructor, arguments, message in (
+        (gatjax.GraphNetwork, {"edge_update": update}, "edge_update=<RowMLP> cannot be found"),
+        (gatjax.GraphNetwork, {"edge_update": update}, "write a function that builds it all"),
+        (lambda rngs: model, {}, "give it a name, with def, at the top of a module"),
+        (own_functions.network, {"width": jnp.ones(3)}, "width=<ArrayImpl> cannot be found again"),
+        ("own_functions:network", {"width": 4}, "or a class or function of your own"),
+    ):
+        with rejects(ValueError, message):
+            save_model(tmp_path / "model", constructor, arguments, model)
+    assert not list(tmp_path.iterdir())
+    save_model(tmp_path / "model", own_functions.network, {"width": 4}, model)
+    loaded = load_model(tmp_path / "model", modules=["own_functions"])
+    np.testing.assert_array_equal(loaded(GRAPH).nodes, model(GRAPH).nodes)
+
+
+def test_what_stands_in_a_script_or_notebook_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_functions.Own, "__module__", "__main__")
+    with rejects(ValueError, "it stands in a script or a notebook: move it to a module"):
+        save_model(tmp_path / "model", own_functions.Own, ARGUMENTS, trained_own())
+
+
+@pytest.mark.slow
+def test_constructors_of_all_kinds(tmp_path):
+    """A partial, a module of Flax, one that looks at its numbers, and one that is known by its function."""
+    partial = functools.partial(gatjax.GATConv, 5, num_heads=2, dropout_rate=0.5)
+    cases = [
+        (partial, {"out_features": 8}, ()),
+        (gatjax.AttentionLayer, {"in_features": 5, "out_features": 4}, ()),
+        (gatjax.GCN, SIZES, ()),
+        (own_functions.Looks, {}, ["own_functions"]),
+    ]
+    for index, (constructor, arguments, modules) in enumerate(cases):
+        model = constructor(**arguments, rngs=nnx.Rngs(3))
+        save_model(tmp_path / str(index), constructor, arguments, model)
+        loaded = load_model(tmp_path / str(index), modules=modules)
+        for one, other in zip(
+            *(jax.tree.leaves(nnx.state(each, nnx.Param)) for each in (model, loaded)), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "constructor",
+    [
+        {"name": "jax.numpy:load"},
+        {"name": "jax.numpy:array"},
+        {"name": "gatjax.models.names:importlib.import_module"},
+        {"name": "gatjax.data:load"},
+        {"partial": {"name": "jax.numpy:load"}, "arguments": [], "keywords": {}},
+        {"tuple": ["x", None, True], "class": {"name": "jax.numpy:load"}},
+        {"fields": {"file": "x"}, "class": {"name": "optax:adam"}},
+        {"mapping": {}},
+    ],
+    ids=str,
+)
+def test_a_file_cannot_call_just_anything(tmp_path, constructor):
+    save_model(tmp_path / "model", gatjax.GCN, SIZES, gatjax.GCN(**SIZES, rngs=nnx.Rngs(0)))
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["run"] = {"constructor": constructor, "arguments": {}}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="no model to load"):
+        load_model(tmp_path / "model")
+
+
 # Pickles
 
 
@@ -214,10 +313,8 @@ def test_options_can_be_pickled_too(options):
 
 @pytest.mark.slow
 def test_another_process_can_be_given_a_model():
-    from own_functions import predict
-
     model = gatjax.GAT(**SIZES, rngs=nnx.Rngs(0))
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        found = pool.submit(predict, model, GRAPH).result()
+        found = pool.submit(own_functions.predict, model, GRAPH).result()
     np.testing.assert_allclose(found, model(GRAPH).nodes, rtol=1e-5, atol=1e-6)
