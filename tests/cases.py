@@ -255,9 +255,10 @@ def gaan_gate(gate, graph, nodes):
 
 def relational(layer, graph, keep=NOTHING_DROPPED):
     """`within` attends to one relation after the other and adds up, `across` to all edges at once."""
-    kernel, nodes = array(layer), graph.nodes * keep.inputs
-    if layer.coefficients is not None:
-        kernel = np.einsum("fbhc,br->frhc", kernel, array(layer.coefficients))
+    projection, nodes = layer.projection, graph.nodes * keep.inputs
+    kernel = array(projection)
+    if projection.coefficients is not None:
+        kernel = np.einsum("fbhc,br->frhc", kernel, array(projection.coefficients))
     z = np.einsum("nf,frhc->nrhc", nodes, kernel)
     vectors = np.concatenate([array(layer.receiver_vector), array(layer.sender_vector)], axis=2)
     relations = np.asarray(graph.edges)

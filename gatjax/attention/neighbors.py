@@ -92,41 +92,46 @@ def pool_neighbors(
     """
     ends = check_edges(graph, edge_mask)
     check_lengths(num_nodes(graph), largest=largest, mean=mean)
-    return pool_ends(ends, jnp.asarray(largest), jnp.asarray(mean), block_size=block_size)
+    tables = jnp.asarray(largest), jnp.asarray(mean)
+    return pool_ends(ends, *tables, num_nodes(graph), block_size=block_size)
 
 
 def pool_ends(
     ends: Ends,
-    largest: Float[Array, "N M"],
-    mean: Float[Array, "N K"],
+    largest: Float[Array, "S M"],
+    mean: Float[Array, "S K"],
+    num_receivers: int,
     *,
     block_size: BlockSize = "auto",
 ) -> tuple[Float[Array, "N M"], Float[Array, "N K"]]:
-    """`pool_neighbors` where the edges have been checked."""
-    num_nodes, num_edges = len(largest), len(ends.senders)
+    """`pool_neighbors` where the edges have been checked; S rows send, N receive."""
+    num_edges = len(ends.senders)
     width = largest.shape[1] + mean.shape[1]
     block_size = choose_block_size(block_size, num_edges, width)
-    if block_size is None or 0 in (num_nodes, num_edges, width):
+    if block_size is None or 0 in (num_receivers, len(largest), num_edges, width):
         rows = gather(largest, ends.senders, accumulate=jnp.float32)
-        top = segment_max(rows, ends.receivers, num_nodes, mask=ends.counted)
-        return top, _mean_of_senders(mean, ends, num_nodes)
-    return _pool(min(block_size, num_edges), largest, mean, _with_spare_row(ends, num_nodes))
+        top = segment_max(rows, ends.receivers, num_receivers, mask=ends.counted)
+        return top, _mean_of_senders(mean, ends, num_receivers)
+    sizes = min(block_size, num_edges), num_receivers
+    return _pool(*sizes, largest, mean, _with_spare_row(ends, num_receivers))
 
 
-def _with_spare_row(ends: Ends, num_nodes: int) -> Ends:
+def _with_spare_row(ends: Ends, num_receivers: int) -> Ends:
     """An edge that does not count ends in the spare row N of every table [N + 1, ...]."""
-    spare = jnp.asarray(num_nodes, ends.receivers.dtype)
+    spare = jnp.asarray(num_receivers, ends.receivers.dtype)
     receivers = jnp.where(ends.counted, ends.receivers, spare)
     return ends._replace(receivers=receivers, weight=None)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(block_size: int, largest: Array, mean: Array, ends: Ends) -> tuple[Array, Array]:
-    return _forward(block_size, largest, mean, ends)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _pool(
+    block_size: int, num_receivers: int, largest: Array, mean: Array, ends: Ends
+) -> tuple[Array, Array]:
+    return _forward(block_size, num_receivers, largest, mean, ends)[0]
 
 
-def _forward(block_size, largest, mean, ends):
-    (nodes, width), dtype = largest.shape, jnp.promote_types(mean.dtype, jnp.float32)
+def _forward(block_size, num_receivers, largest, mean, ends):
+    width, dtype = largest.shape[1], jnp.promote_types(mean.dtype, jnp.float32)
     table = _pad_columns(jnp.concatenate([largest, mean], axis=1))
 
     def step(start, fresh, carry):
@@ -135,47 +140,49 @@ def _forward(block_size, largest, mean, ends):
         rows = gather(table, senders)
         return (
             top.at[receivers].max(rows[:, :width], mode="promise_in_bounds"),
-            scatter_add(total, jnp.where(fresh, receivers, nodes), rows[:, width:]),
+            scatter_add(total, jnp.where(fresh, receivers, num_receivers), rows[:, width:]),
         )
 
-    top = jnp.full((nodes + 1, width), -jnp.inf, table.dtype)
-    total = jnp.zeros((nodes + 1, table.shape[1] - width), dtype)
+    top = jnp.full((num_receivers + 1, width), -jnp.inf, table.dtype)
+    total = jnp.zeros((num_receivers + 1, table.shape[1] - width), dtype)
     top, total = walk(len(ends.senders), block_size, step, (top, total))
-    count = jnp.zeros(nodes + 1, dtype).at[ends.receivers].add(1, mode="promise_in_bounds")
-    count = count[:nodes, None]
-    top = jnp.where(count > 0, top[:nodes], 0).astype(largest.dtype)
-    average = (total[:nodes, : mean.shape[1]] / jnp.maximum(count, 1)).astype(mean.dtype)
+    count = jnp.zeros(num_receivers + 1, dtype)
+    count = count.at[ends.receivers].add(1, mode="promise_in_bounds")[:num_receivers, None]
+    top = jnp.where(count > 0, top[:num_receivers], 0).astype(largest.dtype)
+    average = (total[:num_receivers, : mean.shape[1]] / jnp.maximum(count, 1)).astype(mean.dtype)
     return (top, average), (largest, top, count, ends)
 
 
-def _backward(block_size, residuals, gradients):
+def _backward(block_size, num_receivers, residuals, gradients):
     largest, top, count, ends = residuals
     g_top, g_mean = (g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in gradients)
-    nodes, num_edges = len(largest), len(ends.senders)
+    num_senders, num_edges = len(largest), len(ends.senders)
     sent, received = _pad_columns(largest), _spare(top)
 
     def is_largest(start, fresh):
         senders, receivers = read(ends[:2], start, block_size)
         hit = gather(sent, senders)[:, : largest.shape[1]] == gather(received, receivers)
-        return senders, receivers, fresh & (receivers < nodes), hit
+        return senders, receivers, fresh & (receivers < num_receivers), hit
 
     def count_ties(start, fresh, ties):
         _, receivers, new, hit = is_largest(start, fresh)
-        return scatter_add(ties, jnp.where(new, receivers, nodes), hit)
+        return scatter_add(ties, jnp.where(new, receivers, num_receivers), hit)
 
     ties = walk(num_edges, block_size, count_ties, _spare(jnp.zeros_like(g_top)))
-    share = _spare(g_top / jnp.maximum(ties[:nodes], 1))
+    share = _spare(g_top / jnp.maximum(ties[:num_receivers], 1))
     mean_share = _spare(g_mean / jnp.maximum(count, 1))
 
     def share_out(start, fresh, carry):
         senders, receivers, new, hit = is_largest(start, fresh)
         of_max, of_mean = gather((share, mean_share), receivers)
         shares = jnp.where(hit, of_max, 0), of_mean
-        return scatter_add(carry, jnp.where(new, senders, nodes), shares)
+        return scatter_add(carry, jnp.where(new, senders, num_senders), shares)
 
-    zeros = jax.tree.map(jnp.zeros_like, (share, mean_share))
+    zeros = tuple(jnp.zeros((num_senders + 1, g.shape[1]), g.dtype) for g in (g_top, g_mean))
     summed = walk(num_edges, block_size, share_out, zeros)
-    d_largest, d_mean = (s[:nodes].astype(g.dtype) for s, g in zip(summed, gradients, strict=True))
+    d_largest, d_mean = (
+        s[:num_senders].astype(g.dtype) for s, g in zip(summed, gradients, strict=True)
+    )
     return d_largest, d_mean, None
 
 

@@ -27,6 +27,7 @@ def build_graph(
     edges: PyTree = None,
     globals: PyTree = None,
     num_nodes: int | None = None,
+    num_senders: int | None = None,
 ) -> GraphsTuple:
     """One graph from its edge list, validated.
 
@@ -37,6 +38,8 @@ def build_graph(
         edges: edge features [E, ...] or a tree of them.
         globals: graph features [1, ...] or a tree of them.
         num_nodes: N; needed only where `nodes` is None.
+        num_senders: M, where the senders have a table of their own, which a layer is given as
+            `layer(graph, senders=table)`; the nodes then only receive.
 
     Returns:
         A `GraphsTuple` with `n_node = [N]` and `n_edge = [E]`. Arrays keep their dtype; nested
@@ -56,7 +59,8 @@ def build_graph(
     n_node = np.array([_node_count(nodes, num_nodes)], np.int32)
     ids = Ids(senders, receivers, n_node, np.array([len(senders)], np.int32))
     edges, globals = _arrays("edges", edges), _arrays("globals", globals)
-    return validate(GraphsTuple(nodes=nodes, edges=edges, globals=globals, **ids._asdict()))
+    graph = GraphsTuple(nodes=nodes, edges=edges, globals=globals, **ids._asdict())
+    return validate(graph, num_senders)
 
 
 def fully_connected(

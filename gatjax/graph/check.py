@@ -16,7 +16,7 @@ from jax.experimental.sparse import JAXSparse
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.sizes import is_sparse, is_unknown, leaves, num_edges, num_nodes
+from gatjax.graph.sizes import is_sparse, leaves, num_edges, num_nodes
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.sparse import Features
 
@@ -24,6 +24,7 @@ INT32_MAX = int(np.iinfo(np.int32).max)
 
 EdgeMask = Bool[ArrayLike, "E"] | None
 NodeMask = Bool[ArrayLike, "N"] | None
+SenderMask = Bool[ArrayLike, "M"] | None
 GraphMask = Bool[ArrayLike, "G"] | None
 EdgeWeight = Float[ArrayLike, "E"] | None
 
@@ -36,6 +37,13 @@ class Parts(TypedDict, total=False):
     node_mask: NodeMask
 
 
+class SideParts(Parts, total=False):
+    """The same where senders may have a table of their own."""
+
+    senders: Features | None
+    sender_mask: SenderMask
+
+
 class Ids(NamedTuple):
     """The ids and counts of a `GraphsTuple` as int32 NumPy vectors: [E], [E], [G], [G]."""
 
@@ -45,7 +53,7 @@ class Ids(NamedTuple):
     n_edge: np.ndarray
 
 
-def validate(graph: GraphsTuple) -> GraphsTuple:
+def validate(graph: GraphsTuple, num_senders: int | None = None) -> GraphsTuple:
     """The same graph, if it is sound.
 
     Sound means: ids and counts are integers that fit int32; every id names a node of the graph that
@@ -54,6 +62,8 @@ def validate(graph: GraphsTuple) -> GraphsTuple:
 
     Args:
         graph: one graph or a batch, with concrete values.
+        num_senders: the rows of the senders' own table, where they have one: the ids of senders name its rows, and
+            those of receivers the nodes.
 
     Returns:
         `graph` itself.
@@ -70,11 +80,11 @@ def validate(graph: GraphsTuple) -> GraphsTuple:
     ...
     ValueError: senders[1] = 2 is out of range: the graph has 2 nodes, ...
     """
-    host_ids(graph)
+    host_ids(graph, num_senders)
     return graph
 
 
-def host_ids(graph: GraphsTuple) -> Ids:
+def host_ids(graph: GraphsTuple, num_senders: int | None = None) -> Ids:
     """Ids and counts of a graph, after every check of `validate`.
 
     >>> from gatjax.graph import build_graph
@@ -103,7 +113,7 @@ def host_ids(graph: GraphsTuple) -> Ids:
     _check_rows("nodes", graph.nodes, int(n_node.sum()), "the sum of n_node")
     _check_rows("edges", graph.edges, len(senders), "the number of edges")
     _check_rows("globals", graph.globals, len(n_node), "the number of graphs")
-    _check_ids(senders, receivers, n_node, n_edge)
+    _check_ids(senders, receivers, n_node, n_edge, num_senders)
     return Ids(senders, receivers, n_node, n_edge)
 
 
@@ -181,23 +191,33 @@ def _check_rows(name: str, features: PyTree, rows: int, meaning: str) -> None:
 
 
 def _check_ids(
-    senders: np.ndarray, receivers: np.ndarray, n_node: np.ndarray, n_edge: np.ndarray
+    senders: np.ndarray,
+    receivers: np.ndarray,
+    n_node: np.ndarray,
+    n_edge: np.ndarray,
+    num_senders: int | None,
 ) -> None:
-    """Every end of every edge is a node, and a node of the edge's own graph."""
+    """Every end of every edge is a node, and a node of the edge's own graph; or a row of the senders' own table."""
     total = n_node.sum()
     ends = {"senders": senders, "receivers": receivers}
-    outside = _first_end({name: ids >= total for name, ids in ends.items()})
+    sizes = {"senders": total if num_senders is None else num_senders, "receivers": total}
+    outside = _first_end({name: ids >= sizes[name] for name, ids in ends.items()})
     if outside is not None:
         name, edge = outside
+        table = name == "senders" and num_senders is not None
         raise ValueError(
-            f"{name}[{edge}] = {ends[name][edge]} is out of range: the graph has {total} nodes, "
-            "ids start at 0; mend the edge or add the node"
+            f"{name}[{edge}] = {ends[name][edge]} is out of range: "
+            f"{'the table of senders' if table else 'the graph'} has {sizes[name]} {'rows' if table else 'nodes'}, "
+            f"ids start at 0; mend the edge or add the {'row' if table else 'node'}"
         )
     if len(n_node) < 2:
         return
     stop = np.cumsum(n_node)
     start, stop = np.repeat(stop - n_node, n_edge), np.repeat(stop, n_edge)
-    stray = _first_end({name: (ids < start) | (ids >= stop) for name, ids in ends.items()})
+    crossing = {name: (ids < start) | (ids >= stop) for name, ids in ends.items()}
+    if num_senders is not None:
+        crossing["senders"] = np.zeros(len(senders), bool)
+    stray = _first_end(crossing)
     if stray is not None:
         name, edge = stray
         raise ValueError(
@@ -213,7 +233,7 @@ def _first_end(bad: dict[str, np.ndarray]) -> tuple[str, int] | None:
     return None if edge is None else ("senders" if bad["senders"][edge] else "receivers", edge)
 
 
-def check_graph(graph: GraphsTuple) -> None:
+def check_graph(graph: GraphsTuple, num_senders: int | None = None) -> None:
     """What a layer can check of its input: everything outside `jax.jit`, types and lengths inside.
 
     Raises:
@@ -222,7 +242,7 @@ def check_graph(graph: GraphsTuple) -> None:
     """
     fields = ("senders", "receivers", "n_node", "n_edge")
     if not any(isinstance(getattr(graph, name), Tracer) for name in fields):
-        validate(graph)
+        validate(graph, num_senders)
         return
     for name in fields:
         dtype = getattr(graph, name).dtype
@@ -242,6 +262,8 @@ def check_edges(
     *,
     edge_weight: EdgeWeight = None,
     node_mask: NodeMask = None,
+    senders: Features | None = None,
+    sender_mask: SenderMask = None,
 ) -> Ends:
     """The edges of a graph, ready to be gathered with, after every check of the graph, the masks and the weights.
 
@@ -250,6 +272,8 @@ def check_edges(
         edge_mask: edges that take part, [E]; all by default.
         edge_weight: how much each edge counts, [E]; all alike by default.
         node_mask: nodes that take part, [N]; all by default.
+        senders: the table [M, F] whose rows the ids of senders name; the nodes by default.
+        sender_mask: rows of that table that take part, [M]; all by default.
 
     Returns:
         Both ends of every edge; an edge counts if both name a node that takes part, and the mask leaves it.
@@ -262,11 +286,29 @@ def check_edges(
     >>> check_edges(build_graph([0, 1], [1, 0], num_nodes=2), jnp.array([True, False])).counted.tolist()
     [True, False]
     """
-    check_graph(graph)
+    num_senders = _num_rows(senders, sender_mask)
+    check_graph(graph, num_senders)
     nodes = num_nodes(graph)
     check_mask(nodes, node_mask=node_mask)
-    ends = graph.senders, graph.receivers, nodes, nodes
-    return check_ends(*ends, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
+    if num_senders is None:
+        num_senders, sender_mask = nodes, node_mask
+    check_mask(num_senders, sender_mask=sender_mask)
+    ends = graph.senders, graph.receivers, num_senders, nodes
+    return check_ends(*ends, edge_mask, edge_weight=edge_weight, row_masks=(sender_mask, node_mask))
+
+
+def _num_rows(senders: Any, sender_mask: SenderMask) -> int | None:
+    """M, where senders have a table of their own."""
+    if senders is None:
+        if sender_mask is not None:
+            raise ValueError(
+                "sender_mask is of a table of senders, and there is none: pass senders=[M, F], or node_mask"
+            )
+        return None
+    if not isinstance(senders, Features) or senders.ndim != 2:
+        got = list(np.shape(senders)) if isinstance(senders, Features) else type(senders).__name__
+        raise ValueError(f"senders must be [M, F], an array or a BCOO, got {got}")
+    return senders.shape[0]
 
 
 def check_ends(
@@ -277,7 +319,7 @@ def check_ends(
     edge_mask: EdgeMask = None,
     *,
     edge_weight: EdgeWeight = None,
-    node_mask: NodeMask = None,
+    row_masks: tuple[SenderMask, NodeMask] = (None, None),
 ) -> Ends:
     """As `check_edges`, for edges that join the rows of two tables; ids out of range do not count."""
     senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
@@ -285,7 +327,7 @@ def check_ends(
     _check_weight(edge_weight)
     tables = {"receivers": receivers, "edge_mask": edge_mask, "edge_weight": edge_weight}
     check_lengths(len(senders), **tables)
-    ends = safe_ends(senders, receivers, num_senders, num_receivers, edge_mask, node_mask)
+    ends = safe_ends(senders, receivers, num_senders, num_receivers, edge_mask, row_masks)
     return ends if edge_weight is None else ends._replace(weight=jnp.asarray(edge_weight))
 
 
@@ -368,46 +410,3 @@ def _edge_ids(name: str, ids: ArrayLike | None) -> Int[Array, "E"]:
             )
     ids = jnp.asarray(ids)
     return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
-
-
-def node_features(graph: GraphsTuple) -> Features:
-    """The graph's node features, if it has one array of them.
-
-    Raises:
-        ValueError: it has none, or a tree of arrays.
-    """
-    if not isinstance(graph.nodes, Features):
-        raise ValueError(
-            f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"
-        )
-    return graph.nodes
-
-
-def check_edge_features(graph: GraphsTuple, width: int | None) -> GraphsTuple:
-    """Refuse edge features of another width than the layer was built for, and features where it reads none.
-
-    Returns:
-        The graph; one without edges may say nothing of their features, and gets no rows of that width.
-
-    Raises:
-        ValueError: the graph and the layer's `edge_features` disagree.
-    """
-    edges = graph.edges
-    if not num_edges(graph) and is_unknown(edges):
-        return graph._replace(edges=None if width is None else jnp.zeros((0, width)))
-    if width is None:
-        if edges is None:
-            return graph
-        raise ValueError(
-            "the graph has edge features, but the layer was built without: pass edge_features=... to the "
-            "layer, or drop them with graph._replace(edges=None)"
-        )
-    if edges is None:
-        raise ValueError(
-            f"the layer was built with edge_features={width}, but the graph has none (edges=None)"
-        )
-    if not isinstance(edges, Features):
-        raise ValueError(f"a layer needs graph.edges [E, F], one array, got {type(edges).__name__}")
-    if edges.shape[1:] != (width,):
-        raise ValueError(f"expected edges of shape [E, {width}], got {list(edges.shape)}")
-    return graph

@@ -4,8 +4,8 @@ A layer turns node features [N, in_features] into [N, out_features] and leaves t
 methods, written once in `Conv`:
 
 ```
-layer(graph, *, edge_mask=None, deterministic=None, rngs=None) -> GraphsTuple
-layer.attention(graph, *, edge_mask=None) -> [E, H]     aligned with the graph's edges, before dropout
+layer(graph, *, senders=None, edge_mask=None, deterministic=None, rngs=None) -> GraphsTuple
+layer.attention(graph, *, senders=None, edge_mask=None) -> [E, H]     aligned with the graph's edges, before dropout
 ```
 
 With H heads, `combine="concat"` gives each head C = out_features / H features, and `combine="mean"` C = out_features.

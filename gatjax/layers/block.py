@@ -31,13 +31,14 @@ from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
     NodeMask,
-    Parts,
+    SideParts,
     check_edges,
     check_lengths,
 )
 from gatjax.graph.sizes import graph_ids, is_unknown, num_edges, num_nodes
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.counted import graphs_with
+from gatjax.layers.inputs import InFeatures, Sides, widths
 from gatjax.layers.options import AttentionBlockOptions, listed
 from gatjax.layers.parts import (
     Dropout,
@@ -48,6 +49,7 @@ from gatjax.layers.parts import (
     Linear,
     Setup,
     check_finite,
+    check_in_features,
     check_sizes,
     glorot_uniform,
 )
@@ -133,7 +135,7 @@ class AttentionEdgeStep(nnx.Module):
     which the softmax ignores.
 
     Args:
-      in_features: width F of the nodes.
+      in_features: width F of the nodes, or the pair (receivers, senders).
       head_features: C, per head.
       num_heads, edge_features, dtype, param_dtype, rngs: as in `GATConv`.
       global_features: width of the globals, None if they are not read.
@@ -152,7 +154,7 @@ class AttentionEdgeStep(nnx.Module):
 
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         head_features: int,
         *,
         num_heads: int = 1,
@@ -165,16 +167,18 @@ class AttentionEdgeStep(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(in_features=in_features, head_features=head_features, num_heads=num_heads)
+        check_in_features(in_features)
+        check_sizes(head_features=head_features, num_heads=num_heads)
         check_sizes(edge_features=edge_features, global_features=global_features)
         check_finite(scale=scale)
         heads = HeadInit(num_heads, head_features, kernel_init, dtype, param_dtype, rngs)
         self.edge_features = edge_features
         self.global_features = global_features
         self.scale = scale
-        self.query = HeadProjection(in_features, heads, use_bias=use_bias)
-        self.key = HeadProjection(in_features, heads)
-        self.value = HeadProjection(in_features, heads)
+        width = widths(in_features)
+        self.query = HeadProjection(width.receivers, heads, use_bias=use_bias)
+        self.key = HeadProjection(width.senders, heads)
+        self.value = HeadProjection(width.senders, heads)
         self.edge_key, self.edge_value = _pair(heads, edge_features)
         self.global_query, self.global_value = _pair(heads, global_features)
 
@@ -289,7 +293,7 @@ class AttentionBlock(Conv):
     @listed(AttentionBlockOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         head_features: int | None = None,
@@ -304,6 +308,7 @@ class AttentionBlock(Conv):
         features = head_features or setup.heads.features
         heads = HeadInit(setup.num_heads, features, *setup.numbers, rngs)
         self.num_heads = setup.num_heads
+        self.in_features = check_in_features(in_features)
         self.edge_features = edge_features
         self.step = AttentionEdgeStep(
             in_features,
@@ -322,36 +327,52 @@ class AttentionBlock(Conv):
         self.weighing = setup.weighing
         self.output = HeadOutput(setup, learned=heads)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        nodes, step = self.dropout.inputs(graph, keys), self.step
-        globals = None
-        if step.global_features is not None:
-            of_nodes = graph_ids(graph.n_node, num_nodes(graph))
-            globals = gather(
-                _globals(graph, step.global_features), of_nodes, accumulate=jnp.float32
-            )
-        query = step.queries(nodes, globals)
-        values = self.dropout.projected(step.values(nodes, globals), keys)
-        senders = {"key": step.key(nodes), "value": values}
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        step, globals = self.step, self._globals_of_rows(graph, nodes)
+        query = step.queries(nodes.receivers, globals.receivers)
+        values = self.dropout.projected(step.values(nodes.senders, globals.senders), keys)
+        senders = {"key": step.key(nodes.senders), "value": values}
         weights = step.edge_weights(query.dtype)
         return Mechanism(step.score, _edge_value, Rows(weights, query, senders, graph.edges))
 
-    def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
-        """Without the globals of graphs in which no node takes part, too."""
-        kept, ends = super().check(graph, **parts)
-        width, counted = self.step.global_features, graphs_with(graph, parts.get("node_mask"))
-        if counted is None or width is None:
-            return kept, ends
-        return kept._replace(globals=mask_rows(_globals(graph, width), counted)), ends
+    def _globals_of_rows(self, graph: GraphsTuple, nodes: Sides) -> Sides:
+        """The globals of the graph that each row belongs to; a table of senders belongs to the only one."""
+        if self.step.global_features is None:
+            return Sides(None, None)
+        globals = _globals(graph, self.step.global_features)
+        of_nodes = graph_ids(graph.n_node, num_nodes(graph))
+        received = gather(globals, of_nodes, accumulate=jnp.float32)
+        if nodes.shared:
+            return Sides(received, received)
+        return Sides(received, gather(globals, jnp.zeros(nodes.senders.shape[0], jnp.int32)))
 
-    def updated_edges(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> Float[Array, "E H C"]:
+    def check(
+        self, graph: GraphsTuple, **parts: Unpack[SideParts]
+    ) -> tuple[GraphsTuple, Sides, Ends]:
+        """Without the globals of graphs in which no node takes part, too."""
+        kept, nodes, ends = super().check(graph, **parts)
+        width, counted = self.step.global_features, graphs_with(graph, parts.get("node_mask"))
+        if width is None:
+            return kept, nodes, ends
+        if parts.get("senders") is not None and len(graph.n_node) != 1:
+            raise ValueError(
+                f"a layer with global_features cannot tell which of {len(graph.n_node)} graphs each row of senders "
+                "belongs to: pass one graph, or build the layer without"
+            )
+        if counted is None:
+            return kept, nodes, ends
+        return kept._replace(globals=mask_rows(_globals(graph, width), counted)), nodes, ends
+
+    def updated_edges(
+        self, graph: GraphsTuple, **parts: Unpack[SideParts]
+    ) -> Float[Array, "E H C"]:
         """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout.
 
-        `edge_mask`, `edge_weight` and `node_mask` are those of the call.
+        The arguments are those of `attention`.
         """
-        graph, ends = self.check(graph, **parts)
-        score, value, rows, _ = self.mechanism(graph, ends, Keys())
-        edges = Attended(*(on_edges(function, rows, ends) for function in (score, value)))
+        _, mechanism, ends = self.read(graph, **parts)
+        functions = mechanism.score, mechanism.value
+        edges = Attended(*(on_edges(function, mechanism.rows, ends) for function in functions))
         return weigh(edges, ends, num_nodes(graph), *self.weighing[:2])
 
 

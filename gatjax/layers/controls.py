@@ -9,19 +9,19 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
-from gatjax.graph.check import (
-    EdgeMask,
-    EdgeWeight,
-    NodeMask,
-    Parts,
-    check_edges,
-    check_not_negative,
-    node_features,
-)
-from gatjax.graph.sizes import num_nodes
+from gatjax.graph.check import SideParts, check_edges, check_not_negative
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.inputs import InFeatures, Sides, check_widths, node_features
 from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
-from gatjax.layers.parts import Dropout, HeadOutput, HeadProjection, Keys, Setup, sender_value
+from gatjax.layers.parts import (
+    Dropout,
+    HeadOutput,
+    HeadProjection,
+    Keys,
+    Setup,
+    check_sizes,
+    sender_value,
+)
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
@@ -52,14 +52,19 @@ class MeanConv(Conv):
 
     @listed(ConvOptions, Setup)
     def __init__(
-        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ConvOptions]
+        self,
+        in_features: InFeatures,
+        out_features: int,
+        *,
+        rngs: nnx.Rngs,
+        **options: Unpack[ConvOptions],
     ):
         setup = Setup(in_features, out_features, rngs, **options)
-        self.projection = HeadProjection(in_features, setup.heads)
+        self.projection = HeadProjection(setup.widths.senders, setup.heads)
         self.finish(setup)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        z = self.projection(self.dropout.inputs(graph, keys))
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        z = self.projection(nodes.senders)
         senders = {"value": self.dropout.projected(z, keys)}
         return Mechanism(_uniform, sender_value, Rows(None, None, senders, None))
 
@@ -76,7 +81,8 @@ class GCNConv(Conv):
     ```
 
     d_i is the number of incoming edges of i that the masks leave, or the sum of their weights w where there are any;
-    a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`).
+    a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`). Senders with a
+    table of their own have no incoming edges: there d_j is the number, or the weight, of those that leave j.
 
     Args:
       in_features, out_features, block_size, residual, use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`,
@@ -97,61 +103,60 @@ class GCNConv(Conv):
     @listed(ResidualOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         rngs: nnx.Rngs,
         **options: Unpack[ResidualOptions],
     ):
         setup = Setup(in_features, out_features, rngs, **options)
-        self.projection = HeadProjection(in_features, setup.heads)
+        self.projection = HeadProjection(setup.widths.senders, setup.heads)
         self.finish(setup)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        z = self.projection(self.dropout.inputs(graph, keys))
-        degree = _degree(ends, num_nodes(graph), z.dtype)
-        root = jnp.sqrt(degree).astype(z.dtype)
-        gate = (
-            root
-            if ends.weight is None
-            else (_count(ends, len(degree), z.dtype) / root).astype(z.dtype)
-        )
-        senders = {"value": self.dropout.projected(z, keys) / root[:, None, None]}
-        rows = Rows(None, None, senders, None)
-        return Mechanism(_uniform, sender_value, rows, gate=gate[:, None])
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        z = self.projection(nodes.senders)
+        root = _roots(nodes, ends, z.dtype)
+        gate = root.receivers
+        if ends.weight is not None:
+            count = _count(ends, ends.receivers, len(gate), z.dtype)
+            gate = (count / gate).astype(z.dtype)
+        senders = {"value": self.dropout.projected(z, keys) / root.senders[:, None, None]}
+        return Mechanism(_uniform, sender_value, Rows(None, None, senders, None), gate[:, None])
 
-    def attention(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: EdgeMask = None,
-        edge_weight: EdgeWeight = None,
-        node_mask: NodeMask = None,
-    ) -> Float[Array, "E 1"]:
-        """The weights w_ij / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count."""
-        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
-        graph, ends = self.check(graph, **parts)
-        nodes, _ = promote(self.projection.dtype, node_features(graph), self.projection.kernel[...])
-        root = jnp.sqrt(_degree(ends, num_nodes(graph), nodes.dtype)).astype(nodes.dtype)
-        product = gather(root, ends.receivers) * gather(root, ends.senders)
+    def attention(self, graph: GraphsTuple, **parts: Unpack[SideParts]) -> Float[Array, "E 1"]:
+        """The weights w_ij / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count.
+
+        The arguments are those of the call.
+        """
+        _, nodes, ends = self.check(graph, **parts)
+        _, kernel = promote(self.projection.dtype, nodes.senders, self.projection.kernel[...])
+        root = _roots(nodes, ends, kernel.dtype)
+        product = gather(root.receivers, ends.receivers) * gather(root.senders, ends.senders)
         return ends.weigh(jnp.where(ends.counted, 1 / product, 0)[:, None])
 
 
-def _degree(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
-    """The weights of the edges that enter each node, 1 where they sum to nothing."""
+def _roots(nodes: Sides, ends: Ends, dtype: DTypeLike) -> Sides:
+    """The square roots of the degrees, [N] and [M]."""
+    root = lambda ids: lambda rows: jnp.sqrt(_degree(ends, ids, rows.shape[0], dtype)).astype(dtype)
+    if nodes.shared:
+        return nodes.each(root(ends.receivers))
+    return nodes.each(root(ends.senders), root(ends.receivers))
+
+
+def _degree(ends: Ends, ids: Array, num_rows: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    """The weights of the edges at each row that the ids name, 1 where they sum to nothing."""
     if ends.weight is None:
-        return _count(ends, num_nodes, dtype)
+        return _count(ends, ids, num_rows, dtype)
     check_not_negative("edge_weight", ends.weight)
     weight = ends.weight.astype(jnp.promote_types(dtype, jnp.float32))
-    degree = segment_sum(weight, ends.receivers, num_nodes, mask=ends.counted)
+    degree = segment_sum(weight, ids, num_rows, mask=ends.counted)
     return jnp.where(degree > 0, degree, 1)
 
 
-def _count(ends: Ends, num_nodes: int, dtype: DTypeLike) -> Float[Array, "N"]:
-    """The number of edges that enter each node, 1 where there is none."""
+def _count(ends: Ends, ids: Array, num_rows: int, dtype: DTypeLike) -> Float[Array, "N"]:
+    """The number of edges at each row that the ids name, 1 where there is none."""
     ones = jnp.ones(ends.counted.shape, jnp.promote_types(dtype, jnp.float32))
-    count = segment_sum(ones, ends.receivers, num_nodes, mask=ends.counted)
-    return jnp.maximum(count, 1)
+    return jnp.maximum(segment_sum(ones, ids, num_rows, mask=ends.counted), 1)
 
 
 class NodeLinear(nnx.Module):
@@ -174,7 +179,9 @@ class NodeLinear(nnx.Module):
     def __init__(
         self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[RowOptions]
     ):
+        check_sizes(in_features=in_features)
         setup = Setup(in_features, out_features, rngs, **options)
+        self.in_features = in_features
         self.projection = HeadProjection(in_features, setup.heads)
         self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
         self.output = HeadOutput(setup)
@@ -183,15 +190,13 @@ class NodeLinear(nnx.Module):
         self,
         graph: GraphsTuple,
         *,
-        edge_mask: EdgeMask = None,
-        edge_weight: EdgeWeight = None,
-        node_mask: NodeMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
+        **parts: Unpack[SideParts],
     ) -> GraphsTuple:
-        """As `GATConv`; the edges, their mask and their weights change nothing."""
-        check_edges(graph, edge_mask, edge_weight=edge_weight, node_mask=node_mask)
-        graph = graph._replace(nodes=keep_rows(node_features(graph), node_mask))
-        nodes = self.dropout.inputs(graph, self.dropout.keys(deterministic, rngs))
-        z = self.projection(nodes)
-        return graph._replace(nodes=self.output(z, node_features(graph)))
+        """As `GATConv`; the edges, their senders, masks and weights change nothing."""
+        check_edges(graph, **parts)
+        nodes = keep_rows(node_features(graph), parts.get("node_mask"))
+        check_widths(Sides(nodes, nodes), self.in_features)
+        z = self.projection(self.dropout.inputs(nodes, self.dropout.keys(deterministic, rngs)))
+        return graph._replace(nodes=self.output(z, nodes))

@@ -14,15 +14,23 @@ from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
     NodeMask,
-    Parts,
-    check_edge_features,
+    SenderMask,
+    SideParts,
     check_edges,
-    node_features,
 )
 from gatjax.graph.sizes import num_nodes
-from gatjax.layers.parts import Dropout, HeadOutput, Keys, Setup, Weighing
+from gatjax.layers.inputs import (
+    InFeatures,
+    Sides,
+    check_edge_features,
+    check_widths,
+    node_features,
+)
+from gatjax.layers.parts import Dropout, HeadOutput, Keys, Setup, Weighing, check_in_features
 from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features, keep_rows
+
+_NO_KEYS = Keys()
 
 
 class Mechanism(NamedTuple):
@@ -33,12 +41,16 @@ class Mechanism(NamedTuple):
       value: `value(weights, r, s, e) -> [..., H, C]`.
       rows: weights, and tables of receivers, senders and edges.
       gate: `[N, H]`, multiplies what each receiver's heads have summed up; none by default.
+      ends: of the edges, where the rows are not those of the nodes alone; given by the layer.
+      groups: how many softmaxes a receiver has, which are added up: row i·groups + g is the g-th of receiver i.
     """
 
     score: RowFunction
     value: RowFunction
     rows: Rows
     gate: Float[Array, "N H"] | None = None
+    ends: Ends | None = None
+    groups: int = 1
 
 
 class Conv(nnx.Module):
@@ -54,6 +66,7 @@ class Conv(nnx.Module):
 
     Attributes:
       num_heads: H.
+      in_features: width of the nodes, or the pair (receivers, senders); not looked at where it is None.
       edge_features: width of the edges' features, None if it reads none.
       weighing: `normalize`, `temperature` and `block_size`.
       dropout: the layer's `Dropout`.
@@ -62,6 +75,7 @@ class Conv(nnx.Module):
     """
 
     num_heads: int = 1
+    in_features: InFeatures | None = None
     edge_features: int | None = None
     weighing: Weighing = Weighing()
     dropout: Dropout
@@ -70,27 +84,34 @@ class Conv(nnx.Module):
     def finish(self, setup: Setup) -> None:
         """Weighing, dropout and output; the last two take their random keys after a layer's own parameters."""
         self.num_heads = setup.num_heads
+        self.in_features = check_in_features(setup.in_features)
         self.weighing = setup.weighing
         self.dropout = Dropout(setup.dropout_rate, rngs=setup.rngs)
         self.output = HeadOutput(setup)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
         """Score, value and what they read.
 
         Args:
-          graph: one graph or a batch, checked.
-          ends: both ends of its edges, and which edges count.
+          graph: one graph or a batch, checked; for the features of its edges and its globals.
+          nodes: the features of the rows that receive and of those that send, after their dropout; `nodes.each` treats
+            both, and once where they are the same.
+          ends: both ends of the edges, and which edges count.
           keys: for dropout, None where nothing is dropped.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define mechanism(graph, ends, keys)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define mechanism(graph, nodes, ends, keys)"
+        )
 
     def __call__(
         self,
         graph: GraphsTuple,
         *,
+        senders: Features | None = None,
         edge_mask: EdgeMask = None,
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
+        sender_mask: SenderMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
@@ -98,61 +119,95 @@ class Conv(nnx.Module):
 
         Args:
           graph: one graph or a batch; node features may be a sparse `BCOO`.
+          senders: features [M, F] of the rows that send, where they are not the nodes: `graph.senders` then name rows
+            of this table, and the nodes only receive (`build_graph(..., num_senders=M)`). Self-loops have no meaning
+            there. The widths are `in_features=(receivers, senders)`, or one for both.
           edge_mask: edges that take part, [E]; all by default.
           edge_weight: how much each edge counts, [E], after the softmax: α_ij becomes w_ij α_ij, and the weights of a
             receiver no longer sum to 1. To weigh inside the softmax instead, give the layer log w_ij as an edge
             feature, or add it to a score of your own.
           node_mask: nodes that take part, [N]; all by default. What the others and their edges hold, NaN included,
             reaches no sum and no gradient.
+          sender_mask: the same for the rows of `senders`, [M].
           deterministic: without dropout; as set by `train()` and `eval()` by default.
           rngs: keys for dropout; those of the layer by default.
 
         Raises:
           TypeError, ValueError: a graph that is not sound, or not what the layer was built for.
         """
-        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
-        kept, ends = self.check(graph, **parts)
         keys = self.dropout.keys(deterministic, rngs)
-        score, value, rows, gate = self.mechanism(kept, ends, keys)
+        nodes, mechanism, ends = self.read(
+            graph,
+            keys,
+            senders=senders,
+            edge_mask=edge_mask,
+            edge_weight=edge_weight,
+            node_mask=node_mask,
+            sender_mask=sender_mask,
+        )
+        groups, gate = mechanism.groups, mechanism.gate
         x = attend(
-            score,
-            value,
-            rows,
+            mechanism.score,
+            mechanism.value,
+            mechanism.rows,
             ends,
-            num_nodes(graph),
+            num_nodes(graph) * groups,
             multiplier=self.dropout.attention(keys),
             **self.weighing._asdict(),
         )
+        x = x if groups == 1 else x.reshape(num_nodes(graph), groups, *x.shape[1:]).sum(1)
         x = x if gate is None else x * gate[:, :, None]
-        return graph._replace(nodes=self.output(x, node_features(kept)))
+        return graph._replace(nodes=self.output(x, nodes.receivers))
 
     def attention(
         self,
         graph: GraphsTuple,
         *,
+        senders: Features | None = None,
         edge_mask: EdgeMask = None,
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
+        sender_mask: SenderMask = None,
     ) -> Float[Array, "E H"]:
         """The weights w α, aligned with the graph's edges, before dropout; 0 on an edge that does not count.
 
         The arguments are those of the call.
         """
-        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
-        graph, ends = self.check(graph, **parts)
-        mechanism = self.mechanism(graph, ends, Keys())
+        _, mechanism, ends = self.read(
+            graph,
+            senders=senders,
+            edge_mask=edge_mask,
+            edge_weight=edge_weight,
+            node_mask=node_mask,
+            sender_mask=sender_mask,
+        )
         logits = on_edges(mechanism.score, mechanism.rows, ends)
-        return ends.weigh(self.weights(logits, ends, num_nodes(graph)))
-
-    def weights(
-        self, logits: Float[Array, "E H"], ends: Ends, num_receivers: int
-    ) -> Float[Array, "E H"]:
-        """The logits, normalised over the edges that share a receiver."""
+        num_receivers = num_nodes(graph) * mechanism.groups
         normalize, temperature, _ = self.weighing
-        return normalized(logits, ends, num_receivers, normalize, temperature)
+        return ends.weigh(normalized(logits, ends, num_receivers, normalize, temperature))
 
-    def check(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
-        """The graph without the features of nodes that do not take part, and the edges that count."""
+    def read(
+        self, graph: GraphsTuple, keys: Keys = _NO_KEYS, **parts: Unpack[SideParts]
+    ) -> tuple[Sides, Mechanism, Ends]:
+        """The features of both sides, before dropout; what the layer makes of them; and the edges that count."""
+        graph, nodes, ends = self.check(graph, **parts)
+        mechanism = self.mechanism(graph, self.dropout.sides(nodes, keys), ends, keys)
+        return nodes, mechanism, ends if mechanism.ends is None else mechanism.ends
+
+    def check(
+        self, graph: GraphsTuple, **parts: Unpack[SideParts]
+    ) -> tuple[GraphsTuple, Sides, Ends]:
+        """The graph, the features of both sides, zeros where they do not take part, and the edges that count."""
         ends = check_edges(graph, **parts)
-        graph = check_edge_features(graph, self.edge_features)
-        return graph._replace(nodes=keep_rows(node_features(graph), parts.get("node_mask"))), ends
+        graph = self.check_features(graph, parts.get("edge_mask"))
+        senders, node_mask = parts.get("senders"), parts.get("node_mask")
+        receivers = keep_rows(node_features(graph), node_mask)
+        if senders is not None:
+            senders = keep_rows(senders, parts.get("sender_mask"))
+        nodes = Sides(receivers, receivers if senders is None else senders)
+        check_widths(nodes, self.in_features)
+        return graph._replace(nodes=receivers), nodes, ends
+
+    def check_features(self, graph: GraphsTuple, edge_mask: EdgeMask) -> GraphsTuple:
+        """The graph, if the features of its edges are those that the layer was built for."""
+        return check_edge_features(graph, self.edge_features)

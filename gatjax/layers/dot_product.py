@@ -8,6 +8,7 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import HeadProjection, Keys, Setup, check_sizes
 from gatjax.ops.ends import Ends
@@ -47,7 +48,7 @@ class DotProductConv(Conv):
     @listed(AttentionOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         edge_features: int | None = None,
@@ -58,18 +59,18 @@ class DotProductConv(Conv):
         setup = Setup(in_features, out_features, rngs, **options)
         heads = setup.heads
         self.edge_features = edge_features
-        self.query = HeadProjection(in_features, heads, use_bias=setup.use_bias)
-        self.key = HeadProjection(in_features, heads)
-        self.value = HeadProjection(in_features, heads)
+        width = setup.widths
+        self.query = HeadProjection(width.receivers, heads, use_bias=setup.use_bias)
+        self.key = HeadProjection(width.senders, heads)
+        self.value = HeadProjection(width.senders, heads)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, heads)
         )
         self.finish(setup)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        nodes = self.dropout.inputs(graph, keys)
-        query = self.query(nodes)
-        senders = {"key": self.key(nodes), "value": self.dropout.projected(self.value(nodes), keys)}
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        query, value = self.query(nodes.receivers), self.value(nodes.senders)
+        senders = {"key": self.key(nodes.senders), "value": self.dropout.projected(value, keys)}
         edge = None if self.edge_projection is None else self.edge_projection.linear(query.dtype)
         return Mechanism(_query_key, _value_with_edge, Rows(edge, query, senders, graph.edges))
 

@@ -14,9 +14,10 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.neighbors import pool_ends
 from gatjax.attention.scores import combine_heads, dot_product_score
-from gatjax.graph.check import EdgeMask, NodeMask
+from gatjax.graph.check import SideParts
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.inputs import InFeatures, Sides, widths
 from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     Dense,
@@ -29,6 +30,7 @@ from gatjax.layers.parts import (
     Setup,
     Weighing,
     add_bias,
+    check_in_features,
     check_sizes,
     glorot_uniform,
     sender_value,
@@ -94,7 +96,7 @@ class GaANConv(Conv):
     @listed(WeighingOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         num_heads: int = 1,
@@ -116,7 +118,8 @@ class GaANConv(Conv):
             raise ValueError(f"gate must be one of {list(get_args(Gate))}, got {gate!r}")
         if scale not in SCALES:
             raise ValueError(f"scale must be one of {list(SCALES)}, got {scale!r}")
-        check_sizes(in_features=in_features, out_features=out_features, num_heads=num_heads)
+        self.in_features = check_in_features(in_features)
+        check_sizes(out_features=out_features, num_heads=num_heads)
         check_sizes(key_features=key_features, value_features=value_features)
         check_sizes(gate_features=gate_features, edge_features=edge_features)
         heads = HeadInit(num_heads, out_features, kernel_init, dtype, param_dtype, rngs)
@@ -126,39 +129,38 @@ class GaANConv(Conv):
         self.edge_features = edge_features
         self.weighing = Weighing(**options).checked()
         self.scale = key_features ** SCALES[scale]
-        self.query = HeadProjection(in_features, keys, use_bias=use_bias)
-        self.key = HeadProjection(in_features, keys)
-        self.value = HeadProjection(in_features, values, use_bias=use_bias)
+        width = widths(in_features)
+        self.query = HeadProjection(width.receivers, keys, use_bias=use_bias)
+        self.key = HeadProjection(width.senders, keys)
+        self.value = HeadProjection(width.senders, values, use_bias=use_bias)
         self.edge_score = (
             None if edge_features is None else EdgeScore(edge_features, keys, use_bias=use_bias)
         )
         self.gate = (
             None
             if gate == "none"
-            else NeighborhoodGate(in_features, gate_features, heads, gate, use_bias=use_bias)
+            else NeighborhoodGate(width, gate_features, heads, gate, use_bias=use_bias)
         )
         self.dropout = Dropout(dropout_rate, rngs=rngs)
-        self.output = SkipOutput(in_features, out_features, values, use_bias=use_bias)
+        self.output = SkipOutput(width.receivers, out_features, values, use_bias=use_bias)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        nodes = self.dropout.inputs(graph, keys)
-        query, value = self.query(nodes), _leaky_relu(self.value(nodes))
-        senders = {"key": self.key(nodes), "value": self.dropout.projected(value, keys)}
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        query, value = self.query(nodes.receivers), _leaky_relu(self.value(nodes.senders))
+        senders = {"key": self.key(nodes.senders), "value": self.dropout.projected(value, keys)}
         weights = None if self.edge_score is None else self.edge_score.linear(query.dtype)
-        shared = nodes.features if isinstance(nodes, HeadDropout) else nodes
-        gate = None if self.gate is None else self.gate(ends, shared, self.weighing.block_size)
+        gate = None
+        if self.gate is not None:
+            gate = self.gate(ends, nodes.each(_of_all_heads), self.weighing.block_size)
         score = partial(_query_key, scale=self.scale)
         return Mechanism(score, sender_value, Rows(weights, query, senders, graph.edges), gate)
 
-    def gates(
-        self, graph: GraphsTuple, *, edge_mask: EdgeMask = None, node_mask: NodeMask = None
-    ) -> Float[Array, "N H"]:
+    def gates(self, graph: GraphsTuple, **parts: Unpack[SideParts]) -> Float[Array, "N H"]:
         """What each receiver multiplies its heads by, in (0, 1); 1 where the layer has no gate.
 
-        Weights of edges do not enter it: the gate sees which neighbours there are.
+        `senders`, `edge_mask`, `node_mask` and `sender_mask` are those of the call. Weights of edges do not enter: the
+        gate sees which neighbours there are.
         """
-        graph, ends = self.check(graph, edge_mask=edge_mask, node_mask=node_mask)
-        gate = self.mechanism(graph, ends, Keys()).gate
+        gate = self.read(graph, **parts)[1].gate
         return jnp.ones((num_nodes(graph), self.num_heads)) if gate is None else gate
 
 
@@ -186,31 +188,29 @@ class NeighborhoodGate(nnx.Module):
     """
 
     def __init__(
-        self, in_features: int, width: int, heads: HeadInit, kind: Gate, *, use_bias: bool
+        self, in_features: Sides, width: int, heads: HeadInit, kind: Gate, *, use_bias: bool
     ):
         from_code = kind == "code"
-        joined = width + in_features * (1 if from_code else 2)
+        joined = width + in_features.senders + (0 if from_code else in_features.receivers)
         context = width if from_code else heads.num_heads
-        self.pool = Dense(in_features, width, heads)
+        self.pool = Dense(in_features.senders, width, heads)
         self.context = Dense(joined, context, heads, use_bias=use_bias)
         self.out = Dense(width, heads.num_heads, heads, use_bias=use_bias) if from_code else None
         self.dtype = heads.dtype
 
-    def __call__(self, ends: Ends, nodes: Features, block_size: BlockSize) -> Float[Array, "N H"]:
-        nodes, pool, joined = promote(
-            self.dtype, nodes, self.pool.kernel[...], self.context.kernel[...]
-        )
-        in_features, width = pool.shape
-        of_max, *parts = jnp.split(joined, [width, width + in_features])
-        parts = parts if self.out is None else parts[:1]
-        pooled, mean, *own = jnp.split(
-            project(nodes, jnp.concatenate([pool, *parts], axis=1)),
-            [width + joined.shape[1] * index for index in range(len(parts))],
-            axis=1,
-        )
-        largest, mean = pool_ends(ends, pooled, mean, block_size=block_size)
-        context = add_bias(sum(own, largest @ of_max + mean), self.context.bias)
-        if self.out is not None:
+    def __call__(self, ends: Ends, nodes: Sides, block_size: BlockSize) -> Float[Array, "N H"]:
+        parameters = self.pool.kernel[...], self.context.kernel[...]
+        receivers, _, _ = promote(self.dtype, nodes.receivers, *parameters)
+        senders, pool, joined = promote(self.dtype, nodes.senders, *parameters)
+        width = pool.shape[1]
+        of_max, of_mean, own = jnp.split(joined, [width, width + len(pool)])
+        sent = project(senders, jnp.concatenate([pool, of_mean], axis=1))
+        tables = sent[:, :width], sent[:, width:], receivers.shape[0]
+        largest, mean = pool_ends(ends, *tables, block_size=block_size)
+        context = add_bias(largest @ of_max + mean, self.context.bias)
+        if self.out is None:
+            context += project(receivers, own)
+        else:
             context = self.out.linear(context.dtype)(_leaky_relu(context))
         return jax.nn.sigmoid(context)
 
@@ -232,6 +232,11 @@ class SkipOutput(nnx.Module):
         of_heads, of_node = jnp.split(self.dense.kernel[...].astype(x.dtype), [joined.shape[1]])
         skipped = project(*promote(x.dtype, nodes, of_node))
         return add_bias(joined @ of_heads + skipped, self.dense.bias)
+
+
+def _of_all_heads(rows: Features | HeadDropout) -> Features:
+    """The features, without what each head is still to drop."""
+    return rows.features if isinstance(rows, HeadDropout) else rows
 
 
 def _leaky_relu(x):

@@ -11,6 +11,7 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
@@ -42,7 +43,9 @@ class GATConv(Conv):
     receiver (a_s · z_j decides); GATv2Conv does not.
 
     Args:
-      in_features: width F of the nodes.
+      in_features: width F of the nodes; or a pair (receivers, senders), in this order, where senders have a table of
+        their own, `layer(graph, senders=table)`. A pair has two kernels, one width shares one. PyG's pair is (source,
+        target), the other way round.
       out_features: width of the output, of all heads together.
       num_heads: H.
       combine: "concat" or "mean".
@@ -83,7 +86,7 @@ class GATConv(Conv):
     @listed(AttentionOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         edge_features: int | None = None,
@@ -98,18 +101,22 @@ class GATConv(Conv):
         heads = setup.heads
         self.edge_features = edge_features
         self.negative_slope = negative_slope
-        self.projection = HeadProjection(in_features, heads)
+        self.projection = HeadProjection(setup.widths.senders, heads)
+        self.receiver_projection = (
+            HeadProjection(setup.widths.receivers, heads) if setup.paired else None
+        )
         self.receiver_vector = heads.vector()
         self.sender_vector = heads.vector()
         self.edge_term = None if edge_features is None else EdgeTerm(edge_features, heads)
         self.score_bias = heads.zeros(heads.num_heads) if use_score_bias else None
         self.finish(setup)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        z = self.projection(self.dropout.inputs(graph, keys))
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        z = nodes.each(self.projection, self.receiver_projection)
         vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
-        receiver_term, sender_term = jnp.moveaxis(dot_features(z, vectors.astype(z.dtype)), 1, 0)
-        senders = {"term": sender_term, "value": self.dropout.projected(z, keys)}
+        terms = z.each(lambda z: dot_features(z, vectors.astype(z.dtype)))
+        receiver_term = terms.receivers[:, 0]
+        senders = {"term": terms.senders[:, 1], "value": self.dropout.projected(z.senders, keys)}
         edges = None
         if self.edge_term is not None:
             edges = self.edge_term(mask_rows(graph.edges, ends.counted))

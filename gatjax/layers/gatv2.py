@@ -9,6 +9,7 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dynamic_score
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
     HeadProjection,
@@ -53,7 +54,7 @@ class GATv2Conv(Conv):
     @listed(AttentionOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         edge_features: int | None = None,
@@ -68,8 +69,13 @@ class GATv2Conv(Conv):
         heads = setup.heads
         self.edge_features = edge_features
         self.negative_slope = negative_slope
-        self.sender_projection = HeadProjection(in_features, heads)
-        self.receiver_projection = None if share_weights else HeadProjection(in_features, heads)
+        width = setup.widths
+        if share_weights and width.receivers != width.senders:
+            raise ValueError(
+                f"share_weights=True needs receivers and senders of one width, got in_features={in_features}"
+            )
+        self.sender_projection = HeadProjection(width.senders, heads)
+        self.receiver_projection = None if share_weights else HeadProjection(width.receivers, heads)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, heads)
         )
@@ -78,10 +84,8 @@ class GATv2Conv(Conv):
         self.score_bias = heads.zeros(*bias) if setup.use_bias else None
         self.finish(setup)
 
-    def mechanism(self, graph: GraphsTuple, ends: Ends, keys: Keys) -> Mechanism:
-        nodes = self.dropout.inputs(graph, keys)
-        z = self.sender_projection(nodes)
-        receivers = z if self.receiver_projection is None else self.receiver_projection(nodes)
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        receivers, z = nodes.each(self.sender_projection, self.receiver_projection)
         senders = {"row": z}
         if keys.projected is not None:
             senders["value"] = self.dropout.projected(z, keys)

@@ -14,7 +14,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from gatjax.attention.steps import Normalize
-from gatjax.layers.parts import Combine, DropoutRates
+from gatjax.layers.parts import Combine, DropoutRates, Residual
 from gatjax.ops.blocks import BlockSize
 
 Function = TypeVar("Function", bound=Callable)
@@ -33,7 +33,7 @@ class RowOptions(TypedDict, total=False):
 class ResidualOptions(RowOptions, total=False):
     """Of every layer with a graph."""
 
-    residual: bool
+    residual: Residual
     block_size: BlockSize
 
 

@@ -11,18 +11,18 @@ from jax.experimental.sparse import BCOO
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Key
-from jraph import GraphsTuple
 
 from gatjax.attention.attend import check_weighing
 from gatjax.attention.scores import combine_heads
 from gatjax.attention.steps import Normalize
-from gatjax.graph.check import node_features
 from gatjax.graph.messages import is_integer
+from gatjax.layers.inputs import InFeatures, Sides, widths
 from gatjax.ops.blocks import BlockSize
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, promote
 
 Combine = Literal["concat", "mean"]
+Residual = bool | Literal["linear"]
 
 _ROWS = {"nodes": "N", "edges": "E", "globals": "G"}
 
@@ -76,12 +76,19 @@ class Dropout(nnx.Module):
         stream = self.rngs if rngs is None else rngs.dropout
         return Keys(*(None if stream is None or rate == 0 else stream() for rate in self.rates))
 
-    def inputs(self, graph: GraphsTuple, keys: Keys) -> Features | HeadDropout:
-        """The node features [N, F], dense or sparse, and what each head is still to drop of them."""
-        nodes = drop_entries(node_features(graph), keys.inputs, self.rates.inputs)
+    def inputs(self, features: Features, keys: Keys) -> Features | HeadDropout:
+        """Features [N, F], dense or sparse, and what each head is still to drop of them."""
+        kept = drop_entries(features, keys.inputs, self.rates.inputs)
         if keys.head_inputs is None:
-            return nodes
-        return HeadDropout(nodes, keys.head_inputs, self.rates.head_inputs)
+            return kept
+        return HeadDropout(kept, keys.head_inputs, self.rates.head_inputs)
+
+    def sides(self, nodes: Sides, keys: Keys) -> Sides:
+        """The inputs of receivers and senders: one mask where they are one table, else one for each."""
+        if nodes.shared:
+            return nodes.each(lambda table: self.inputs(table, keys))
+        others = Keys(*(None if key is None else jax.random.fold_in(key, 1) for key in keys))
+        return Sides(self.inputs(nodes.receivers, keys), self.inputs(nodes.senders, others))
 
     def projected(self, z: Float[Array, "N H C"], keys: Keys) -> Float[Array, "N H C"]:
         return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected))
@@ -190,6 +197,16 @@ def check_sizes(**sizes: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}")
 
 
+def check_in_features(in_features: InFeatures) -> InFeatures:
+    """The width of the nodes, or the pair (receivers, senders), if each is a whole number from 1 on."""
+    both = widths(in_features)
+    if not isinstance(in_features, tuple | list):
+        check_sizes(in_features=in_features)
+        return in_features
+    check_sizes(**{f"in_features of {side}": width for side, width in both._asdict().items()})
+    return both.receivers, both.senders
+
+
 def check_finite(**numbers: float | Array | None) -> None:
     """Every number that is known is finite, or None.
 
@@ -209,12 +226,12 @@ def check_finite(**numbers: float | Array | None) -> None:
 class Setup(NamedTuple):
     """What a layer is told about its widths, its heads and its parameters."""
 
-    in_features: int
+    in_features: InFeatures
     out_features: int
     rngs: nnx.Rngs
     num_heads: int = 1
     combine: Combine = "concat"
-    residual: bool = False
+    residual: Residual = False
     use_bias: bool = True
     dropout_rate: float | DropoutRates = 0.0
     normalize: Normalize = "softmax"
@@ -232,10 +249,20 @@ class Setup(NamedTuple):
     @property
     def heads(self) -> HeadInit:
         """How its parameters are drawn, after all checks."""
-        check_sizes(in_features=self.in_features)
+        check_in_features(self.in_features)
         self.weighing.checked()
         features = features_per_head(self.out_features, self.num_heads, self.combine)
         return HeadInit(self.num_heads, features, *self.numbers, self.rngs)
+
+    @property
+    def widths(self) -> Sides:
+        """Of the rows that receive, and of those that send."""
+        return widths(self.in_features)
+
+    @property
+    def paired(self) -> bool:
+        """Whether receivers and senders have widths, and so kernels, of their own."""
+        return not isinstance(self.in_features, int | np.integer)
 
     @property
     def numbers(self) -> tuple[Initializer, DTypeLike | None, DTypeLike]:
@@ -310,6 +337,22 @@ def project_rows(
     )
 
 
+def check_residual(residual: Any) -> Residual:
+    """False, True or "linear".
+
+    Raises:
+      ValueError: anything else.
+
+    >>> check_residual("linear"), check_residual(np.True_)
+    ('linear', True)
+    """
+    if isinstance(residual, bool | np.bool_):
+        return bool(residual)
+    if residual != "linear":
+        raise ValueError(f'residual must be False, True or "linear", got {residual!r}')
+    return residual
+
+
 class HeadOutput(nnx.Module):
     """What follows the weighted sum: heads are combined, residual and bias are added.
 
@@ -317,18 +360,19 @@ class HeadOutput(nnx.Module):
     h'_i = combine_h(x_ih) + W_res h_i + b
     ```
 
-    W_res is the identity, without parameters, where the widths agree. `learned` heads, which may have any width, meet
+    W_res is the identity, without parameters, where the widths agree, unless `residual="linear"` asks for a matrix all
+    the same. `learned` heads, which may have any width, meet
     in a contraction over (head, feature), `Σ_hc x_ihc w_hcl`.
     """
 
     def __init__(self, setup: Setup, *, learned: HeadInit | None = None):
-        in_features, out_features = setup.in_features, setup.out_features
+        in_features, out_features = setup.widths.receivers, setup.out_features
         heads = setup.heads if learned is None else learned
         self.combine = setup.combine if learned is None else "learned"
         self.contraction = None if learned is None else learned.contraction(out_features)
-        self.residual = setup.residual
-        widens = setup.residual and in_features != out_features
-        self.projection = HeadProjection(in_features, heads.one(out_features)) if widens else None
+        self.residual = check_residual(setup.residual)
+        learns = self.residual == "linear" or (self.residual and in_features != out_features)
+        self.projection = HeadProjection(in_features, heads.one(out_features)) if learns else None
         self.bias = heads.zeros(out_features) if setup.use_bias else None
 
     def __call__(self, x: Float[Array, "N H C"], nodes: Features) -> Float[Array, "N out"]:

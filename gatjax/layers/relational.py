@@ -1,6 +1,6 @@
 """Attention over edges of several kinds: every relation projects and attends in its own way."""
 
-from typing import Literal, Unpack, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,27 +10,24 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import additive_score
-from gatjax.graph.check import (
-    INT32_MAX,
-    EdgeMask,
-    EdgeWeight,
-    NodeMask,
-    Parts,
-    check_edges,
-    first_true,
-    node_features,
-)
-from gatjax.graph.sizes import num_nodes
-from gatjax.layers.conv import Conv
+from gatjax.graph.check import INT32_MAX, EdgeMask, first_true
+from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
-from gatjax.layers.parts import Keys, Setup, check_finite, check_sizes, project_rows
+from gatjax.layers.parts import (
+    HeadInit,
+    Keys,
+    Setup,
+    check_finite,
+    check_sizes,
+    project_rows,
+)
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features
-from gatjax.ops.sparse import keep_rows
+from gatjax.ops.sparse import Features, HeadDropout
 
 Within = Literal["within", "across"]
 
@@ -81,7 +78,7 @@ class RelationalGATConv(Conv):
     @listed(AttentionOptions, Setup)
     def __init__(
         self,
-        in_features: int,
+        in_features: InFeatures,
         out_features: int,
         *,
         num_relations: int,
@@ -97,114 +94,86 @@ class RelationalGATConv(Conv):
         check_finite(negative_slope=negative_slope)
         setup = Setup(in_features, out_features, rngs, **options)
         heads = setup.heads
-        num_heads, shape = heads.num_heads, (heads.num_heads, heads.features)
-        num_kernels = num_relations if num_bases is None else num_bases
-        kernels = heads._replace(num_heads=num_kernels * num_heads)
-        vectors = heads._replace(num_heads=num_relations * num_heads)
+        vectors = heads._replace(num_heads=num_relations * heads.num_heads)
+        shape = num_relations, heads.num_heads, heads.features
         self.num_relations = num_relations
         self.softmax = softmax
         self.negative_slope = negative_slope
-        self.dtype = setup.dtype
-        self.kernel = nnx.Param(kernels.kernel(in_features)[...].reshape(in_features, -1, *shape))
-        mixing = None if num_bases is None else (num_bases, num_relations)
-        self.coefficients = (
-            None
-            if mixing is None
-            else nnx.Param(setup.kernel_init(rngs.params(), mixing, setup.param_dtype))
+        width = setup.widths
+        self.projection = RelationProjection(width.senders, heads, num_relations, num_bases)
+        self.receiver_projection = (
+            RelationProjection(width.receivers, heads, num_relations, num_bases)
+            if setup.paired
+            else None
         )
-        self.receiver_vector = nnx.Param(vectors.vector()[...].reshape(-1, *shape))
-        self.sender_vector = nnx.Param(vectors.vector()[...].reshape(-1, *shape))
+        self.receiver_vector = nnx.Param(vectors.vector()[...].reshape(shape))
+        self.sender_vector = nnx.Param(vectors.vector()[...].reshape(shape))
         self.finish(setup)
 
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: EdgeMask = None,
-        edge_weight: EdgeWeight = None,
-        node_mask: NodeMask = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> GraphsTuple:
-        keys = self.dropout.keys(deterministic, rngs)
-        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
-        graph, pairs = self._pairs(graph, **parts)
-        z, logits = self._scores(graph, pairs, keys)
-        groups, num_groups = self._groups(graph, pairs)
-        rows = Rows(None, None, self.dropout.projected(z, keys), logits)
-        multiplier = self.dropout.attention(keys)
-        options = self.weighing._asdict()
-        x = attend(
-            _logit_of_edge,
-            _row_of_sender,
-            rows,
-            groups,
-            num_groups,
-            multiplier=multiplier,
-            **options,
-        )
-        x = x.reshape(num_nodes(graph), num_groups // max(num_nodes(graph), 1), *x.shape[1:])
-        return graph._replace(nodes=self.output(x.sum(1), node_features(graph)))
-
-    def attention(
-        self,
-        graph: GraphsTuple,
-        *,
-        edge_mask: EdgeMask = None,
-        edge_weight: EdgeWeight = None,
-        node_mask: NodeMask = None,
-    ) -> Float[Array, "E H"]:
-        """The weights w α, aligned with the graph's edges, before dropout; 0 on an edge that does not count."""
-        parts: Parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
-        graph, pairs = self._pairs(graph, **parts)
-        _, logits = self._scores(graph, pairs, Keys())
-        groups, num_groups = self._groups(graph, pairs)
-        return pairs.weigh(self.weights(logits, groups, num_groups))
-
-    def _pairs(self, graph: GraphsTuple, **parts: Unpack[Parts]) -> tuple[GraphsTuple, Ends]:
-        """The graph, and its edges between the N·R pairs of a node and a relation."""
-        ends = check_edges(graph, **parts)
-        relations = _relations(graph, self.num_relations, parts.get("edge_mask"))
-        counted = ends.counted & (relations >= 0) & (relations < self.num_relations)
-        size = num_nodes(graph) * self.num_relations
-        if size > INT32_MAX:
-            raise ValueError(
-                f"{num_nodes(graph)} nodes and num_relations={self.num_relations} make {size} pairs, over int32: "
-                "split the graph"
-            )
-        pair = lambda nodes: nodes * self.num_relations + relations
-        pairs = safe_ends(pair(ends.senders), pair(ends.receivers), size, size, counted)
-        kept = keep_rows(node_features(graph), parts.get("node_mask"))
-        return graph._replace(nodes=kept), pairs._replace(weight=ends.weight)
-
-    def _groups(self, graph: GraphsTuple, pairs: Ends) -> tuple[Ends, int]:
-        """The same edges, ending where they share a softmax, and how many such places there are."""
-        total = num_nodes(graph)
+    def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        z = nodes.each(self.projection, self.receiver_projection)
+        pairs = self._pairs(z, ends, jnp.asarray(graph.edges).astype(jnp.int32))
+        logits = self._logits(z, pairs)
+        values = self.dropout.projected(z.senders.reshape(-1, *z.senders.shape[2:]), keys)
+        rows = Rows(None, None, values, logits)
         if self.softmax == "within":
-            return pairs, total * self.num_relations
-        return pairs._replace(receivers=pairs.receivers // self.num_relations), total
+            return Mechanism(_logit_of_edge, _row_of_sender, rows, None, pairs, self.num_relations)
+        pairs = pairs._replace(receivers=pairs.receivers // self.num_relations)
+        return Mechanism(_logit_of_edge, _row_of_sender, rows, None, pairs)
 
-    def _scores(
-        self, graph: GraphsTuple, pairs: Ends, keys: Keys
-    ) -> tuple[Float[Array, "pairs H C"], Float[Array, "E H"]]:
-        """Every node projected by every relation, and the logits of the edges."""
-        z = self._projected(graph, keys)
-        receiver_term, sender_term = (
-            sum_features(z * vector[...].astype(z.dtype)[None]).reshape(-1, self.num_heads)
-            for vector in (self.receiver_vector, self.sender_vector)
+    def check_features(self, graph: GraphsTuple, edge_mask: EdgeMask) -> GraphsTuple:
+        """The graph, if its edges are relations; those that the mask leaves out may hold anything."""
+        check_relations(graph.edges, self.num_relations, edge_mask)
+        return graph
+
+    def _pairs(self, z: Sides, ends: Ends, relations: Int[Array, "E"]) -> Ends:
+        """The edges, between the pairs of a node and a relation."""
+        counted = ends.counted & (relations >= 0) & (relations < self.num_relations)
+        num_senders, num_receivers = (
+            _num_pairs(table.shape[0], self.num_relations) for table in (z.senders, z.receivers)
         )
-        r = gather(receiver_term, pairs.receivers, accumulate=jnp.float32)
-        s = gather(sender_term, pairs.senders, accumulate=jnp.float32)
-        logits = additive_score(r, s, negative_slope=self.negative_slope)
-        return z.reshape(-1, *z.shape[2:]), logits
+        pair = lambda nodes: nodes * self.num_relations + relations
+        pairs = safe_ends(
+            pair(ends.senders), pair(ends.receivers), num_senders, num_receivers, counted
+        )
+        return pairs._replace(weight=ends.weight)
 
-    def _projected(self, graph: GraphsTuple, keys: Keys) -> Float[Array, "N R H C"]:
+    def _logits(self, z: Sides, pairs: Ends) -> Float[Array, "E H"]:
+        terms = (
+            sum_features(z * vector[...].astype(z.dtype)[None]).reshape(-1, self.num_heads)
+            for z, vector in zip(z, (self.receiver_vector, self.sender_vector), strict=True)
+        )
+        r, s = (
+            gather(term, ids, accumulate=jnp.float32)
+            for term, ids in zip(terms, (pairs.receivers, pairs.senders), strict=True)
+        )
+        return additive_score(r, s, negative_slope=self.negative_slope)
+
+
+class RelationProjection(nnx.Module):
+    """A linear map for each of R relations, z^r = x W_r, of their own or mixed from B bases, W_r = Σ_b c_br V_b."""
+
+    def __init__(
+        self, in_features: int, heads: HeadInit, num_relations: int, num_bases: int | None
+    ):
+        num_kernels = num_relations if num_bases is None else num_bases
+        kernels = heads._replace(num_heads=num_kernels * heads.num_heads)
+        shape = in_features, num_kernels, heads.num_heads, heads.features
+        self.kernel = nnx.Param(kernels.kernel(in_features)[...].reshape(shape))
+        mixing = num_bases, num_relations
+        self.coefficients = (
+            None
+            if num_bases is None
+            else nnx.Param(heads.kernel_init(heads.rngs.params(), mixing, heads.param_dtype))
+        )
+        self.dtype = heads.dtype
+
+    def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N R H C"]:
         kernel = self.kernel[...]
         if self.coefficients is not None:
             kernel = jnp.einsum("fbhc,br->frhc", kernel, self.coefficients[...])
         flat = kernel.reshape(len(kernel), -1, kernel.shape[-1])
-        z = project_rows(self.dropout.inputs(graph, keys), flat, self.dtype)
-        return z.reshape(-1, *kernel.shape[1:])
+        return project_rows(rows, flat, self.dtype).reshape(-1, *kernel.shape[1:])
 
 
 def _logit_of_edge(weights, r, s, e):
@@ -215,9 +184,17 @@ def _row_of_sender(weights, r, s, e):
     return s
 
 
-def _relations(graph: GraphsTuple, num_relations: int, edge_mask: EdgeMask) -> Int[Array, "E"]:
-    """The relation of each edge; known values are checked."""
-    edges = graph.edges
+def _num_pairs(num_nodes: int, num_relations: int) -> int:
+    size = num_nodes * num_relations
+    if size > INT32_MAX:
+        raise ValueError(
+            f"{num_nodes} nodes and num_relations={num_relations} make {size} pairs, over int32: split the graph"
+        )
+    return size
+
+
+def check_relations(edges: Any, num_relations: int, edge_mask: EdgeMask) -> None:
+    """Refuse what is no relation of each edge, and values out of range where they are known."""
     is_array = isinstance(edges, np.ndarray | jax.Array)
     if not is_array or edges.ndim != 1 or not jnp.issubdtype(edges.dtype, jnp.integer):
         got = f"{edges.dtype}{list(edges.shape)}" if is_array else type(edges).__name__
@@ -232,4 +209,3 @@ def _relations(graph: GraphsTuple, num_relations: int, edge_mask: EdgeMask) -> I
                 f"edges[{first}] = {edges[first]} is no relation: with num_relations={num_relations} the ids "
                 f"are 0 to {num_relations - 1}"
             )
-    return jnp.asarray(edges).astype(jnp.int32)

@@ -5,6 +5,7 @@ from typing import Unpack
 from flax import nnx
 
 from gatjax.layers.controls import GCNConv, NodeLinear
+from gatjax.layers.inputs import InFeatures
 from gatjax.layers.options import listed
 from gatjax.models.options import GraphOptions, StackOptions
 from gatjax.models.stack import Stack, build_stack
@@ -12,7 +13,7 @@ from gatjax.models.stack import Stack, build_stack
 
 @listed(GraphOptions, build_stack, GCNConv)
 def GCN(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GraphOptions]
+    in_features: InFeatures, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GraphOptions]
 ) -> Stack:
     """Graph convolutional network: `GCNConv` layers with a ReLU; the graph must bring its self-loops.
 

@@ -1,6 +1,5 @@
 """The gated attention network."""
 
-from itertools import pairwise
 from typing import Any, Unpack
 
 import jax
@@ -9,10 +8,11 @@ from jaxtyping import Array
 
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.gaan import NEGATIVE_SLOPE, GaANConv
+from gatjax.layers.inputs import InFeatures, widths
 from gatjax.layers.options import listed
 from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
 from gatjax.models.options import GaANOptions
-from gatjax.models.stack import Stack
+from gatjax.models.stack import Stack, beside_senders
 
 _AFTER_LAYERS = DropoutRates(inputs=0.1)
 
@@ -22,7 +22,7 @@ _LINEAR_OPTIONS = ("use_bias", "kernel_init", "dtype", "param_dtype")
 
 @listed(GaANOptions, GaANConv)
 def GaAN(
-    in_features: int,
+    in_features: InFeatures,
     out_features: int,
     *,
     embed_features: int = 64,
@@ -61,18 +61,25 @@ def GaAN(
     check_sizes(num_layers=num_layers, embed_features=embed_features)
     dropout = Dropout(dropout_rate, rngs=rngs)
     rates = dropout.rates._replace(inputs=0.0)
-    widths = [embed_features] + [hidden_features] * num_layers
+    of_nodes = [embed_features] + [hidden_features] * num_layers
     linear: dict[str, Any] = {
         name: value for name, value in layer_options.items() if name in _LINEAR_OPTIONS
     }
     layers = [
-        GaANConv(*pair, num_heads=num_heads, dropout_rate=rates, rngs=rngs, **layer_options)
-        for pair in pairwise(widths)
+        GaANConv(
+            beside_senders(width, in_features),
+            hidden_features,
+            num_heads=num_heads,
+            dropout_rate=rates,
+            rngs=rngs,
+            **layer_options,
+        )
+        for width in of_nodes[:-1]
     ]
     return Stack(
-        [*layers, NodeLinear(widths[-1], out_features, rngs=rngs, **linear)],
+        [*layers, NodeLinear(of_nodes[-1], out_features, rngs=rngs, **linear)],
         activation=_leaky_relu,
-        embed=NodeLinear(in_features, embed_features, rngs=rngs, **linear),
+        embed=NodeLinear(widths(in_features).receivers, embed_features, rngs=rngs, **linear),
         dropout=dropout,
     )
 

@@ -11,6 +11,7 @@ from gatjax.layers.controls import MeanConv
 from gatjax.layers.dot_product import DotProductConv
 from gatjax.layers.gat import GATConv
 from gatjax.layers.gatv2 import GATv2Conv
+from gatjax.layers.inputs import InFeatures
 from gatjax.layers.options import listed
 from gatjax.models.options import AttentionOptions, GATOptions, GATv2Options, ManyHeadOptions
 from gatjax.models.stack import Stack, build_stack
@@ -18,7 +19,7 @@ from gatjax.models.stack import Stack, build_stack
 
 def attention_stack(
     layer: Callable[..., nnx.Module],
-    in_features: int,
+    in_features: InFeatures,
     out_features: int,
     *,
     num_heads: int = 8,
@@ -42,7 +43,7 @@ def attention_stack(
 
 @listed(GATOptions, attention_stack, build_stack, GATConv)
 def GAT(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GATOptions]
+    in_features: InFeatures, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GATOptions]
 ) -> Stack:
     """Graph attention network: hidden layers of concatenated heads, an output layer of averaged heads.
 
@@ -76,7 +77,7 @@ def GAT(
 
 @listed(GATv2Options, attention_stack, build_stack, GATv2Conv)
 def GATv2(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GATv2Options]
+    in_features: InFeatures, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[GATv2Options]
 ) -> Stack:
     """As `GAT`, with dynamic attention; options as there, and those of `GATv2Conv`.
 
@@ -87,7 +88,11 @@ def GATv2(
 
 @listed(AttentionOptions, attention_stack, build_stack, DotProductConv)
 def DotProductGAT(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[AttentionOptions]
+    in_features: InFeatures,
+    out_features: int,
+    *,
+    rngs: nnx.Rngs,
+    **options: Unpack[AttentionOptions],
 ) -> Stack:
     """As `GAT`, with scaled dot products; options as there, and those of `DotProductConv`."""
     return attention_stack(DotProductConv, in_features, out_features, rngs=rngs, **options)
@@ -95,7 +100,11 @@ def DotProductGAT(
 
 @listed(ManyHeadOptions, attention_stack, build_stack, MeanConv)
 def ConstGAT(
-    in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[ManyHeadOptions]
+    in_features: InFeatures,
+    out_features: int,
+    *,
+    rngs: nnx.Rngs,
+    **options: Unpack[ManyHeadOptions],
 ) -> Stack:
     """As `GAT`, with attention held uniform: the paper's control; options as there, and those of `MeanConv`."""
     return attention_stack(MeanConv, in_features, out_features, rngs=rngs, **options)

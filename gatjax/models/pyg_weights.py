@@ -120,16 +120,18 @@ def _relational(layer: Any, read: Weights) -> Iterator[Place]:
         read.refuse(name, "reads edge features, beside the relation, for which there is no place")
     for name in ("w", "l1", "b1", "l2", "b2"):
         read.get(name)  # of `mod`, unused without
-    kernel = "weight" if layer.coefficients is None else "basis"
+    kernel = "weight" if layer.projection.coefficients is None else "basis"
     matrices = read.get(kernel)
     if matrices is not None:
         if matrices.ndim != 3:
             raise read.error(kernel, "is of num_blocks, for which there is no place")
         matrices = matrices.transpose(1, 0, 2)
         matrices = matrices.reshape(*matrices.shape[:2], layer.num_heads, -1)
-    yield Place(layer.kernel, matrices, kernel)
+    yield Place(layer.projection.kernel, matrices, kernel)
     mixing = read.get("att")
-    yield Place(layer.coefficients, None if mixing is None else mixing.T, "att", "num_bases=...")
+    yield Place(
+        layer.projection.coefficients, None if mixing is None else mixing.T, "att", "num_bases=..."
+    )
     for parameter, name in ((layer.receiver_vector, "q"), (layer.sender_vector, "k")):
         yield Place(parameter, _of_own_head(layer, read, name), name)
     yield Place(layer.output.bias, read.get("bias"), "bias", BIAS)

@@ -11,10 +11,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
-from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask
+from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask
 from gatjax.layers.counted import norm_mask
+from gatjax.layers.inputs import InFeatures, node_features, widths
 from gatjax.layers.parts import Dropout, check_sizes
 from gatjax.models.names import find, name_of
+from gatjax.ops.sparse import Features
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -74,19 +76,22 @@ class Stack(nnx.Module):
         self,
         graph: GraphsTuple,
         *,
+        senders: Features | None = None,
         edge_mask: EdgeMask = None,
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
+        sender_mask: SenderMask = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         """The graph with the last layer's node features.
 
-        The arguments are those of `GATConv`'s call, for all layers. `deterministic` speaks for dropout and norms alike:
-        True, a norm with running averages uses them and leaves them alone.
+        The arguments are those of `GATConv`'s call, for all layers; a table of `senders` is the same for all.
+        `deterministic` speaks for dropout and norms alike: True, a norm with running averages uses them and leaves them
+        alone.
         """
         *hidden, last = self.layers
-        parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        parts = _parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         how = {"deterministic": deterministic, "rngs": rngs}
         graph = graph if self.embed is None else self.embed(graph, **parts, **how)
         for index, layer in enumerate(hidden):
@@ -94,23 +99,25 @@ class Stack(nnx.Module):
             graph = self._between(index, graph, node_mask, deterministic)
             if self.dropout is not None:
                 keys = self.dropout.keys(deterministic, rngs)
-                graph = graph._replace(nodes=self.dropout.inputs(graph, keys))
+                graph = graph._replace(nodes=self.dropout.inputs(node_features(graph), keys))
         return last(graph, **parts, **how)
 
     def attention(
         self,
         graph: GraphsTuple,
         *,
+        senders: Features | None = None,
         edge_mask: EdgeMask = None,
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
+        sender_mask: SenderMask = None,
     ) -> tuple[Float[Array, "E H"], ...]:
         """The attention weights of every layer that has them, aligned with the graph's edges.
 
         Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
         """
         weights = []
-        parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+        parts = _parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         graph = graph if self.embed is None else self.embed(graph, **parts, deterministic=True)
         for index, layer in enumerate(self.layers):
             if hasattr(layer, "attention"):
@@ -144,6 +151,18 @@ class Stack(nnx.Module):
         return nnx.merge(graphdef, copy.deepcopy(state, memo))
 
 
+def _parts(senders, edge_mask, edge_weight, node_mask, sender_mask) -> dict[str, Any]:
+    """What every layer is told; of senders only where they have a table of their own."""
+    parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
+    of_senders = {"senders": senders, "sender_mask": sender_mask}
+    return parts | {name: part for name, part in of_senders.items() if part is not None}
+
+
+def beside_senders(width: int, in_features: InFeatures) -> InFeatures:
+    """The width of a layer's nodes, beside that of the senders, where they have a table of their own."""
+    return (width, widths(in_features).senders) if isinstance(in_features, tuple | list) else width
+
+
 def _normalize(
     norm: Callable[..., Array], nodes: Array, node_mask: NodeMask, deterministic: bool | None
 ) -> Array:
@@ -157,7 +176,7 @@ def _normalize(
 
 def build_stack(
     layer: Callable[..., nnx.Module],
-    in_features: int,
+    in_features: InFeatures,
     out_features: int,
     *,
     hidden: Mapping[str, Any] = _NONE,
@@ -173,7 +192,7 @@ def build_stack(
 
     Args:
       layer: `layer(in_features, out_features, **options, rngs=rngs)`.
-      in_features: width F of the nodes.
+      in_features: width F of the nodes, or the pair (receivers, senders) for a table of senders that all layers read.
       out_features: width of the last layer's output.
       hidden: options of the hidden layers alone.
       last: options of the last layer alone.
@@ -188,8 +207,11 @@ def build_stack(
       ValueError: fewer than one layer.
     """
     check_sizes(num_layers=num_layers, hidden_features=hidden_features)
-    widths = [in_features] + [hidden_features] * (num_layers - 1)
-    layers = [layer(width, hidden_features, **hidden, **shared, rngs=rngs) for width in widths[:-1]]
-    layers.append(layer(widths[-1], out_features, **last, **shared, rngs=rngs))
-    norms = None if norm is None else [norm(hidden_features, rngs=rngs) for _ in widths[1:]]
+    deeper = beside_senders(hidden_features, in_features)
+    of_layers = [in_features] + [deeper] * (num_layers - 1)
+    layers = [
+        layer(width, hidden_features, **hidden, **shared, rngs=rngs) for width in of_layers[:-1]
+    ]
+    layers.append(layer(of_layers[-1], out_features, **last, **shared, rngs=rngs))
+    norms = None if norm is None else [norm(hidden_features, rngs=rngs) for _ in layers[1:]]
     return Stack(layers, norms=norms, activation=activation)

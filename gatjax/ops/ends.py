@@ -40,9 +40,9 @@ def safe_ends(
     num_senders: int | None,
     num_receivers: int,
     edge_mask: Bool[ArrayLike, "E"] | None = None,
-    node_mask: Bool[ArrayLike, "N"] | None = None,
+    row_masks: tuple[Bool[ArrayLike, "M"] | None, Bool[ArrayLike, "N"] | None] = (None, None),
 ) -> Ends:
-    """Ids to gather with, from ids that may be out of range, and masks of the edges and nodes that take part.
+    """Ids to gather with, from ids that may be out of range, and masks of the edges and of both ends.
 
     >>> ends = safe_ends(jnp.array([7, 1]), jnp.array([0, 0]), 2, 1)
     >>> ends.senders.tolist(), ends.counted.tolist()
@@ -52,8 +52,9 @@ def safe_ends(
     counted = (senders >= 0) & (receivers >= 0) & (receivers < num_receivers)
     counted = counted if num_senders is None else counted & (senders < num_senders)
     counted = counted if edge_mask is None else counted & edge_mask
-    if node_mask is not None and jnp.size(node_mask):
-        counted &= _read(node_mask, senders) & _read(node_mask, receivers)
+    for mask, ids in zip(row_masks, (senders, receivers), strict=True):
+        if mask is not None and jnp.size(mask):
+            counted &= _read(mask, ids)
     if not len(senders):
         return Ends(senders, receivers, counted, jnp.zeros((), jnp.int32))
     first = jnp.argmax(counted)

@@ -59,6 +59,10 @@ class HeadDropout(NamedTuple):
     key: Key[Array, ""]
     rate: float
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.features.shape
+
 
 def project(
     features: Features | HeadDropout, kernel: Float[Array, "F *out"]

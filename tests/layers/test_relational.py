@@ -47,7 +47,9 @@ def knowing(softmax):
     layer = RelationalGATConv(
         4, 1, num_relations=2, softmax=softmax, use_bias=False, rngs=nnx.Rngs(0)
     )
-    layer.kernel[...] = jnp.stack([jnp.full((4, 1, 1), 1.0), jnp.full((4, 1, 1), 10.0)], axis=1)
+    layer.projection.kernel[...] = jnp.stack(
+        [jnp.full((4, 1, 1), 1.0), jnp.full((4, 1, 1), 10.0)], axis=1
+    )
     layer.receiver_vector[...] = jnp.zeros((2, 1, 1))
     layer.sender_vector[...] = jnp.array([[[2.0]], [[(np.log(3) + 2) / 10]]])
     return layer
@@ -73,7 +75,7 @@ def test_one_relation_is_gat(case, x64):
     options = {"num_relations": 1, "num_bases": None, "residual": False, "combine": "concat"}
     layer = build(case, param_dtype=jnp.float64, **options)
     plain = GATConv(IN, OUT, num_heads=HEADS, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-    plain.projection.kernel[...] = layer.kernel[...][:, 0]
+    plain.projection.kernel[...] = layer.projection.kernel[...][:, 0]
     plain.receiver_vector[...] = layer.receiver_vector[...][0]
     plain.sender_vector[...] = layer.sender_vector[...][0]
     plain.output.bias[...] = layer.output.bias[...]
@@ -104,10 +106,10 @@ def test_renamed_relations_with_renamed_parameters_are_the_same(case):
     other = build(case)
     for name in ("receiver_vector", "sender_vector"):
         getattr(other, name)[...] = getattr(layer, name)[...][old_ids]
-    if layer.coefficients is None:
-        other.kernel[...] = layer.kernel[...][:, old_ids]
+    if layer.projection.coefficients is None:
+        other.projection.kernel[...] = layer.projection.kernel[...][:, old_ids]
     else:
-        other.coefficients[...] = layer.coefficients[...][:, old_ids]
+        other.projection.coefficients[...] = layer.projection.coefficients[...][:, old_ids]
     renamed = graph._replace(edges=new_ids[graph.edges].astype(np.int32))
     close(evaluate(other, renamed).nodes, evaluate(layer, graph).nodes)
 
@@ -192,13 +194,21 @@ def test_too_many_pairs_of_node_and_relation_are_refused(unchecked, monkeypatch)
 def test_bases_are_shared():
     """Seven relations over two bases: two matrices, and seven coefficients for each."""
     layer = RelationalGATConv(IN, OUT, num_relations=7, num_bases=2, rngs=nnx.Rngs(0))
-    assert layer.kernel.shape == (IN, 2, 1, OUT) and layer.coefficients.shape == (2, 7)
+    assert layer.projection.kernel.shape == (
+        IN,
+        2,
+        1,
+        OUT,
+    ) and layer.projection.coefficients.shape == (2, 7)
 
 
 def test_kernels_are_drawn_apart():
     layer = RelationalGATConv(IN, OUT, num_relations=RELATIONS, num_heads=HEADS, rngs=nnx.Rngs(0))
     kernels = (
-        np.asarray(layer.kernel[...]).swapaxes(0, 1).swapaxes(1, 2).reshape(-1, IN, OUT // HEADS)
+        np.asarray(layer.projection.kernel[...])
+        .swapaxes(0, 1)
+        .swapaxes(1, 2)
+        .reshape(-1, IN, OUT // HEADS)
     )
     assert len({kernel.tobytes() for kernel in kernels}) == RELATIONS * HEADS
     assert not np.array_equal(layer.receiver_vector[...], layer.sender_vector[...])

@@ -1,0 +1,121 @@
+"""What a layer reads of a graph: rows that receive and rows that send, and features of the edges."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jraph import GraphsTuple
+
+from gatjax.graph.sizes import is_unknown, num_edges
+from gatjax.ops.sparse import Features
+
+InFeatures = int | tuple[int, int] | list[int]
+
+
+class Sides(NamedTuple):
+    """Something for the rows that receive, and something for those that send: features, widths, projections.
+
+    Where the nodes of a graph do both, both are the same object, and `each` treats it once.
+
+    >>> Sides(2, 2).each(lambda x: x + 1), Sides(2, 5).each(lambda senders: senders, lambda receivers: -receivers)
+    (Sides(receivers=3, senders=3), Sides(receivers=-2, senders=5))
+    """
+
+    receivers: Any
+    senders: Any
+
+    @property
+    def shared(self) -> bool:
+        """Whether one table is both."""
+        return self.receivers is self.senders
+
+    def each(self, senders: Callable, receivers: Callable | None = None) -> "Sides":
+        """What a function makes of both sides, or one of the senders and another of the receivers."""
+        if receivers is None and self.shared:
+            both = senders(self.senders)
+            return Sides(both, both)
+        of_receivers = senders if receivers is None else receivers
+        return Sides(of_receivers(self.receivers), senders(self.senders))
+
+
+def widths(in_features: InFeatures) -> Sides:
+    """The widths of receivers and senders: a number for both, or a pair (receivers, senders).
+
+    Raises:
+      ValueError: neither a number nor a pair.
+
+    >>> widths(3), widths((3, 5))
+    (Sides(receivers=3, senders=3), Sides(receivers=3, senders=5))
+    """
+    if not isinstance(in_features, tuple | list):
+        return Sides(in_features, in_features)
+    if len(in_features) != 2:
+        raise ValueError(
+            f"in_features must be one width, or a pair (receivers, senders), got {in_features}"
+        )
+    return Sides(*in_features)
+
+
+def check_widths(nodes: Sides, in_features: InFeatures | None) -> None:
+    """Refuse rows of another width than a layer was built for.
+
+    Raises:
+      ValueError: by side.
+    """
+    if in_features is None:
+        return
+    expected = widths(in_features)
+    for name, rows, table, width in zip(("nodes", "senders"), "NM", nodes, expected, strict=True):
+        if table.ndim == 2 and table.shape[1] == width:
+            continue
+        if name == "senders" and nodes.shared:
+            raise ValueError(
+                f"the layer was built with in_features={tuple(expected)}, for senders with a table of their own: "
+                f"pass senders=[M, {width}]"
+            )
+        raise ValueError(
+            f"{name} must be [{rows}, {width}], got {list(table.shape)}: as wide as the layer was built for"
+        )
+
+
+def node_features(graph: GraphsTuple) -> Features:
+    """The graph's node features, if it has one array of them.
+
+    Raises:
+      ValueError: it has none, or a tree of arrays.
+    """
+    if not isinstance(graph.nodes, Features):
+        raise ValueError(
+            f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"
+        )
+    return graph.nodes
+
+
+def check_edge_features(graph: GraphsTuple, width: int | None) -> GraphsTuple:
+    """Refuse edge features of another width than the layer was built for, and features where it reads none.
+
+    Returns:
+      The graph; one without edges may say nothing of their features, and gets no rows of that width.
+
+    Raises:
+      ValueError: the graph and the layer's `edge_features` disagree.
+    """
+    edges = graph.edges
+    if not num_edges(graph) and is_unknown(edges):
+        return graph._replace(edges=None if width is None else jnp.zeros((0, width)))
+    if width is None:
+        if edges is None:
+            return graph
+        raise ValueError(
+            "the graph has edge features, but the layer was built without: pass edge_features=... to the "
+            "layer, or drop them with graph._replace(edges=None)"
+        )
+    if edges is None:
+        raise ValueError(
+            f"the layer was built with edge_features={width}, but the graph has none (edges=None)"
+        )
+    if not isinstance(edges, Features):
+        raise ValueError(f"a layer needs graph.edges [E, F], one array, got {type(edges).__name__}")
+    if edges.shape[1:] != (width,):
+        raise ValueError(f"expected edges of shape [E, {width}], got {list(edges.shape)}")
+    return graph
