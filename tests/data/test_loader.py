@@ -170,7 +170,7 @@ def test_gradients_do_not_meet_the_padding():
         ({"budgets": []}, ValueError, "budgets is empty: give one, or leave it out"),
         ({"budgets": Budget(90, 90, 5)}, ValueError, "budget.graphs = 5: 5 graphs and a spare one need 6"),
         ({"budgets": Budget(7, 90, 6)}, ValueError, "graphs[1] has 7 nodes and 5 edges: the largest budget has room"),
-        ({"budgets": Budget(20, 99, 6)}, ValueError, "5 graphs may need 45 nodes and"),
+        ({"budgets": Budget(20, 99, 6)}, ValueError, "5 graphs may need 46 nodes and 55 edges"),
     ],
 )  # fmt: skip
 def test_options_that_are_refused(options, error, message, unchecked):
