@@ -29,6 +29,7 @@ from jraph import GraphsTuple
 from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
 from protocols import deviations, paper_value
 from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
+from seed_runs import open_checkpoints, say_interrupted, train_seeds
 
 from gatjax import (
     GAT,
@@ -45,13 +46,11 @@ from gatjax import (
 from gatjax.data import Dataset, load
 from gatjax.training import (
     RULES,
-    CheckpointError,
     Checkpoints,
     Labels,
     Trained,
     Training,
     node_classification,
-    train,
 )
 
 MODELS = {
@@ -63,9 +62,6 @@ MODELS = {
     "gcn": GCN,
     "mlp": MLP,
 }
-
-# What may differ between a run and its resumption.
-FREE = ("seeds", "first_seed", "checkpoint_seconds", "resume", "progress", "output", "overwrite")
 
 
 class Task:
@@ -188,7 +184,7 @@ def find_or_make(settings: Settings) -> dict[str, Any]:
     task = Task(settings)
     print(task.data)
     started = time.perf_counter()
-    finished = train_seeds(task, checkpoints)
+    finished = train_seeds(make_training(task), settings, task.graph, task.labels, checkpoints)
     runs = [finished[seed] for seed in sorted(finished)]
     seconds = time.perf_counter() - started
     if len(finished) < settings.seeds:
@@ -202,63 +198,13 @@ def find_or_make(settings: Settings) -> dict[str, Any]:
     return as_json(result)
 
 
-def train_seeds(task: Task, checkpoints: Checkpoints) -> dict[int, Trained]:
-    """The outcome of each seed; after Ctrl-C of those that have finished."""
-    settings = task.settings
-    finished: dict[int, Trained] = {}
-    runs = train(
-        make_training(task),
-        range(settings.first_seed, settings.first_seed + settings.seeds),
-        task.graph,
-        task.labels,
-        seeds_per_device=settings.seeds_per_device,
-        checkpoints=checkpoints,
-        progress=settings.progress,
-    )
-    try:
-        for trained in runs:
-            finished[trained.seed] = trained
-    except KeyboardInterrupt:
-        # Where it came between two steps of the iterator, closing it saves what is running.
-        runs.close()
-    except CheckpointError as error:
-        raise SystemExit(f"Stopped: {error}") from error
-    return finished
-
-
 def print_interruption(
     task: Task, runs: list[Trained], seconds: float, checkpoints: Checkpoints
 ) -> None:
     """What there is, and whether it can be gone on with; no result is written."""
     if runs:
         print(f"\n{table(describe(task, runs, seconds))}\n")
-    seeds = count(task.settings.seeds, "seed")
-    print(f"Interrupted with {len(runs)} of {seeds} finished.", end=" ")
-    if checkpoints.exist():
-        again = "The same command" if task.settings.resume else "--resume"
-        print(f"{again} goes on from what is saved in {checkpoints.folder}.")
-    else:
-        print("Nothing has been saved: a new run starts afresh.")
-
-
-def open_checkpoints(settings: Settings) -> Checkpoints:
-    """The checkpoints of this run, in its output folder; those of another run are left alone."""
-    values = dataclasses.asdict(settings)
-    description = {name: value for name, value in values.items() if name not in FREE}
-    description["jax"] = jax.__version__
-    checkpoints = Checkpoints(
-        settings.output / "checkpoints", description, every_seconds=settings.checkpoint_seconds
-    )
-    if checkpoints.exist() and not settings.resume:
-        if not settings.overwrite:
-            raise SystemExit(
-                f"{checkpoints.folder} holds an interrupted run: pass --resume to go on with it, --overwrite to "
-                "start afresh, or choose another --output."
-            )
-        checkpoints.remove()
-    if settings.resume and not checkpoints.exist():
-        print(f"Nothing to resume in {checkpoints.folder}: starting afresh.")
-    return checkpoints
+    say_interrupted(task.settings, len(runs), checkpoints)
 
 
 def keep(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:

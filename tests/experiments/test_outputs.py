@@ -216,7 +216,7 @@ def test_every_script_keeps_an_earlier_result(name, tmp_path, monkeypatch):
     script, work, change = scripts()[name]
     config = script.Config(output=tmp_path)
     file = "models-citeseer.json" if name == "controls" else "result.json"
-    made_by = script.resolve(config) if name == "dictionary_lookup" else config
+    made_by = script.resolve(config) if name in ("dictionary_lookup", "link_prediction") else config
     path = save_result(
         tmp_path / file, {"config": dataclasses.asdict(made_by), "rows": {}, **describe_run()}
     )
@@ -274,6 +274,10 @@ BAD = [
     ("benchmark", {"runs": 0}, "--runs 0"),
     ("benchmark", {"rounds": 0}, "--rounds 0"),
     ("benchmark", {"suite": "layers"}, "--suite layers: must be one of layer"),
+    ("link_prediction", {"dropout": 1.0}, r"--dropout 1.0: must lie in \[0, 1\)"),
+    ("link_prediction", {"models": ("gta",)}, "--models gta: must be one of gat, gatv2"),
+    ("link_prediction", {"negatives": 0}, "--negatives 0: must be at least 1"),
+    ("link_prediction", {"num_heads": 3}, "--hidden-features 32: must be a multiple of"),
     ("kill_and_resume", {"kills": 0}, "--kills 0"),
 ]
 
@@ -501,15 +505,16 @@ def test_a_run_in_which_all_diverge_has_no_model_and_fails(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_run_in_which_one_diverges_keeps_the_others(tmp_path, monkeypatch, capsys):
     import citation
+    import seed_runs
 
-    train = citation.train
+    train = seed_runs.train
 
     def one_diverges(*arguments, **options):
         for trained in train(*arguments, **options):
             bad = trained.seed == 0
             yield trained._replace(diverged=bad, diverged_epoch=2 if bad else None)
 
-    monkeypatch.setattr(citation, "train", one_diverges)
+    monkeypatch.setattr(seed_runs, "train", one_diverges)
     result = citation.main(citation.Config(**SHORT, output=tmp_path))
     assert result["diverged"] == [2, None] and result["test_accuracy"][0] is None
     assert "(1 of 2 diverged)" in capsys.readouterr().out
