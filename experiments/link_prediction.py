@@ -103,8 +103,9 @@ class Config:
 
     What is None is as the protocol has it. "gae" is that of Kipf and Welling (2016): layers of 32 and 16 features
     without a bias, Adam with 0.01, 200 epochs, no dropout, one split for all seeds; features sum to 1 per node, of
-    which the paper does not speak, and negatives are a sample where the paper takes all pairs. "tuned" has wider layers, dropout,
-    early stopping, and a split per seed. The paper's number is shown where nothing differs from its protocol.
+    which the paper does not speak, and negatives are a sample where the paper takes all pairs. "tuned" has wider
+    layers, dropout, early stopping, and a split per seed. The paper's number is shown where nothing differs from its
+    protocol.
     """
 
     dataset: Literal["citeseer", "cora", "pubmed"] = "cora"
