@@ -38,7 +38,9 @@ class Config:
 def compare(library: Library, kept: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """The largest difference of every line; what the tests need goes to `kept`."""
     arrays = drawn()
-    left, right = theirs.names(library, arrays), our_names(arrays)
+    left = theirs.names(library, arrays)
+    graphs = {name: left[name] for name in ("data", "two", "g", "gg") if name in left}
+    right = our_names(arrays) | graphs
     rows = []
     for index, line in enumerate(LAYERS[library]):
         module = theirs.module(line, left, seed=index)
@@ -64,24 +66,30 @@ def row(line: Layer | Call, expected: np.ndarray, found: np.ndarray) -> dict[str
 
 
 def table(rows: list[dict[str, Any]], library: str) -> str:
-    """Layers with their calls, then all else."""
-    code = lambda text: "`" + text.replace("|", "\\|") + "`"
-    number = lambda row: "0" if row["difference"] == 0 else f"{row['difference']:.0e}"
-    layers = [
-        [code(row[name]) for name in ("theirs", "their_call", "ours", "our_call")] + [number(row)]
+    """Both sides of every line, and how far apart they are."""
+    cells = [
+        [code(left), code(right), number(row["difference"])]
         for row in rows
-        if "their_call" in row
+        for left, right in [sides(row)]
     ]
-    calls = [
-        [code(row["theirs"]), code(row["ours"]), number(row)]
-        for row in rows
-        if "their_call" not in row
-    ]
-    title = TITLES[library]
-    tables = []
-    if layers:
-        tables.append(markdown_table([title, "called", "gatjax", "called", "difference"], layers))
-    return "\n\n".join([*tables, markdown_table([title, "gatjax", "difference"], calls)])
+    return markdown_table([TITLES[library], "gatjax", "difference"], cells)
+
+
+def sides(row: dict[str, Any]) -> tuple[str, str]:
+    """Each as one expression: the layer, called."""
+    if "their_call" not in row:
+        return row["theirs"], row["ours"]
+    called = lambda call, layer: call.replace("layer", layer, 1)
+    ours = called(row["our_call"], row["ours"]).removesuffix(".nodes")
+    return called(row["their_call"], row["theirs"]), ours
+
+
+def code(text: str) -> str:
+    return "`" + text.replace("|", "\\|") + "`"
+
+
+def number(difference: float) -> str:
+    return "0" if difference == 0 else f"{difference:.0e}"
 
 
 def main(config: Config) -> None:

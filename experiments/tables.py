@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/results.md and docs/speed.md from the files in `experiments/results`.
+"""Write the tables of README.md and of the pages in `docs` from the files in `experiments/results`.
 
 python experiments/tables.py             # rewrite them
 python experiments/tables.py --check     # fail if they are not what the results say
@@ -117,6 +117,13 @@ def graph_network_tables() -> str:
     return "\n\n".join(with_command(result, graph_network.table(result)) for result in results)
 
 
+def side_by_side(library: str) -> str:
+    import side_by_side as script
+
+    (result,) = read("side-by-side.json", "python experiments/side_by_side.py")
+    return with_command(result, script.table(result["lines"][library], library))
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -141,6 +148,10 @@ PAGES = {
         "studies": study_tables,
         "lookup": lookup_tables,
         "graph network": graph_network_tables,
+    },
+    ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
+    ROOT / "docs" / "from_dgl_jraph.md": {
+        f"side by side {name}": partial(side_by_side, name) for name in ("dgl", "jraph")
     },
     ROOT / "docs" / "speed.md": {
         f"benchmark {name}": partial(benchmark_table, name) for name in BENCHMARKS

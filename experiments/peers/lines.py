@@ -37,6 +37,7 @@ class Call(NamedTuple):
 
 DIRECTED = "layer(graph).nodes"
 WITH_EDGES = "layer(x, edge_index, edge_attr)"
+TABLES = "layer((table, x), edge_index)", "layer(graph, senders=table).nodes"
 TYPED = "layer(x, edge_index, edge_type)", "layer(typed).nodes"
 
 LAYERS: dict[Library, tuple[Layer, ...]] = {
@@ -53,13 +54,38 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
             "layer(looped_edges).nodes",
         ),
         Layer(
-            "GATConv(5, 4, residual=True, bias=False)",
-            "GATConv(5, 4, residual=True, use_bias=False)",
+            "GATConv(5, 2, heads=3, edge_dim=2)",
+            "GATConv(5, 6, num_heads=3, edge_features=2)",
+            "layer(x, own_index, own_attr)",
+            "layer(add_self_loops(remove_self_loops(own))).nodes",
+        ),
+        Layer(
+            "GATConv(5, 2, heads=3, edge_dim=2, fill_value=0.0)",
+            "GATConv(5, 6, num_heads=3, edge_features=2)",
+            WITH_EDGES,
+            "layer(add_self_loops(edged, fill=0.0)).nodes",
+        ),
+        Layer("GATConv(5, 2, heads=3)", "GATConv(5, 6, num_heads=3)", WITH_EDGES),
+        Layer(
+            "GATConv(5, 5, residual=True, bias=False)",
+            'GATConv(5, 5, residual="linear", use_bias=False)',
         ),
         Layer(
             "GATConv(5, 2, heads=3, negative_slope=0.1, add_self_loops=False)",
             "GATConv(5, 6, num_heads=3, negative_slope=0.1)",
             our_call=DIRECTED,
+        ),
+        Layer(
+            "GATConv(5, 2, heads=3, add_self_loops=False)",
+            "GATConv(5, 6, num_heads=3)",
+            "layer(x, torch.cat([edge_index, edge_index], 1))",
+            "layer(twice).nodes",
+        ),
+        Layer(
+            "GATConv(5, 2, heads=3)",
+            "GATConv(5, 6, num_heads=3)",
+            "layer(x, edge_index, return_attention_weights=True)[1][1]",
+            "layer.attention(loops)",
         ),
         Layer("GATv2Conv(5, 2, heads=3)", "GATv2Conv(5, 6, num_heads=3)"),
         Layer(
@@ -68,13 +94,13 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
         ),
         Layer(
             "GATv2Conv(5, 2, heads=3, edge_dim=2, residual=True)",
-            "GATv2Conv(5, 6, num_heads=3, edge_features=2, residual=True)",
+            'GATv2Conv(5, 6, num_heads=3, edge_features=2, residual="linear")',
             WITH_EDGES,
             "layer(looped_edges).nodes",
         ),
         Layer(
             "TransformerConv(5, 2, heads=3)",
-            "DotProductConv(5, 6, num_heads=3, residual=True)",
+            'DotProductConv(5, 6, num_heads=3, residual="linear")',
             our_call=DIRECTED,
         ),
         Layer(
@@ -84,9 +110,30 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
         ),
         Layer(
             "TransformerConv(5, 4, heads=3, concat=False, edge_dim=2)",
-            'DotProductConv(5, 4, num_heads=3, combine="mean", edge_features=2, residual=True)',
+            'DotProductConv(5, 4, num_heads=3, combine="mean", edge_features=2, residual="linear")',
             WITH_EDGES,
             "layer(edged).nodes",
+        ),
+        Layer(
+            "TransformerConv(5, 2, heads=3)",
+            'DotProductConv(5, 6, num_heads=3, residual="linear")',
+            "layer(x, lonely_index) + lonely_node * layer.lin_value.bias",
+            "layer(lonely).nodes",
+        ),
+        Layer(
+            "GATConv((4, 5), 2, heads=3, add_self_loops=False)",
+            "GATConv((5, 4), 6, num_heads=3)",
+            *TABLES,
+        ),
+        Layer(
+            "GATv2Conv((4, 5), 2, heads=3, add_self_loops=False)",
+            "GATv2Conv((5, 4), 6, num_heads=3)",
+            *TABLES,
+        ),
+        Layer(
+            "TransformerConv((4, 5), 2, heads=3)",
+            'DotProductConv((5, 4), 6, num_heads=3, residual="linear")',
+            *TABLES,
         ),
         Layer("GCNConv(5, 4)", "GCNConv(5, 4)"),
         Layer(
@@ -112,6 +159,11 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
         Layer(
             "GCN(5, 6, num_layers=2, out_channels=4)",
             "GCN(5, 4, hidden_features=6)",
+        ),
+        Layer(
+            'Sequential("x, e", [(GATConv(5, 2, 3), "x, e -> x"), ELU(), (GATv2Conv(6, 4), "x, e -> x"), ELU(), '
+            "Linear(4, 3)])",
+            "Stack([GATConv(5, 6, num_heads=3), GATv2Conv(6, 4), NodeLinear(4, 3)])",
         ),
     ),
     "dgl": (
@@ -144,6 +196,12 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
             "GATConv(5, 6, num_heads=3)",
             "layer(g, x, edge_weight=edge_weight).flatten(1)",
             "layer(graph, edge_weight=weight).nodes",
+        ),
+        Layer(
+            "GATConv((4, 5), 2, 3)",
+            "GATConv((5, 4), 6, num_heads=3)",
+            "layer(gs, (table, x)).flatten(1)",
+            "layer(graph, senders=table).nodes",
         ),
         Layer(
             "GATv2Conv(5, 2, 3)",
@@ -191,6 +249,9 @@ CALLS: dict[Library, tuple[Call, ...]] = {
     ),
     "dgl": (
         Call("edge_softmax(g, logits)", "attention_weights(graph, logits)"),
+        Call("torch.stack(g.edges())", "edge_index_of(from_dgl(g).graph)"),
+        Call("adjacency(gg)", "to_dgl(from_dgl(gg).graph).adj_external(scipy_fmt='coo').toarray()"),
+        Call("gg.batch_num_edges()", "to_dgl(from_dgl(gg).graph).batch_num_edges()"),
         Call("adjacency(dgl.add_self_loop(g))", "adjacency(add_self_loops(graph))"),
         Call(
             "adjacency(dgl.remove_self_loop(dgl.add_self_loop(g)))",
@@ -246,7 +307,11 @@ def drawn() -> dict[str, np.ndarray]:
     edge_index = np.stack([pairs // 11, pairs % 11])[:, random.permutation(29)]
     return {
         "edge_index": edge_index,
+        "lonely_index": edge_index[:, edge_index[1] != 10],
         "x": random.normal(size=(11, 5)),
+        "own_index": np.concatenate([[[1, 4], [1, 4]], edge_index], axis=1),
+        "own_attr": random.normal(size=(31, 2)),
+        "table": random.normal(size=(11, 4)),
         "edge_attr": random.normal(size=(29, 2)),
         "edge_type": random.integers(3, size=29),
         "edge_weight": random.uniform(0.5, 2, size=29),
@@ -274,12 +339,16 @@ def our_names(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "graph": graph,
         "loops": gatjax.add_self_loops(graph),
         "edged": edged,
+        "own": gatjax.build_graph(*arrays["own_index"], graph.nodes, edges=arrays["own_attr"]),
         "looped_edges": gatjax.add_self_loops(edged),
         "typed": graph._replace(edges=arrays["edge_type"]),
+        "table": jnp.asarray(arrays["table"]),
         "weight": jnp.asarray(arrays["edge_weight"]),
         "looped_weight": jnp.asarray(weighted.edges),
         "both": gatjax.to_undirected(graph),
         "pair": gatjax.batch([graph, graph]),
+        "twice": gatjax.build_graph(*np.tile(arrays["edge_index"], 2), graph.nodes),
+        "lonely": gatjax.build_graph(*arrays["lonely_index"], graph.nodes),
         "logits": jnp.asarray(arrays["logits"]),
         "kernel": arrays["kernel"],
         "kernel6": arrays["kernel6"],

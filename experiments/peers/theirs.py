@@ -58,14 +58,18 @@ def _pyg(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
     tensors = _tensors(arrays)
     x, edge_index = tensors["x"], tensors["edge_index"]
+    data = Data(x=x, edge_index=edge_index)
     dense = lambda edge_index: utils.to_dense_adj(edge_index, max_num_nodes=11)[0]
     return {
         **vars(utils),
         **vars(nn),
         **tensors,
         "torch": torch,
+        "ELU": torch.nn.ELU,
+        "lonely_node": (torch.arange(11) == 10)[:, None],
         "Batch": Batch,
-        "data": Data(x=x, edge_index=edge_index),
+        "data": data,
+        "two": Batch.from_data_list([data, data]),
         "xx": torch.cat([x, x]),
         "batch": torch.arange(2).repeat_interleave(11),
         "adjacency": dense,
@@ -83,8 +87,10 @@ def _dgl(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         **vars(dgl.nn),
         **tensors,
         "dgl": dgl,
+        "torch": torch,
         "edge_softmax": dgl.nn.functional.edge_softmax,
         "g": g,
+        "gs": dgl.heterograph({("sender", "edge", "receiver"): tuple(tensors["edge_index"])}),
         "gg": dgl.batch([g, g]),
         "both": dgl.to_bidirected(g),
         "xx": torch.cat([x, x]),
