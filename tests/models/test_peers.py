@@ -29,12 +29,25 @@ from gatjax import (
 RECORDED = np.load(Path(__file__).with_name("peers.npz"))
 LINES = [(library, index) for library, lines in LAYERS.items() for index in range(len(lines))]
 # The others run in the slow tests.
-QUICK = {("pyg", 2), ("dgl", 6)}
+QUICK = {
+    ("pyg", "GATConv(5, 2, heads=3, edge_dim=2)"),
+    ("dgl", "GATv2Conv(5, 4, 3, share_weights=True, residual=True)"),
+}
 
 
 @cache
 def names():
     return our_names(drawn())
+
+
+def is_quick(library, index):
+    theirs = LAYERS[library][index].theirs
+    return (library, theirs) in QUICK and index == first(library, theirs)
+
+
+def first(library, theirs):
+    """The number of the first line with this layer of theirs."""
+    return [line.theirs for line in LAYERS[library]].index(theirs)
 
 
 def state(library, index):
@@ -48,7 +61,7 @@ def state(library, index):
 
 @pytest.mark.parametrize(
     ("library", "index"),
-    [pytest.param(*line, marks=[] if line in QUICK else pytest.mark.slow) for line in LINES],
+    [pytest.param(*line, marks=[] if is_quick(*line) else pytest.mark.slow) for line in LINES],
 )
 def test_the_same_weights_give_the_same_numbers(library, index):
     with jax.enable_x64(True):
@@ -179,34 +192,37 @@ def test_what_takes_no_weights_has_its_name():
 
 def test_what_only_pyg_has_is_refused():
     rngs = nnx.Rngs(0)
-    named = lambda line, **others: state("pyg", line) | others
-    transformer, no_root = named(8), DotProductConv(5, 6, num_heads=3, rngs=rngs)
+    named = lambda theirs, **others: state("pyg", first("pyg", theirs)) | others
+    transformer, no_root = (
+        named("TransformerConv(5, 2, heads=3)"),
+        DotProductConv(5, 6, num_heads=3, rngs=rngs),
+    )
     for layer, arrays, message in (
         (no_root, transformer, "or leave it out where root_weight=False"),
         (no_root, {**transformer, "lin_beta.weight": np.ones((1, 18))}, "the gate of beta=True"),
         (
             GATv2Conv(5, 6, num_heads=3, share_weights=True, rngs=rngs),
-            named(5),
+            named("GATv2Conv(5, 2, heads=3)"),
             "lin_r.weight differs from lin_l.weight: build it without share_weights=True",
         ),
         (
             RelationalGATConv(5, 4, num_relations=3, num_heads=2, rngs=rngs),
-            named(13, q=np.ones((4, 2)), k=np.ones((4, 2))),
+            named("RGATConv(5, 4, 3)", q=np.ones((4, 2)), k=np.ones((4, 2))),
             "q lets each of heads=2 read all others; only heads=1 has a place",
         ),
         (
             RelationalGATConv(5, 4, num_relations=3, rngs=rngs),
-            named(13, q=np.ones((4, 2))),
+            named("RGATConv(5, 4, 3)", q=np.ones((4, 2))),
             "q is [4, 2], not [H·C, H]: only dim=1 has a place",
         ),
         (
             RelationalGATConv(5, 4, num_relations=3, rngs=rngs),
-            named(13, weight=np.ones((3, 1, 5, 4))),
+            named("RGATConv(5, 4, 3)", weight=np.ones((3, 1, 5, 4))),
             "weight is of num_blocks",
         ),
         (
             RelationalGATConv(5, 4, num_relations=3, rngs=rngs),
-            named(13, e=np.ones((4, 1))),
+            named("RGATConv(5, 4, 3)", e=np.ones((4, 1))),
             "e reads edge features",
         ),
     ):
@@ -217,7 +233,9 @@ def test_what_only_pyg_has_is_refused():
 
 
 def test_a_residual_of_dgl_must_be_one_of_ours():
-    arrays = state("dgl", 2)  # equal widths: no weights show it
+    arrays = state(
+        "dgl", first("dgl", "GATConv(5, 5, 1, residual=True)")
+    )  # equal widths: no weights show it
     module = SimpleNamespace(
         leaky_relu=SimpleNamespace(negative_slope=0.2),
         activation=None,
@@ -242,7 +260,7 @@ def test_a_residual_of_dgl_must_be_one_of_ours():
 
 
 def test_gcn_of_pyg_that_is_another_is_refused():
-    arrays = state("pyg", 11)
+    arrays = state("pyg", first("pyg", "GCNConv(5, 4)"))
     module = SimpleNamespace(
         improved=True,
         normalize=True,
