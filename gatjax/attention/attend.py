@@ -87,9 +87,9 @@ def edge_attention(
       edge_weight: factor w after the softmax, `[E]`; to weigh inside the softmax add `log w` to the score.
       multiplier: factor m after the softmax, per head `[E, H]`, or a `DropoutMask`, drawn where it is used.
       normalize, temperature: as in `attention_weights`.
-      block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs and
-        differentiable in every mode and order. An integer k walks the edges in blocks of k in little memory and has a
-        reverse-mode gradient that recomputes each block (softmax only); any edge order is right, edges sorted by
+      block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs. An
+        integer k walks the edges in blocks of k in little memory, and its derivatives, of either mode, recompute each
+        block (softmax only; derivatives of higher order hold E·H·C numbers); any edge order is right, edges sorted by
         receiver are fastest. "auto" chooses from the sizes.
 
     Returns:
@@ -151,17 +151,34 @@ def attend(
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
     multiplier, ends = _factors(multiplier, ends, values.shape[1], blocked=block_size is not None)
     if block_size is not None:
-        return blocked_attention(score, value, rows, multiplier, ends, num_receivers, block_size)
+        return blocked_attention(
+            _at_once, score, value, rows, multiplier, ends, num_receivers, block_size
+        )
+    return _at_once(score, value, rows, multiplier, ends, num_receivers, normalize)
+
+
+def _at_once(
+    score: RowFunction,
+    value: RowFunction,
+    rows: Rows,
+    multiplier: Float[Array, "at_least_E H"] | None,
+    ends: Ends,
+    num_receivers: int,
+    normalize: Normalize = "softmax",
+) -> Float[Array, "N H C"]:
+    """The direct formula."""
     edges = Rows(
         rows.weights,
         gather(rows.receivers, ends.receivers, accumulate=jnp.float32),
         gather(rows.senders, ends.senders, accumulate=jnp.float32),
         fill_rows(rows.edges, ends.counted, rows.edges, ends.safe),
     )
-    factor = mask_rows(multiplier, ends.counted)
+    values = value(*edges)
     alpha = normalized(score(*edges), ends, num_receivers, normalize)
-    alpha = alpha if factor is None else alpha * factor.astype(alpha.dtype)
-    messages = alpha[:, :, None].astype(values.dtype) * value(*edges)
+    if multiplier is not None:
+        factor = mask_rows(multiplier[: len(ends.senders)], ends.counted)
+        alpha = alpha * factor.astype(alpha.dtype)
+    messages = alpha[:, :, None].astype(values.dtype) * values
     return segment_sum(messages, ends.receivers, num_receivers, mask=ends.counted)
 
 

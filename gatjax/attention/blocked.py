@@ -19,7 +19,11 @@ recomputes α_ij = exp(e_ij - max_i) / z_i and v_ij, and uses
 
 where <g_i, out_i> stands for the softmax's sum over the neighbourhood: one product per node, and no
 further reduction over edges. The rest, from e and v to rows and weights, is the derivative of the
-mechanism's own functions on one block.
+mechanism's own functions on one block. Forward mode is one walk, too: with a dot for a derivative along a direction,
+
+```
+ȯut_i = Σ_j α_ij (m_ij ė_ij v_ij + ṁ_ij v_ij + m_ij v̇_ij) - (Σ_j α_ij ė_ij) out_i
+```
 
 Memory is O(N·H·C + E·H + k·H·C) for blocks of k edges, where the direct formula needs O(E·H·C).
 Tables are gathered and scattered as flat rows [N, H·C], which XLA's CPU backend turns into straight
@@ -27,6 +31,7 @@ loops.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +53,7 @@ from gatjax.ops.blocks import (
 )
 from gatjax.ops.ends import Ends
 from gatjax.ops.features import sum_features
+from gatjax.ops.linear import linear_map
 
 
 class Rows(NamedTuple):
@@ -66,8 +72,8 @@ class _Softmax(NamedTuple):
     total: Float[Array, "N H"]
 
 
-def _lift(function: Callable, *example: PyTree) -> tuple[Callable, list]:
-    """The function with all arrays that it closes over as a last argument, and those arrays.
+def _lift(function: Callable, *example: PyTree) -> tuple[Callable, ClosedJaxpr]:
+    """The function with all arrays that it closes over as a last argument, and its program, which holds those arrays.
 
     `jax.closure_convert` lifts out no more than what may be differentiated: a traced array of whole numbers would stay
     behind in the function.
@@ -78,10 +84,27 @@ def _lift(function: Callable, *example: PyTree) -> tuple[Callable, list]:
         *args, constants = args
         return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*jax.tree.leaves(args))[0]
 
-    return lifted, closed.consts
+    return lifted, closed
+
+
+def _lift_both(
+    score: Callable, value: Callable, rows: Rows, num_edges: int
+) -> tuple[Callable, list[ClosedJaxpr]]:
+    """Both functions as one, for so many edges, with what each of them closes over among the weights."""
+    like = lambda leaf: jax.ShapeDtypeStruct((num_edges, *leaf.shape[1:]), leaf.dtype)
+    edge = [jax.tree.map(like, table) for table in rows[1:]]
+    score, of_score = _lift(score, rows.weights, *edge)
+    value, of_value = _lift(value, rows.weights, *edge)
+
+    def mechanism(weights, *edge):
+        own, for_score, for_value = weights
+        return score(own, *edge, for_score), value(own, *edge, for_value)
+
+    return mechanism, [of_score, of_value]
 
 
 def blocked_attention(
+    plain: Callable[..., Array],
     score: Callable[..., Array],
     value: Callable[..., Array],
     rows: Rows,
@@ -90,37 +113,68 @@ def blocked_attention(
     num_receivers: int,
     block_size: int,
 ) -> Float[Array, "N H C"]:
-    """`edge_attention` for `normalize="softmax"`, `block_size` edges at a time; differentiable in reverse mode.
+    """`edge_attention` for `normalize="softmax"`, `block_size` edges at a time; differentiable in both modes.
 
-    `score` and `value` may close over arrays that are being differentiated: those are lifted out of the functions and
-    get their gradients.
+    `plain` computes the same at once, for derivatives of higher order. `score` and `value` may close over arrays that
+    are being differentiated: those are lifted out of the functions and get their gradients.
     """
-    block_size = min(block_size, ends.senders.shape[0])
-    example = _block_of(rows, ends, 0, block_size)
-    score, score_constants = _lift(score, *example)
-    value, value_constants = _lift(value, *example)
+    num_edges = ends.senders.shape[0]
+    block_size = min(block_size, num_edges)
+    mechanism, jaxprs = _lift_both(score, value, rows, block_size)
+    constants = [list(jaxpr.consts) for jaxpr in jaxprs]
+    rows = rows._replace(weights=(rows.weights, *constants))
 
-    def mechanism(weights, *edge):
-        own, for_score, for_value = weights
-        return score(own, *edge, for_score), value(own, *edge, for_value)
+    def at_once(lifted_rows, multiplier, ends):
+        of_all = _lift_both(score, value, rows._replace(weights=rows.weights[0]), num_edges)[0]
+        first = lambda *edge: of_all(*edge)[0]
+        second = lambda *edge: of_all(*edge)[1]
+        return plain(first, second, lifted_rows, multiplier, ends, num_receivers)
 
-    rows = rows._replace(weights=(rows.weights, score_constants, value_constants))
-    attend = _attention(mechanism, num_receivers, block_size)
+    reverse_only = any("custom_vjp" in str(jaxpr) for jaxpr in jaxprs)
+    make = _reverse_mode if reverse_only else partial(_both_modes, at_once)
+    attend = make(mechanism, num_receivers, block_size)
     differentiable, fixed = _partition(rows)
     return attend(differentiable, fixed, multiplier, ends)
 
 
-def _attention(mechanism: Callable, num_receivers: int, block_size: int) -> Callable:
-    """The blocked sum as a function of arrays alone, with its gradient."""
+def _both_modes(
+    plain: Callable, mechanism: Callable, num_receivers: int, block_size: int
+) -> Callable:
+    """The blocked sum as a function of arrays alone, with its derivative."""
+
+    @jax.custom_jvp
+    def attend(rows, fixed_rows, multiplier, ends):
+        rows = _combine(rows, fixed_rows)
+        return _forward(mechanism, num_receivers, block_size, rows, multiplier, ends)[0]
+
+    @attend.defjvp
+    def derivative(primals, tangents):
+        rows, fixed_rows, multiplier, ends = primals
+        both = _combine(rows, fixed_rows)
+        out, softmax = _forward(mechanism, num_receivers, block_size, both, multiplier, ends)
+        residuals = rows, fixed_rows, multiplier, ends, out, softmax
+        of_point = lambda rows, multiplier: plain(_combine(rows, fixed_rows), multiplier, ends)
+        return out, linear_map(
+            lambda along: _push_forward(mechanism, block_size, residuals, *along),
+            lambda gradient: _backward(mechanism, block_size, residuals, gradient),
+            lambda along: jax.jvp(of_point, (rows, multiplier), along)[1],
+            (tangents[0], tangents[2]),
+            out,
+        )
+
+    return attend
+
+
+def _reverse_mode(mechanism: Callable, num_receivers: int, block_size: int) -> Callable:
+    """As `_both_modes`, for functions that have themselves no forward mode, by `jax.custom_vjp`."""
 
     @jax.custom_vjp
     def attend(rows, fixed_rows, multiplier, ends):
         return forward(rows, fixed_rows, multiplier, ends)[0]
 
     def forward(rows, fixed_rows, multiplier, ends):
-        out, softmax = _forward(
-            mechanism, num_receivers, block_size, _combine(rows, fixed_rows), multiplier, ends
-        )
+        both = _combine(rows, fixed_rows)
+        out, softmax = _forward(mechanism, num_receivers, block_size, both, multiplier, ends)
         return out, (rows, fixed_rows, multiplier, ends, out, softmax)
 
     def backward(residuals, gradient):
@@ -170,6 +224,42 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
     total = jnp.where(total == 0, 1, total)
     out = (out.reshape(num_rows, num_heads, features) / total[:, :, None])[:num_receivers]
     return out.astype(vector.dtype), _Softmax(largest, total)
+
+
+def _push_forward(mechanism, block_size, residuals, d_rows, d_multiplier):
+    rows, fixed_rows, multiplier, ends, out, softmax = residuals
+    dtype = softmax.total.dtype
+    num_rows, (_, num_heads, features) = len(softmax.total), out.shape
+
+    def accumulate(start, fresh, carry):
+        d_mean, d_out = carry
+        block = _ends_of(ends, start, block_size)
+        fixed = _block_of(fixed_rows, ends, start, block_size)
+        (e, v), (d_e, d_v) = jax.jvp(
+            lambda *row: mechanism(*_combine(Rows(*row), fixed)),
+            tuple(_block_of(rows, ends, start, block_size)),
+            tuple(_block_of(d_rows, ends, start, block_size)),
+        )
+        largest, total = gather((*softmax,), block.receivers)
+        alpha = jnp.exp(e.astype(dtype) - largest) / total
+        alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
+        m, d_m = (
+            mask_rows(read(table, start, block_size), block.counted)
+            for table in (multiplier, d_multiplier)
+        )
+        d_alpha = alpha * d_e.astype(dtype)
+        weight = _times(d_alpha, m)
+        weight = weight if d_m is None else weight + alpha * d_m.astype(dtype)
+        d_value = weight[:, :, None] * v.astype(dtype)
+        d_value = d_value + _times(alpha, m)[:, :, None] * d_v.astype(dtype)
+        return scatter_add(d_mean, block.receivers, d_alpha), scatter_add(
+            d_out, block.receivers, d_value
+        )
+
+    carry = jnp.zeros_like(softmax.total), jnp.zeros((num_rows, num_heads * features), dtype)
+    d_mean, d_out = walk(len(ends.senders), block_size, accumulate, carry)
+    d_out = d_out.reshape(num_rows, num_heads, features)[: len(out)]
+    return (d_out - d_mean[: len(out), :, None] * out).astype(out.dtype)
 
 
 def _backward(mechanism, block_size, residuals, gradient):

@@ -19,6 +19,7 @@ from gatjax.graph.check import EdgeMask, check_edges, check_lengths
 from gatjax.graph.sizes import num_nodes
 from gatjax.ops.blocks import BlockSize, choose_block_size, gather, read, scatter_add, walk
 from gatjax.ops.ends import Ends
+from gatjax.ops.linear import linear_map
 from gatjax.ops.segment import segment_max, segment_mean
 
 # XLA's CPU backend copies rows of these widths one number at a time, and wider ones more than twice as fast.
@@ -79,8 +80,8 @@ def pool_neighbors(
       largest: the features a, `[N, M]`; neighbours with the same largest entry share its gradient.
       mean: the features b, `[N, K]`.
       edge_mask: edges that take part, `[E]`; all by default.
-      block_size: as in `edge_attention`: None is differentiable in every mode and order but holds E·(M + K) numbers,
-        an integer k walks the edges in blocks of k with a reverse-mode gradient, "auto" chooses from the sizes.
+      block_size: as in `edge_attention`: None holds E·(M + K) numbers, an integer k walks the edges in blocks of k in
+        little memory, "auto" chooses from the sizes.
 
     Returns:
       m `[N, M]` and n `[N, K]`; both 0 for a node without incoming edges.
@@ -123,11 +124,25 @@ def _with_spare_row(ends: Ends, num_receivers: int) -> Ends:
     return ends._replace(receivers=receivers, weight=None)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _pool(
     block_size: int, num_receivers: int, largest: Array, mean: Array, ends: Ends
 ) -> tuple[Array, Array]:
     return _forward(block_size, num_receivers, largest, mean, ends)[0]
+
+
+@_pool.defjvp
+def _derivative(block_size, num_receivers, primals, tangents):
+    largest, mean, ends = primals
+    out, residuals = _forward(block_size, num_receivers, *primals)
+    at_once = lambda *rows: pool_ends(ends, *rows, num_receivers, block_size=None)
+    return out, linear_map(
+        lambda along: _push_forward(block_size, residuals, along),
+        lambda gradients: _backward(block_size, residuals, gradients),
+        lambda along: jax.jvp(at_once, (largest, mean), along)[1],
+        tangents[:2],
+        out,
+    )
 
 
 def _forward(block_size, num_receivers, largest, mean, ends):
@@ -153,16 +168,42 @@ def _forward(block_size, num_receivers, largest, mean, ends):
     return (top, average), (largest, top, count, ends)
 
 
-def _backward(block_size, num_receivers, residuals, gradients):
-    largest, top, count, ends = residuals
-    g_top, g_mean = (g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in gradients)
-    num_senders, num_edges = len(largest), len(ends.senders)
-    sent, received = _pad_columns(largest), _spare(top)
+def _push_forward(block_size, residuals, along):
+    _, _, count, ends = residuals
+    d_largest, d_mean = (d.astype(jnp.promote_types(d.dtype, jnp.float32)) for d in along)
+    num_receivers, is_largest = len(count), _ties(block_size, residuals)
+
+    def step(start, fresh, carry):
+        senders, receivers, new, hit = is_largest(start, fresh)
+        of_max, of_mean = gather((d_largest, d_mean), senders)
+        rows = jnp.where(hit, of_max, 0), of_mean, hit
+        return scatter_add(carry, jnp.where(new, receivers, num_receivers), rows)
+
+    zeros = [jnp.zeros((num_receivers + 1, d.shape[1]), d.dtype) for d in (d_largest, d_mean)]
+    sums = walk(len(ends.senders), block_size, step, (*zeros, zeros[0]))
+    top, total, ties = (x[:num_receivers] for x in sums)
+    both = top / jnp.maximum(ties, 1), total / jnp.maximum(count, 1)
+    return tuple(x.astype(d.dtype) for x, d in zip(both, along, strict=True))
+
+
+def _ties(block_size, residuals):
+    """`is_largest(start, fresh)`: the ends of a block's edges, which of them count, and where a sender is largest."""
+    largest, top, _, ends = residuals
+    num_receivers, sent, received = len(top), _pad_columns(largest), _spare(top)
 
     def is_largest(start, fresh):
         senders, receivers = read(ends[:2], start, block_size)
         hit = gather(sent, senders)[:, : largest.shape[1]] == gather(received, receivers)
         return senders, receivers, fresh & (receivers < num_receivers), hit
+
+    return is_largest
+
+
+def _backward(block_size, residuals, gradients):
+    largest, _, count, ends = residuals
+    g_top, g_mean = (g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in gradients)
+    num_senders, num_receivers, num_edges = len(largest), len(count), len(ends.senders)
+    is_largest = _ties(block_size, residuals)
 
     def count_ties(start, fresh, ties):
         _, receivers, new, hit = is_largest(start, fresh)
@@ -183,10 +224,7 @@ def _backward(block_size, num_receivers, residuals, gradients):
     d_largest, d_mean = (
         s[:num_senders].astype(g.dtype) for s, g in zip(summed, gradients, strict=True)
     )
-    return d_largest, d_mean, None
-
-
-_pool.defvjp(_forward, _backward)
+    return d_largest, d_mean
 
 
 def _pad_columns(table: Array) -> Array:

@@ -16,8 +16,18 @@ from jax.experimental.sparse import BCOO
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
-from gatjax.ops.blocks import gather, mask_rows, read, rows_per_block, scatter_add, walk, write
+from gatjax.ops.blocks import (
+    ceil_div,
+    gather,
+    mask_rows,
+    read,
+    rows_per_block,
+    scatter_add,
+    walk,
+    write,
+)
 from gatjax.ops.dropout import keep_mask
+from gatjax.ops.linear import linear_map
 
 Features = BCOO | Array | np.ndarray
 
@@ -119,7 +129,7 @@ def _entries(features: BCOO) -> tuple[Array, Array, Array]:
     return features.data, features.indices[:, 0], features.indices[:, 1]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def sparse_product(
     num_rows: int,
     rate: float,
@@ -143,18 +153,44 @@ def sparse_product(
     return _add_rows(num_rows, rate, data, rows, columns, kernel, key)
 
 
-def _product_fwd(num_rows, rate, *operands):
-    return sparse_product(num_rows, rate, *operands), operands
+@sparse_product.defjvp
+def _derivative(num_rows, rate, primals, tangents):
+    data, rows, columns, kernel, key = primals
+
+    def push_forward(along):
+        d_data, d_kernel = along
+        by_data = _add_rows(num_rows, rate, d_data, rows, columns, kernel, key)
+        return by_data + _add_rows(num_rows, rate, data, rows, columns, d_kernel, key)
+
+    def pull_back(gradient):
+        d_kernel = _add_rows(len(kernel), rate, data, columns, rows, gradient, key)
+        d_data = _multiply_rows(rate, data, rows, columns, gradient, kernel, key)
+        return d_data, d_kernel.astype(kernel.dtype)
+
+    def at_once(data, kernel):
+        return _product_at_once(num_rows, rate, data, rows, columns, kernel, key)
+
+    out = sparse_product(num_rows, rate, *primals)
+    plain = lambda along: jax.jvp(at_once, (data, kernel), along)[1]
+    return out, linear_map(push_forward, pull_back, plain, (tangents[0], tangents[3]), out)
 
 
-def _product_bwd(num_rows, rate, operands, gradient):
-    data, rows, columns, kernel, key = operands
-    d_kernel = _add_rows(len(kernel), rate, data, columns, rows, gradient, key)
-    d_data = _multiply_rows(rate, data, rows, columns, gradient, kernel, key)
-    return d_data, None, None, d_kernel.astype(kernel.dtype), None
-
-
-sparse_product.defvjp(_product_fwd, _product_bwd)
+def _product_at_once(num_rows, rate, data, rows, columns, kernel, key):
+    """`sparse_product` without blocks, under the same masks."""
+    counted = _inside(rows, num_rows) & _inside(columns, len(kernel))
+    width, dtype = math.prod(kernel.shape[1:]), jnp.promote_types(kernel.dtype, jnp.float32)
+    out = jnp.zeros((num_rows, *kernel.shape[1:]), dtype)
+    if 0 in kernel.shape or not num_rows or not len(data):
+        return out.astype(kernel.dtype)
+    size = min(rows_per_block(width), len(data))
+    block = jnp.arange(len(data)) // size
+    start = jnp.minimum(jnp.arange(ceil_div(len(data), size)) * size, len(data) - size)
+    masks = jax.vmap(lambda start: _mask(key, rate, start, size, kernel))(start)
+    mask = masks[block, jnp.arange(len(data)) - start[block] if key is not None else 0]
+    x = (jnp.where(counted, data, 0).astype(dtype)[:, None] * mask)[:, :, None]
+    terms = x * gather(kernel, jnp.where(counted, columns, 0)).astype(dtype)
+    ids = jnp.where(counted, rows, num_rows)
+    return out.at[ids].add(terms, mode="drop").astype(kernel.dtype)
 
 
 def _add_rows(

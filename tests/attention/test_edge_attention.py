@@ -386,7 +386,43 @@ def vmapped(axes):
     return run
 
 
+def pushed(arrays, ends, block_size):
+    """Forward mode, along a direction that moves all that has a derivative."""
+    points, tree = jax.tree.flatten(arrays)
+    smooth = [jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in points]
+    along = [
+        jnp.cos(x) if yes else np.zeros(np.shape(x), jax.dtypes.float0)
+        for x, yes in zip(points, smooth, strict=True)
+    ]
+    function = lambda *points: attend("GATv2", tree.unflatten(points), ends, block_size)
+    return jax.jvp(function, tuple(points), tuple(along))
+
+
+def forward_over_reverse(arrays, ends, block_size):
+    """A product with the Hessian."""
+
+    def gradient(rows):
+        with_rows = lambda rows: attend("GATv2", arrays._replace(receivers=rows), ends, block_size)
+        return jax.grad(lambda rows: (with_rows(rows) ** 3).sum())(rows)
+
+    return jax.jvp(gradient, (arrays.receivers,), (jnp.cos(arrays.receivers),))
+
+
+def pushed_in_a_batch(arrays, ends, block_size):
+    """Columns of a Jacobian, and the derivative along them once more."""
+
+    def function(multiplier):
+        return attend("GATv2", arrays._replace(multiplier=multiplier), ends, block_size)
+
+    directions = jnp.stack([jnp.cos(arrays.multiplier * k) for k in range(3)])
+    push = lambda along: jax.jvp(function, (arrays.multiplier,), (along,))[1]
+    return jax.vmap(push)(directions), jax.linearize(function, arrays.multiplier)[1](directions[1])
+
+
 TRANSFORMS = {
+    "jvp": pushed,
+    "jvp of grad": forward_over_reverse,
+    "vmap of jvp": pushed_in_a_batch,
     "grad of grad": twice,
     "scan": scanned,
     "checkpoint": rematerialised,
@@ -425,11 +461,30 @@ def test_captured_integers_and_booleans_that_are_traced(order, x64):
     assert_close(run(BLOCK), run(None), 1e-10)
 
 
-def test_forward_mode_through_blocks_is_an_error_not_a_wrong_number():
-    arrays, ends = random_arrays("GATv2"), random_ends()
-    function = lambda rows: attend("GATv2", arrays._replace(receivers=rows), ends, BLOCK)
-    with pytest.raises(TypeError, match=r"forward-mode .*custom_vjp"):
-        jax.jit(lambda rows: jax.jvp(function, (rows,), (rows,))).lower(arrays.receivers)
+@jax.custom_vjp
+def own_gradient(x):
+    return jnp.sin(x)
+
+
+own_gradient.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (2 * g * jnp.cos(x),))
+
+
+def test_a_score_with_a_gradient_of_its_own_has_it_in_blocks_too(x64):
+    """And is refused in forward mode, in blocks and without, in the same words."""
+    arrays, ends = random_arrays("dot product"), random_ends()
+    dot, value = dot_product(arrays.captured)
+    score = lambda w, r, s, e: own_gradient(dot(w, r, s, e))
+    rest = arrays.senders, arrays.edges, *ends[:2], N
+    gradients, messages = [], []
+    for block_size in (None, BLOCK):
+        run = partial(edge_attention, score, value, arrays.weights, block_size=block_size)
+        function = lambda rows, run=run: run(rows, *rest)
+        gradients.append(jax.jit(partial(pull_back, function))(arrays.receivers))
+        with pytest.raises(TypeError, match="forward-mode") as error:
+            jax.jvp(function, (arrays.receivers,), (arrays.receivers,))
+        messages.append(str(error.value)[:60])
+    assert_close(gradients[1], gradients[0], 1e-10)
+    assert messages[0] == messages[1]
 
 
 def test_python_numbers_as_weights(x64):
@@ -892,7 +947,7 @@ def test_auto_takes_the_direct_formula_on_small_graphs_and_blocks_on_large_ones(
     for num_edges, blocked in ((E, False), (1_000_003, True)):
         run = lambda x, ids: edge_attention(score, value, None, x, x, None, ids, ids, N)
         program = jax.make_jaxpr(run)(rows, jax.ShapeDtypeStruct((num_edges,), jnp.int32))
-        assert ("custom_vjp" in str(program)) is blocked
+        assert ("custom_jvp_call" in str(program)) is blocked
 
 
 def test_blocks_are_larger_on_an_accelerator(monkeypatch):

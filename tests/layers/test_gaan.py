@@ -117,6 +117,22 @@ def test_blocks_have_the_gradient_of_the_direct_formula(widths):
         jax.tree.map(close, run(size, *points), run(None, *points))
 
 
+def test_blocks_have_the_other_derivatives_of_the_direct_formula(x64):
+    """Forward mode, with ties, and the product with a Hessian."""
+    graph, points = graph_for(PAPER), jax.tree.map(jnp.round, tables(np.float64, widths=(5, 3)))
+    mask = np.arange(EDGES) % 5 != 1
+
+    @partial(jax.jit, static_argnums=0)
+    def run(block_size, *points):
+        pool = partial(pool_neighbors, graph, edge_mask=mask, block_size=block_size)
+        cubes = lambda *x: sum((out**3).sum() for out in pool(*x))
+        along = jax.tree.map(jnp.cos, points)
+        function = lambda *x: (pool(*x), jax.grad(cubes, argnums=(0, 1))(*x))
+        return jax.jvp(function, points, along)
+
+    jax.tree.map(partial(close, tolerance=1e-12), run(7, *points), run(None, *points))
+
+
 @pytest.mark.parametrize("bad", [-1, NODES, 2**31 - 1])
 @pytest.mark.parametrize("block_size", [None, 7])
 def test_edges_with_a_bad_end_are_dropped_from_the_pools_inside_jit(block_size, bad):

@@ -1,5 +1,7 @@
 """Projections of dense and sparse features, and their dropout."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +139,34 @@ def test_blocks_of_entries_add_up(small_blocks):
     np.testing.assert_allclose(d_kernel, expected_kernel, rtol=1e-5, atol=1e-5)
     rows, columns = np.asarray(sparse.indices[:927]).T
     np.testing.assert_allclose(d_data[:927], d_dense[rows, columns], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_sparse_products_have_forward_mode_and_second_derivatives(rate, small_blocks, x64):
+    """As pairs of differences say, whether or not each head drops its own entries."""
+    dense, sparse = crowded(np.float64)
+    kernel = np.random.default_rng(3).normal(size=(53, 2, 3))
+
+    def product(data, kernel):
+        features = BCOO((data, sparse.indices), shape=dense.shape)
+        if rate:
+            features = HeadDropout(features, jax.random.key(3), rate)
+        return project(features, kernel)
+
+    def both(data, kernel):
+        cubes = lambda *x: (product(*x) ** 3).sum()
+        return product(data, kernel), jax.grad(cubes, argnums=(0, 1))(data, kernel)
+
+    points = sparse.data, jnp.asarray(kernel)
+    along = jax.tree.map(jnp.cos, points)
+    moved = lambda step: jax.tree.map(lambda x, d: x + step * d, points, along)
+    pushed = jax.jit(lambda points: jax.jvp(both, points, along)[1])(points)
+    run = jax.jit(both)
+    slope = jax.tree.map(lambda a, b: (a - b) / 2e-5, run(*moved(1e-5)), run(*moved(-1e-5)))
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+    jax.tree.map(close, pushed, slope)
+    many = jax.vmap(lambda d: jax.jvp(product, points, (along[0], d))[1])(jnp.stack([along[1]] * 2))
+    close(many[1], pushed[0])
 
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])
