@@ -201,6 +201,10 @@ def _pyg_fields(data: Any) -> dict[str, Any]:
             f"data is a {type(data).__name__}, of several kinds of nodes or edges: pass data.to_homogeneous(), "
             "whose edge_type is the relation of each edge"
         )
+    if isinstance(data, list | tuple):
+        raise TypeError(
+            "data is a list: convert each graph, batch([from_pyg(each).graph for each in data])"
+        )
     fields = data if isinstance(data, Mapping) else getattr(data, "to_dict", dict)()
     known = {name: value for name, value in fields.items() if value is not None}
     if "adj_t" in known or "adj" in known:

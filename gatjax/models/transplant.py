@@ -133,7 +133,7 @@ def _fill(ours: Any, weights: Weights, peer: Peer) -> None:
     for path, allowed in peer.settings(ours).items():
         found = weights.setting(path, allowed[0])
         if found not in allowed:
-            reason = f"is {shown(found)}, this {weights.ours} needs {shown(allowed[0])}"
+            reason = f"is {shown(found)}, this {weights.ours} is built for {shown(allowed[0])}"
             raise weights.error(path, reason)
     for parameter, value, name, option in peer.places(ours, weights):
         if parameter is None and value is None:

@@ -83,10 +83,17 @@ def test_a_pyg_batch_is_a_batch():
     assert empty.graph.n_node.tolist() == [2, 0, 1] and empty.graph.n_edge.tolist() == [2, 0, 0]
 
 
+def test_several_pyg_graphs_become_a_batch_one_by_one():
+    parts = [data(x=np.ones((3, 2))), data(x=np.zeros((3, 2)))]
+    graph = batch([from_pyg(each).graph for each in parts])
+    assert graph.n_node.tolist() == [3, 3] and graph.n_edge.tolist() == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
         (3, TypeError, "data is a int without edge_index"),
+        ([Data()], TypeError, "batch([from_pyg(each).graph for each in data])"),
         (SimpleNamespace(edge_types=[]), TypeError, "pass data.to_homogeneous()"),
         (Data(adj_t=1), TypeError, "set data.edge_index"),
         (Data(edge_index=EDGES), ValueError, "set data.num_nodes"),

@@ -153,10 +153,10 @@ def test_settings_of_a_module_must_be_those_of_the_layer():
     made = with_pyg_weights(gat(), theirs(**SETTINGS))
     assert (np.asarray(made.sender_vector[...]) == 1).all()
     for other, message in (
-        ({"negative_slope": 0.1}, "negative_slope is 0.1, this GATConv needs 0.2"),
-        ({"concat": False}, "concat is False, this GATConv needs True"),
+        ({"negative_slope": 0.1}, "negative_slope is 0.1, this GATConv is built for 0.2"),
+        ({"concat": False}, "concat is False, this GATConv is built for True"),
         ({"flow": "target_to_source"}, "flow is 'target_to_source'"),
-        ({"aggr": "mean"}, "aggr is 'mean', this GATConv needs 'add'"),
+        ({"aggr": "mean"}, "aggr is 'mean', this GATConv is built for 'add'"),
     ):
         with rejects(ValueError, message):
             with_pyg_weights(gat(), theirs(**SETTINGS | other))
@@ -269,5 +269,5 @@ def test_gcn_of_pyg_that_is_another_is_refused():
         flow="source_to_target",
     )
     module.get_submodule = lambda name: module
-    with rejects(ValueError, "improved is True, this GCNConv needs False"):
+    with rejects(ValueError, "improved is True, this GCNConv is built for False"):
         with_pyg_weights(GCNConv(5, 4, rngs=nnx.Rngs(0)), module)
