@@ -79,6 +79,43 @@ def hardmax(logits: np.ndarray) -> np.ndarray:
     return (np.arange(len(logits))[:, None] == logits.argmax(0)).astype(float)
 
 
+def top_k(logits: np.ndarray, k: int) -> np.ndarray:
+    """Softmax of the k largest of one group `[E]`, of equal ones the first."""
+    kept = np.argsort(-logits, kind="stable")[:k]
+    out = np.zeros(len(logits))
+    out[kept] = softmax(logits[kept])
+    return out
+
+
+def sparsemax(logits: np.ndarray) -> np.ndarray:
+    """Algorithm 1 of Martins and Astudillo, on one group `[E]`."""
+    z = np.sort(logits)[::-1]
+    sums, k = np.cumsum(z), np.arange(1, len(z) + 1)
+    size = k[1 + k * z > sums].max()
+    return np.maximum(logits - (sums[size - 1] - 1) / size, 0)
+
+
+def entmax(logits: np.ndarray) -> np.ndarray:
+    """Algorithm 2 of Peters, Niculae and Martins, α = 1.5, on one group `[E]`."""
+    z, k = np.sort(logits / 2)[::-1], np.arange(1, len(logits) + 1)
+    mean, square = np.cumsum(z) / k, np.cumsum(z * z) / k
+    threshold = mean - np.sqrt(np.maximum((1 - k * (square - mean * mean)) / k, 0))
+    size = int((threshold <= z).sum())
+    return np.maximum(logits / 2 - threshold[size - 1], 0) ** 2
+
+
+def segment_weights(rule, logits, ids, num_segments, mask=None):
+    """A rule on groups `[E]` for every group and column."""
+    logits = np.asarray(logits, np.float64)
+    flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))
+    out = np.zeros(flat.shape)
+    for i in range(num_segments):
+        edges = edges_into(i, ids, mask)
+        for column in range(flat.shape[1] if edges else 0):
+            out[edges, column] = rule(flat[edges, column])
+    return out.reshape(logits.shape)
+
+
 def segment_hardmax(logits, ids, num_segments, mask=None):
     logits = np.asarray(logits, np.float64)
     flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))

@@ -19,9 +19,10 @@ from gatjax.attention.scores import (
     dynamic_score,
     reduce_heads,
 )
-from gatjax.attention.steps import attention_logits, attention_weights, weighted_sum
+from gatjax.attention.steps import TopK, attention_logits, attention_weights, weighted_sum
 
 __all__ = [
+    "TopK",
     "additive_score",
     "attention_layer",
     "attention_logits",

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
-from gatjax.ops.softmax import Groups, check_temperature, hardmax, softmax, straight_through
+from gatjax.attention.steps import Normalize, Normalizer, normalizer
+from gatjax.ops.softmax import RULES, Groups, check_temperature
 
 AttentionMechanism = Callable[[Array, Array], Array]
 
@@ -139,7 +140,7 @@ def dense_weights(
     k: Num[ArrayLike, "..."],
     *,
     mechanism: AttentionMechanism = tensor_dot,
-    normalize: str = "softmax",
+    normalize: Normalize = "softmax",
     temperature: float | Array = 1.0,
     mask: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "..."]:
@@ -156,8 +157,9 @@ def dense_weights(
       k: keys, `[..., L, d]`.
       mechanism: `mechanism(q, k) -> [L]` for one query `[d]` and the keys `[L, d]`; the scaled dot product by default,
         `partial(tensor_dot, scale=1.0)` for the plain one, `general_dot`, `dense_score`, or one's own.
-      normalize: "softmax"; "hardmax", all attention to the largest logit, without a gradient; or "straight_through",
-        hardmax with the gradient of the softmax.
+      normalize: "softmax"; "hardmax", all attention to the largest logit, without a gradient; "straight_through",
+        hardmax with the gradient of the softmax; "sparsemax", "entmax" or `TopK(k)`, which leave keys out; or a
+        function of one's own as in `attention_weights`, for which the keys of a query are a segment.
       temperature: T; towards 0 the softmax becomes hard, towards infinity uniform.
       mask: keys that a query may attend to, of the rank of the result, each axis 1 or as there; all by default.
 
@@ -171,14 +173,15 @@ def dense_weights(
     >>> print(jnp.round(100 * dense_weights(jnp.array([1.0]), jnp.array([[2.0], [0.5], [1.0]]))))
     [63. 14. 23.]
     """
-    if normalize not in _NORMALIZERS:
-        raise ValueError(f"normalize must be one of {list(_NORMALIZERS)}, got {normalize!r}")
+    normalizer(normalize)
     check_temperature(temperature, 'normalize="hardmax"')
     q, k = query_and_keys(q, k)
     per_query = jnp.vectorize(partial(_one_query, mechanism), signature="(d),(l,e)->(l)")
     logits = _widen(per_query(q, k if q.ndim < k.ndim else k[..., None, :, :]))
     counted = _allowed(mask, logits.shape)
-    return _NORMALIZERS[normalize](logits, counted, temperature)
+    if callable(normalize):
+        return _by_function(normalize, logits, counted, temperature)
+    return RULES[normalize](logits, counted, _along_keys(counted), temperature)
 
 
 def attention_layer(
@@ -187,7 +190,7 @@ def attention_layer(
     v: Num[ArrayLike, "..."],
     *,
     mechanism: AttentionMechanism = tensor_dot,
-    normalize: str = "softmax",
+    normalize: Normalize = "softmax",
     temperature: float | Array = 1.0,
     mask: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "..."]:
@@ -303,20 +306,16 @@ def _allowed(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "...
     return jnp.broadcast_to(mask, shape)
 
 
-def _soft(logits: Array, counted: Array, temperature: float | Array) -> Array:
-    return softmax(logits, counted, _along_keys(counted), temperature)
-
-
-def _hard(logits: Array, counted: Array, temperature: float | Array) -> Array:
-    num_keys = logits.shape[-1]
-    position = jnp.broadcast_to(jnp.arange(num_keys, dtype=jnp.int32), logits.shape)
-    return hardmax(logits, counted, _along_keys(counted), position, num_keys)
-
-
-def _straight_through(logits: Array, counted: Array, temperature: float | Array) -> Array:
-    return straight_through(
-        _hard(logits, counted, temperature), _soft(logits, counted, temperature)
-    )
+def _by_function(
+    normalize: Normalizer, logits: Array, counted: Array, temperature: float | Array
+) -> Array:
+    """The keys of all queries as the rows of one table."""
+    known = logits != -jnp.inf
+    cooled = jnp.where(known, jnp.where(known, logits, 0) / temperature, -jnp.inf).ravel()
+    num_queries = logits.size // max(logits.shape[-1], 1)
+    query = jnp.repeat(jnp.arange(num_queries), logits.shape[-1])
+    weights = normalize(cooled, query, num_queries, mask=counted.ravel())
+    return jnp.where(counted, weights.reshape(logits.shape), 0)
 
 
 def _along_keys(counted: Array) -> Groups:
@@ -324,14 +323,9 @@ def _along_keys(counted: Array) -> Groups:
     reduce = partial(partial, axis=-1, keepdims=True)
     return Groups(
         largest=reduce(jnp.max, where=counted, initial=-jnp.inf),
-        first=reduce(jnp.min, initial=counted.shape[-1]),
+        first=reduce(jnp.min, initial=jnp.iinfo(jnp.int32).max),
         total=reduce(jnp.sum),
         spread=lambda x: x,
+        rank=lambda x: jnp.argsort(jnp.argsort(-x, axis=-1, stable=True), axis=-1),
+        position=jax.lax.broadcasted_iota(jnp.int32, counted.shape, counted.ndim - 1),
     )
-
-
-_NORMALIZERS = {
-    "softmax": _soft,
-    "hardmax": _hard,
-    "straight_through": _straight_through,
-}

@@ -24,11 +24,12 @@ array.
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
@@ -37,23 +38,65 @@ from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import (
+    check_k,
+    segment_entmax,
     segment_hardmax,
     segment_softmax,
+    segment_sparsemax,
     segment_straight_through,
     segment_sum,
+    segment_top_k,
 )
 from gatjax.ops.softmax import check_temperature
 
 RowFunction = Callable[[Any, Any, Any, Any], Array]
 Normalizer = Callable[..., Array]
-Normalize = Literal["softmax", "hardmax", "straight_through"] | Normalizer
+Normalize = Literal["softmax", "hardmax", "straight_through", "sparsemax", "entmax"] | Normalizer
 Temperature = float | Float[ArrayLike, "..."]
 
 NORMALIZERS: dict[str, Normalizer] = {
     "softmax": segment_softmax,
     "hardmax": segment_hardmax,
     "straight_through": segment_straight_through,
+    "sparsemax": segment_sparsemax,
+    "entmax": segment_entmax,
 }
+
+
+@dataclass(frozen=True)
+class TopK:
+    """A normaliser, `normalize=TopK(k)`: the softmax of each receiver's k largest logits, per head.
+
+    Two of the same k are equal, so that what is compiled for one serves the other, and models that have one are saved.
+
+    Args:
+      k: how many edges of a receiver may weigh more than 0; of equal logits those of the first edges.
+
+    Raises:
+      TypeError, ValueError: k is no whole number from 1 on.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = build_graph([0, 1, 2], [3, 3, 3], num_nodes=4)
+    >>> attention_weights(graph, jnp.array([5.0, 1.0, 5.0]), normalize=TopK(2)).tolist()
+    [0.5, 0.0, 0.5]
+
+    Its mathematics is `segment_top_k`.
+    """
+
+    k: int
+
+    def __post_init__(self):
+        check_k(self.k)
+
+    def __call__(
+        self,
+        logits: Float[Array, "E *H"],
+        segment_ids: Int[Array, "E"],
+        num_segments: int,
+        *,
+        mask: Bool[Array, "E"] | None = None,
+    ) -> Float[Array, "E *H"]:
+        return segment_top_k(logits, segment_ids, num_segments, k=self.k, mask=mask)
 
 
 def attention_logits(
@@ -117,7 +160,7 @@ def attention_weights(
       graph: gives the edges.
       logits: `[E, H]`.
       edge_mask: edges that take part, `[E]`; all by default.
-      normalize: "softmax", "hardmax", "straight_through", or a function of one's own,
+      normalize: "softmax", "hardmax", "straight_through", "sparsemax", "entmax", `TopK(k)`, or a function of one's own,
         `normalize(logits, segment_ids, num_segments, *, mask)`, as `segment_softmax` is.
       temperature: T, positive, of all heads or one per head `[H]`.
 
@@ -237,6 +280,6 @@ def normalizer(normalize: Normalize) -> Normalizer:
         return normalize
     if normalize not in NORMALIZERS:
         raise ValueError(
-            f"normalize must be one of {list(NORMALIZERS)} or a function, got {normalize!r}"
+            f"normalize must be one of {list(NORMALIZERS)}, TopK(k) or a function, got {normalize!r}"
         )
     return NORMALIZERS[normalize]

@@ -53,7 +53,8 @@ class GATConv(Conv):
       negative_slope: of the LeakyReLU.
       normalize: "softmax"; "hardmax": each receiver reads, per head, the one sender of the largest logit, the first of
         equal ones, and the logits get no gradient; "straight_through": it reads the same, and the logits get the
-        gradient of the softmax, so that the choice can be learned; or a function of one's own, as in
+        gradient of the softmax, so that the choice can be learned; "sparsemax" or "entmax": edges of small logits weigh
+        exactly 0; `TopK(k)`: the softmax of the k largest logits; or a function of one's own, as in
         `attention_weights`. All but the softmax hold E·H·C numbers.
       temperature: T, positive: towards 0 attention is hard, towards infinity uniform. To learn one, make it a weight of
         a score of your own, as the guide to mechanisms does.

@@ -7,11 +7,15 @@ A group without rows reduces to 0. Sums are accumulated in float32 at least and 
 the data.
 """
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
-from gatjax.ops.softmax import Groups, check_temperature, hardmax, softmax, straight_through
+from gatjax.ops.softmax import RULES, Groups, Rule, check_temperature, top_k
 
 
 def over_rows(per_row: Shaped[Array, "E"], like: Shaped[Array, "E ..."]) -> Shaped[Array, "..."]:
@@ -160,10 +164,7 @@ def segment_softmax(
     >>> print(jnp.round(100 * segment_softmax(jnp.array([2.0, 0.5, 1.0]), jnp.array([0, 0, 0]), 1)))
     [63. 14. 23.]
     """
-    check_temperature(temperature, "segment_hardmax")
-    counted, groups = _groups(logits, segment_ids, num_segments, mask)
-    wide = logits.astype(_sum_dtype(logits.dtype))
-    return softmax(wide, counted, groups, temperature).astype(_weight_dtype(logits))
+    return _weights(RULES["softmax"], logits, segment_ids, num_segments, mask, temperature)
 
 
 def segment_hardmax(
@@ -181,10 +182,7 @@ def segment_hardmax(
     >>> segment_hardmax(jnp.array([1.0, 3.0, 3.0, 0.0]), jnp.array([0, 0, 0, 1]), 2).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
-    counted, groups = _groups(logits, segment_ids, num_segments, mask)
-    row = over_rows(jnp.arange(len(logits), dtype=jnp.int32), logits)
-    values = logits.astype(_weight_dtype(logits))
-    return hardmax(values, counted, groups, row, len(logits))
+    return _weights(RULES["hardmax"], logits, segment_ids, num_segments, mask)
 
 
 def segment_straight_through(
@@ -215,9 +213,113 @@ def segment_straight_through(
     Bengio, Léonard, Courville, Estimating or Propagating Gradients Through Stochastic Neurons, 2013; there the choice
     is drawn, here it is the largest.
     """
-    soft = segment_softmax(logits, segment_ids, num_segments, mask=mask, temperature=temperature)
-    hard = segment_hardmax(logits, segment_ids, num_segments, mask=mask)
-    return straight_through(hard, soft)
+    return _weights(RULES["straight_through"], logits, segment_ids, num_segments, mask, temperature)
+
+
+def segment_top_k(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    k: int,
+    mask: Bool[Array, "E"] | None = None,
+    temperature: float | Float[Array, ""] = 1.0,
+) -> Float[Array, "E *rest"]:
+    """Softmax of the k largest logits of each group; the others weigh 0.
+
+    With k no less than the largest group it is `segment_softmax`, with k = 1 all weight is on one row. Of equal logits
+    those of the lowest row indices are kept. Logits that are left out get no gradient. The other arguments are as in
+    `segment_softmax`; k is static.
+
+    Raises:
+      TypeError, ValueError: k is no whole number from 1 on; a temperature that is not positive.
+
+    >>> import jax.numpy as jnp
+    >>> segment_top_k(jnp.array([1.0, 3.0, 1.0, 3.0]), jnp.array([0, 0, 0, 0]), 1, k=2).tolist()
+    [0.0, 0.5, 0.0, 0.5]
+
+    Shazeer et al., Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer, ICLR 2017, there
+    with noise.
+    """
+    check_k(k)
+    rule = partial(top_k, k=k)
+    return _weights(rule, logits, segment_ids, num_segments, mask, temperature)
+
+
+def segment_sparsemax(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+    temperature: float | Float[Array, ""] = 1.0,
+) -> Float[Array, "E *rest"]:
+    """Sparsemax within each group: the weights that sum to 1 nearest to the logits, many of them exactly 0.
+
+    ```
+    out_e = max(logit_e / T - τ, 0),        τ such that the weights of the group sum to 1
+    ```
+
+    Its gradient is `g_e - mean of g` over the rows that weigh more than 0, and 0 for the others. Arguments as in
+    `segment_softmax`.
+
+    >>> import jax.numpy as jnp
+    >>> segment_sparsemax(jnp.array([2.0, 1.5, 0.0]), jnp.array([0, 0, 0]), 1).tolist()
+    [0.75, 0.25, 0.0]
+
+    Martins, Astudillo, From Softmax to Sparsemax, ICML 2016. Newton's method finds the support where they sort; both
+    are exact.
+    """
+    return _weights(RULES["sparsemax"], logits, segment_ids, num_segments, mask, temperature)
+
+
+def segment_entmax(
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    *,
+    mask: Bool[Array, "E"] | None = None,
+    temperature: float | Float[Array, ""] = 1.0,
+) -> Float[Array, "E *rest"]:
+    """Entmax with α = 1.5 within each group: between softmax (α = 1) and sparsemax (α = 2), with weights of exactly 0.
+
+    ```
+    out_e = max(logit_e / (2 T) - τ, 0)²,        τ such that the weights of the group sum to 1
+    ```
+
+    Arguments as in `segment_softmax`.
+
+    >>> import jax.numpy as jnp
+    >>> segment_entmax(jnp.array([0.4, 0.0, -3.0]), jnp.array([0, 0, 0]), 1).round(2).tolist()
+    [0.63999..., 0.36..., 0.0]
+
+    Peters, Niculae, Martins, Sparse Sequence-to-Sequence Models, ACL 2019.
+    """
+    return _weights(RULES["entmax"], logits, segment_ids, num_segments, mask, temperature)
+
+
+def check_k(k: int) -> None:
+    """Refuse a number of rows that is no whole number from 1 on."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise TypeError(f"k must be a whole number, got {k!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+
+
+def _weights(
+    rule: Rule,
+    logits: Float[Array, "E *rest"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    mask: Bool[Array, "E"] | None,
+    temperature: ArrayLike = 1.0,
+) -> Float[Array, "E *rest"]:
+    """The rule on the rows of each id, in float32 at least, and in the dtype of the logits."""
+    check_temperature(temperature, "segment_hardmax")
+    counted, groups = _groups(logits, segment_ids, num_segments, mask)
+    wide = logits.astype(_sum_dtype(logits.dtype))
+    inexact = jnp.issubdtype(logits.dtype, jnp.inexact)
+    return rule(wide, counted, groups, temperature).astype(logits.dtype if inexact else wide.dtype)
 
 
 def _groups(
@@ -235,10 +337,22 @@ def _groups(
         first=lambda x: jax.ops.segment_min(x, ids, num_segments),
         total=lambda x: segment_sum(x, segment_ids, num_segments),
         spread=lambda x: _take(x, segment_ids),
+        rank=lambda x: _rank(x, ids, num_segments),
+        position=over_rows(jnp.arange(len(logits), dtype=jnp.int32), logits),
     )
     return over_rows(counted, logits), groups
 
 
-def _weight_dtype(logits: Array) -> jnp.dtype:
-    inexact = jnp.issubdtype(logits.dtype, jnp.inexact)
-    return logits.dtype if inexact else _sum_dtype(logits.dtype)
+def _rank(
+    rows: Float[Array, "E *rest"], ids: Int[Array, "E"], num_segments: int
+) -> Int[Array, "E *rest"]:
+    """How many rows of the same id, in [0, num_segments], are larger, or as large and come first."""
+    columns = rows.reshape(len(rows), math.prod(rows.shape[1:])).T
+    keys = jnp.broadcast_to(ids, columns.shape), -columns
+    row = jax.lax.broadcasted_iota(jnp.int32, columns.shape, 1)
+    order = jax.lax.sort((*keys, row), num_keys=2, is_stable=True)[2]
+    size = jax.ops.segment_sum(jnp.ones_like(ids), ids, num_segments + 1)
+    start = jnp.sort(ids)
+    rank = jnp.arange(len(ids), dtype=ids.dtype) - _take(jnp.cumsum(size) - size, start)
+    place = lambda order: jnp.zeros_like(rank).at[order].set(rank, unique_indices=True)
+    return jax.vmap(place)(order).T.reshape(rows.shape)

@@ -446,8 +446,8 @@ BAD = {
     "values of too high a rank": ((q2, k2, v2[:, None]), {}, r"v must hold one .*got \[7, 1, 4\]"),
     "unknown normaliser": (
         (q2, k2, v2),
-        {"normalize": "sparsemax"},
-        r"normalize must be one of \['softmax', 'hardmax', 'straight_through'\], got 'sparsemax'",
+        {"normalize": "argmax"},
+        r"normalize must be one of \['softmax', 'hardmax', .*\], TopK\(k\) or a function, got 'argmax'",
     ),
     "cold": ((q2, k2, v2), {"temperature": 0.0}, r"temperature must be positive.*got 0.0.*hardmax"),
     "no temperature": ((q2, k2, v2), {"temperature": np.nan}, r"temperature must be positive"),

@@ -983,9 +983,9 @@ GOOD = dict(
 ONES = np.ones((3, H), np.float32)
 BAD = {
     "unknown normaliser": (
-        dict(normalize="sparsemax"),
+        dict(normalize="top_k"),
         ValueError,
-        r"normalize .*'softmax', 'hardmax'.* got 'sparsemax'",
+        r"normalize .*'softmax', 'hardmax'.* TopK\(k\) or a function, got 'top_k'",
     ),
     "no normaliser": (dict(normalize=None), ValueError, r"normalize .*'softmax'.* got None"),
     "hardmax in blocks": (

@@ -8,7 +8,7 @@ from cases import IN, ONE_EACH, OUT, graph_for, make, one_of_each, takes
 from flax import nnx
 from helpers import assert_close, normal, rejects
 
-from gatjax.attention import attention_pool, attention_weights
+from gatjax.attention import TopK, attention_pool, attention_weights
 from gatjax.graph import build_graph
 from gatjax.layers import (
     Attended,
@@ -19,7 +19,13 @@ from gatjax.layers import (
     RelationalGATConv,
     attend_edges,
 )
-from gatjax.ops import segment_hardmax, segment_softmax, segment_straight_through
+from gatjax.ops import (
+    segment_entmax,
+    segment_hardmax,
+    segment_softmax,
+    segment_sparsemax,
+    segment_straight_through,
+)
 
 ATTENDING = [case for case in ONE_EACH if takes(case, "normalize")]
 # The options are handed on in one place; of the layers with a place of their own each runs by default.
@@ -42,6 +48,9 @@ NORMALIZERS = {
     "softmax": segment_softmax,
     "hardmax": segment_hardmax,
     "straight_through": segment_straight_through,
+    "sparsemax": segment_sparsemax,
+    "entmax": segment_entmax,
+    TopK(2): TopK(2),
     halved: halved,
 }
 WARM = 1.7

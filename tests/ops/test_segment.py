@@ -1,5 +1,7 @@
 """segment.py: every reduction against plain loops, hand-worked numbers, and rows that must not count."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -12,12 +14,15 @@ from jax.test_util import check_grads
 from reference import EXTREME_LOGITS
 
 from gatjax.ops import (
+    segment_entmax,
     segment_hardmax,
     segment_max,
     segment_mean,
     segment_softmax,
+    segment_sparsemax,
     segment_straight_through,
     segment_sum,
+    segment_top_k,
 )
 
 E, S, H, C = 31, 7, 3, 2
@@ -32,13 +37,28 @@ FUNCTIONS = {
     "softmax": segment_softmax,
     "hardmax": segment_hardmax,
     "straight_through": segment_straight_through,
+    "top_k": partial(segment_top_k, k=2),
+    "sparsemax": segment_sparsemax,
+    "entmax": segment_entmax,
+}
+SPARSE = {
+    "top_k": partial(reference.top_k, k=2),
+    "sparsemax": reference.sparsemax,
+    "entmax": reference.entmax,
 }
 REFERENCES = {
-    name: getattr(reference, f"segment_{'hardmax' if name == 'straight_through' else name}")
+    name: partial(reference.segment_weights, SPARSE[name])
+    if name in SPARSE
+    else getattr(reference, f"segment_{'hardmax' if name == 'straight_through' else name}")
     for name in FUNCTIONS
 }
-PER_ROW = ("softmax", "hardmax", "straight_through")
-every_reduction = pytest.mark.parametrize("name", FUNCTIONS)
+ORDERS = [("top_k", 2), ("sparsemax", 2), ("entmax", 2)]
+PER_ROW = ("softmax", "hardmax", "straight_through", *SPARSE)
+# What is special of the sparse ones is in test_sparse_weights.py.
+every_reduction = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in SPARSE else ()) for name in FUNCTIONS],
+)
 
 # Jitted, so that ids and masks are unknown to the functions, and compiled once per shape.
 jitted = {
@@ -137,7 +157,11 @@ def test_vmap_over_rows_ids_and_masks(name):
         np.testing.assert_allclose(out, REFERENCES[name](*one[:2], S, one[2]), atol=1e-6)
 
 
-@pytest.mark.parametrize("name, order", [("sum", 1), ("mean", 1), ("softmax", 2)])
+@pytest.mark.parametrize(
+    "name, order",
+    [("sum", 1), ("mean", 1), ("softmax", 2)]
+    + [pytest.param(*each, marks=pytest.mark.slow) for each in ORDERS],
+)
 def test_gradient_is_that_of_finite_differences(name, order, x64):
     rows, ids, mask = random_rows((13, H), np.float64)
     function = jax.jit(lambda rows: FUNCTIONS[name](rows, ids, S, mask=mask))

@@ -5,15 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gatjax.attention import dense_weights
-from gatjax.ops import segment_hardmax, segment_softmax, segment_straight_through
+from gatjax.attention import TopK, dense_weights
+from gatjax.attention.steps import NORMALIZERS
+from gatjax.ops import segment_softmax
 
 INF, NAN = np.inf, np.nan
-ON_EDGES = {
-    "softmax": segment_softmax,
-    "hardmax": segment_hardmax,
-    "straight_through": segment_straight_through,
-}
 # Logits of one group, which of them count, and the weights of hard and of soft attention.
 GROUPS = {
     "all -inf": ([-INF, -INF], [True, True], [0, 0], [0, 0]),
@@ -33,7 +29,8 @@ def on_edges(normalize, logits, counted):
     ids = jnp.repeat(jnp.arange(2), len(logits))
     both = jnp.concatenate([logits, jnp.zeros_like(logits)])
     mask = jnp.concatenate([counted, jnp.ones_like(counted)])
-    return ON_EDGES[normalize](both, ids, 2, mask=mask)[: len(logits)]
+    function = NORMALIZERS.get(normalize, normalize)
+    return function(both, ids, 2, mask=mask)[: len(logits)]
 
 
 def dense(normalize, logits, counted):
@@ -50,9 +47,11 @@ def dense(normalize, logits, counted):
 @pytest.mark.parametrize("name", GROUPS)
 def test_both_forms_agree_on_what_is_missing_or_not_a_number(form, name):
     logits, counted, hard, soft = GROUPS[name]
-    for normalize, expected in (("softmax", soft), ("hardmax", hard), ("straight_through", hard)):
+    harder = {"hardmax": hard, "straight_through": hard, TopK(1): hard}
+    softer = {name: soft for name in ("softmax", "sparsemax", "entmax", TopK(2))}
+    for normalize, expected in {**harder, **softer}.items():
         weights = form(normalize, jnp.array(logits), jnp.array(counted))
-        np.testing.assert_allclose(weights, expected, atol=1e-6, err_msg=normalize)
+        np.testing.assert_allclose(weights, expected, atol=1e-6, err_msg=str(normalize))
 
 
 def test_the_temperature_has_a_gradient_beside_a_logit_of_minus_infinity():
