@@ -44,6 +44,7 @@ def assert_equal(one, other):
         {"norm": nnx.LayerNorm},
         {"norm": nnx.BatchNorm},
         {"norm": functools.partial(nnx.BatchNorm, momentum=0.5, scale_init=nnx.initializers.ones)},
+        {"normalize": gatjax.TopK(2), "temperature": 0.5},
         {"dtype": jnp.bfloat16},
         {"param_dtype": np.dtype("float16"), "dtype": "float32"},
         {"num_layers": np.int64(3), "dropout_rate": np.float32(0.5)},

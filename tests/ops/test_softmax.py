@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatjax.attention import TopK, dense_weights
-from gatjax.attention.steps import NORMALIZERS
+from gatjax.attention.steps import normalizer
 from gatjax.ops import segment_softmax
 
 INF, NAN = np.inf, np.nan
@@ -29,8 +29,7 @@ def on_edges(normalize, logits, counted):
     ids = jnp.repeat(jnp.arange(2), len(logits))
     both = jnp.concatenate([logits, jnp.zeros_like(logits)])
     mask = jnp.concatenate([counted, jnp.ones_like(counted)])
-    function = NORMALIZERS.get(normalize, normalize)
-    return function(both, ids, 2, mask=mask)[: len(logits)]
+    return normalizer(normalize)(both, ids, 2, mask=mask)[: len(logits)]
 
 
 def dense(normalize, logits, counted):
