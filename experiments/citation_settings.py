@@ -9,6 +9,8 @@ from protocols import Protocol, preset, protocol_of
 from settings import check, fill, required
 
 DatasetName = Literal["citeseer", "cora", "pubmed"]
+Normalizer = Literal["softmax", "entmax", "sparsemax", "top_k", "straight_through", "hardmax"]
+ATTENDING = ("gat", "gatv2", "dot", "gaan")
 WITH_HEADS = ("gat", "gatv2", "dot", "const")
 
 
@@ -52,6 +54,14 @@ class Config:
     """Dropout of the attention weights. Veličković: 0.6, Shchur: 0.3."""
     score_bias: bool | None = None
     """A bias in GAT's score, in Veličković's code but not in the paper. Shchur: none."""
+    normalize: Normalizer | None = None
+    """What makes weights of attention's logits. Both: softmax."""
+    top_k: int = 8
+    """How many edges of a node "top_k" keeps."""
+    temperature: float | None = None
+    """What the logits are divided by before. Both: 1."""
+    block_size: int | None = None
+    """Edges that are computed at a time, with the softmax. None: chosen from the sizes."""
     initializer: Literal["per_head", "joint"] | None = None
     """Glorot uniform for each head (both), or for all heads as one matrix (as PyG does)."""
     learning_rate: float | None = None
@@ -100,6 +110,8 @@ class Settings(Config):
     projected_dropout: float = required()
     attention_dropout: float = required()
     score_bias: bool = required()
+    normalize: Normalizer = required()
+    temperature: float = required()
     initializer: Literal["per_head", "joint"] = required()
     learning_rate: float = required()
     l2: float = required()
@@ -124,17 +136,34 @@ def resolve(config: Config) -> Settings:
     settings = fill(Settings, config, by_default)
     counts = (
         "seeds hidden_features num_layers num_heads out_heads patience max_epochs "
-        "epochs_per_dispatch seeds_per_device"
+        "epochs_per_dispatch seeds_per_device top_k block_size"
     )
     check(
         settings,
         at_least=dict.fromkeys(counts.split(), 1)
         | {"first_seed": 0, "l2": 0, "checkpoint_seconds": 0},
-        above_zero=("learning_rate",),
+        above_zero=("learning_rate", "temperature"),
         rates=("input_dropout", "projected_dropout", "attention_dropout"),
     )
     if settings.model in (*WITH_HEADS, "gaan") and settings.hidden_features % settings.num_heads:
         raise SystemExit(
             f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
         )
+    _check_weights(settings)
     return settings
+
+
+def _check_weights(settings: Settings) -> None:
+    """Refuse options of attention where there is none, and blocks where there cannot be any."""
+    size, normalize = settings.block_size, settings.normalize
+    changed = (normalize, settings.temperature) != ("softmax", 1.0)
+    if changed and settings.model not in ATTENDING:
+        raise SystemExit(
+            f"--model {settings.model}: has no logits to normalise: leave out --normalize and --temperature, or take "
+            f"one of {', '.join(ATTENDING)}"
+        )
+    if size is not None and (normalize != "softmax" or settings.model == "mlp"):
+        raise SystemExit(
+            f"--block-size {size}: blocks are those of the softmax over a graph: leave it out with --normalize "
+            f"{normalize} and --model {settings.model}"
+        )

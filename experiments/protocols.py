@@ -34,6 +34,8 @@ _VELICKOVIC: dict[str, Any] = {
     "projected_dropout": 0.6,
     "attention_dropout": 0.6,
     "score_bias": True,
+    "normalize": "softmax",
+    "temperature": 1.0,
     "initializer": "per_head",
     "learning_rate": 0.005,
     "l2": 5e-4,
@@ -42,6 +44,8 @@ _VELICKOVIC: dict[str, Any] = {
     "max_epochs": 100_000,
     "normalize_features": True,
 }
+# What a run did whose settings were written before there was a choice.
+_BEFORE_OPTIONS = {"normalize": "softmax", "temperature": 1.0}
 _ON_PUBMED = {"out_heads": 8, "learning_rate": 0.01, "l2": 1e-3}
 _SHCHUR = _VELICKOVIC | {
     "split": "shchur",
@@ -79,10 +83,11 @@ def deviations(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     Settings of attention count for models with attention alone.
     """
     expected = preset(settings["protocol"], settings["dataset"])
+    given = _BEFORE_OPTIONS | dict(settings)
     return {
-        name: (value, settings[name])
+        name: (value, given[name])
         for name, value in expected.items()
-        if settings[name] != value and _has(settings["model"], name)
+        if given[name] != value and _has(given["model"], name)
     }
 
 

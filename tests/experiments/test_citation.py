@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 
-from gatjax import add_self_loops, load_model
+from gatjax import TopK, add_self_loops, load_model
 from gatjax.data import load
 from gatjax.training import History, start
 
@@ -162,3 +163,34 @@ def test_what_is_not_given_is_as_the_papers_have_it():
     assert [field.name for field in dataclasses.fields(settings)] == [
         field.name for field in dataclasses.fields(citation.Config)
     ]
+
+
+def test_the_model_weighs_as_the_options_say():
+    from citation import MODELS, Config, Task, resolve
+
+    task = object.__new__(Task)
+    for model in MODELS:
+        task.settings = resolve(Config(model=model))
+        MODELS[model](5, 3, **task.weighing, rngs=nnx.Rngs(0))
+    options = {"normalize": "top_k", "top_k": 3, "temperature": 0.5}
+    task.settings = resolve(Config(**options))
+    expected = {"normalize": TopK(3), "temperature": 0.5, "block_size": "auto"}
+    assert task.weighing == expected
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"model": "gcn", "normalize": "entmax"}, "--model gcn: has no logits to normalise"),
+        ({"model": "mlp", "block_size": 8}, "--block-size 8: blocks are those of the softmax"),
+        ({"normalize": "entmax", "block_size": 8}, "leave it out with --normalize entmax"),
+        ({"block_size": 0}, "--block-size 0: must be at least 1"),
+        ({"temperature": 0.0}, "--temperature 0.0: must be a number above 0"),
+        ({"normalize": "argmax"}, "--normalize argmax: must be one of softmax, entmax"),
+    ],
+)
+def test_weights_that_no_model_makes(options, message):
+    from citation import Config, resolve
+
+    with pytest.raises(SystemExit, match=message):
+        resolve(Config(**options))

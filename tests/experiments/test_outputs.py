@@ -305,6 +305,9 @@ def test_impossible_settings_are_refused_where_they_enter(script, change, messag
         ({"model": "gcn", "split": "shchur"}, "-", {}),
         ({"split": "random"}, "-", {"split": ("public", "random")}),
         ({"rule": "loss"}, "-", {"rule": ("both", "loss")}),
+        ({"normalize": "entmax"}, "-", {"normalize": ("softmax", "entmax")}),
+        ({"temperature": 2.0}, "-", {"temperature": (1.0, 2.0)}),
+        ({"block_size": 64}, "72.5 ± 0.7", {}),
         (
             {"num_layers": 1, "max_epochs": 5},
             "-",
