@@ -9,6 +9,11 @@ b_k = softmax over the edges k with the same receiver of scale · q_k · K_k
 e'_k = b_k V_k          ē_i = Σ_{k : r_k = i} e'_k          ē_il = Σ_hc ē_ihc w_hcl
 ```
 
+Textbooks call this tensor-dot attention on edges, after Zhang et al. (GaAN): q, K and V are their equations 4.13 to
+4.15, the softmax of q · K / sqrt(d) and its product with V 4.16 to 4.18. Written there as a contraction of b with V, it
+is one product per edge, since the sum over neighbours follows. What GaAN has beyond that, gates and values that are not
+linear, is in `GaANConv`.
+
 `AttentionEdgeStep` is the first line, a function of rows for `GraphNetwork`, which does the rest and keeps the updated
 edges e' [E, H, C]. `AttentionBlock` is a layer that computes all lines without ever holding an [E, H, C] array.
 """

@@ -17,7 +17,8 @@ from gatjax.attention.multi_head import mask_of_heads, multi_head_attention, spl
 from gatjax.attention.scores import reduce_heads
 from gatjax.layers.parts import check_sizes, features_per_head
 
-_COMBINE = ("concat", "mean", "sum", "max")
+_LEARNED = ("weighted", "learned")
+_COMBINE = ("concat", "mean", "sum", "max", *_LEARNED)
 
 
 _glorot_per_head = nnx.initializers.glorot_uniform(in_axis=0, out_axis=2, batch_axis=1)
@@ -30,20 +31,28 @@ class AttentionLayer(nnx.Module):
     out = reduce_h(attention_layer(q W_q,h , k W_k,h , v W_v,h))
     ```
 
-    The attention has no parameters of its own: all that is learned are the projections.
+    ```
+    weighted: reduce_h(x_h) = Σ_h w_h x_h           learned: reduce_h(x_h)_u = Σ_hv x_hv w_hvu
+    ```
+
+    The attention has no parameters of its own: all that is learned are the projections, and w where heads are combined
+    by one.
 
     Args:
       in_features: width F of queries, keys and values.
       out_features: width of the output, of all heads together.
       num_heads: H.
       key_features: width d of queries and keys per head; that of the values by default.
-      combine: "concat", "mean", "sum" or "max".
-      kernel_init: called with shape (F, H, width); Glorot uniform for each head by default.
+      combine: "concat", "mean", "sum" or "max"; "weighted", by a weight w `[H]` per head, which begins as the mean;
+        "learned", by a map w `[H, V, V]` with V = `out_features`; or an array `[H]` or `[H, V, out_features]`, with
+        which w begins.
+      kernel_init: called with shape (F, H, width), and for w with (V, H, V); Glorot uniform for each head by default.
+      dtype: of the computation; promoted from rows and parameters by default. The softmax runs in float32 at least.
       param_dtype: of the parameters.
       rngs: random keys.
 
     Raises:
-      ValueError: no head, a width that heads do not divide, an unknown `combine`.
+      ValueError: no head, a width that heads do not divide, an unknown `combine`, or an array that does not fit.
 
     >>> layer = AttentionLayer(4, 6, num_heads=3, rngs=nnx.Rngs(0))
     >>> layer(jnp.ones((11, 4))).shape, layer.attention(jnp.ones((11, 4))).shape
@@ -60,23 +69,36 @@ class AttentionLayer(nnx.Module):
         *,
         num_heads: int = 1,
         key_features: int | None = None,
-        combine: str = "concat",
+        combine: str | Float[ArrayLike, "..."] = "concat",
         kernel_init: Initializer = _glorot_per_head,
+        dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         check_sizes(in_features=in_features, out_features=out_features, num_heads=num_heads)
         check_sizes(key_features=key_features)
-        if combine not in _COMBINE:
-            raise ValueError(f"combine must be one of {list(_COMBINE)}, got {combine!r}")
-        split = "concat" if combine == "concat" else "mean"
-        value_features = features_per_head(out_features, num_heads, split)
-        width = value_features if key_features is None else key_features
-        self.combine = combine
-        kernel = lambda width: nnx.Param(
-            kernel_init(rngs.params(), (in_features, num_heads, width), param_dtype)
+        begins = None if isinstance(combine, str) else _reduction(combine, num_heads, out_features)
+        how = combine if begins is None else _LEARNED[begins.ndim == 3]
+        if how not in _COMBINE:
+            raise ValueError(
+                f"combine must be one of {list(_COMBINE)}, or an array [H] or [H, V, out_features], got {how!r}"
+            )
+        value_features = features_per_head(
+            out_features, num_heads, "concat" if how == "concat" else "mean"
         )
+        value_features = (
+            begins.shape[1] if begins is not None and begins.ndim == 3 else value_features
+        )
+        width = value_features if key_features is None else key_features
+        self.combine, self.dtype = how, dtype
+        draw = lambda *shape: kernel_init(rngs.params(), shape, param_dtype)
+        kernel = lambda width: nnx.Param(draw(in_features, num_heads, width))
         self.query, self.key, self.value = kernel(width), kernel(width), kernel(value_features)
+        if how == "weighted":
+            begins = jnp.full(num_heads, 1 / num_heads) if begins is None else begins
+        elif how == "learned" and begins is None:
+            begins = jnp.moveaxis(draw(value_features, num_heads, out_features), 1, 0)
+        self.heads = None if begins is None else nnx.Param(begins.astype(param_dtype))
 
     def __call__(
         self,
@@ -90,9 +112,11 @@ class AttentionLayer(nnx.Module):
         The keys are the queries by default, and the values the keys; the options are those of `attention_layer`.
         """
         k = q if k is None else k
-        kernels = self.query[...], self.key[...], self.value[...]
-        x = multi_head_attention(q, k, k if v is None else v, *kernels, **options)
-        return reduce_heads(x, self.combine, axis=np.ndim(k) - 2)
+        rows, kernels = (q, k, k if v is None else v), (self.query, self.key, self.value)
+        arrays = [self._cast(x) for x in (*rows, *(kernel[...] for kernel in kernels))]
+        x = multi_head_attention(*arrays, **options)
+        how = self.combine if self.heads is None else self.heads[...].astype(x.dtype)
+        return reduce_heads(x, how, axis=np.ndim(k) - 2)
 
     def attention(
         self,
@@ -103,10 +127,27 @@ class AttentionLayer(nnx.Module):
         **options: Any,
     ) -> Float[Array, "..."]:
         """The weights `[..., H, M, L]`, or `[..., H, L]` for one query; the options are those of `dense_weights`."""
-        q, k = query_and_keys(q, q if k is None else k)
+        q, k = query_and_keys(self._cast(q), self._cast(q if k is None else k))
         axis = k.ndim - 2
         rows = (
-            split_heads("q", q, self.query[...], axis),
-            split_heads("k", k, self.key[...], axis),
+            split_heads("q", q, self._cast(self.query[...]), axis),
+            split_heads("k", k, self._cast(self.key[...]), axis),
         )
         return dense_weights(*rows, mask=mask_of_heads(mask, axis), **options)
+
+    def _cast(self, x: Num[ArrayLike, "..."]) -> Num[ArrayLike, "..."]:
+        return x if self.dtype is None else jnp.asarray(x, self.dtype)
+
+
+def _reduction(combine: Any, num_heads: int, out_features: int) -> Array:
+    """The array by which heads are combined, [H] or [H, V, out_features]."""
+    w = jnp.asarray(combine)
+    fits = w.shape == (num_heads,) or (
+        w.ndim == 3 and (w.shape[0], w.shape[2]) == (num_heads, out_features) and w.shape[1] > 0
+    )
+    if not fits:
+        raise ValueError(
+            f"combine must be [H] = [{num_heads}] or [H, V, out_features] = [{num_heads}, V, {out_features}], "
+            f"got {list(w.shape)}"
+        )
+    return w

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from helpers import normal
+from helpers import draw, normal
 from reference import softmax
 
 from gatjax.attention import (
@@ -121,6 +121,44 @@ def test_the_module_is_the_functions_with_its_kernels(combine):
     np.testing.assert_array_equal(layer(x), layer(x, x, x))
     np.testing.assert_array_equal(layer(x, k), layer(x, k, k))
     np.testing.assert_array_equal(layer(np.asarray(x)), layer(x))
+
+
+def test_heads_meet_in_weights_or_maps_that_are_learned(x64):
+    """Equation by equation, in loops; both are parameters and have a gradient."""
+    x = draw(L, F, seed=4)
+    start = {"weighted": draw(H, seed=7), "learned": draw(H, 2, 5, seed=8)}
+    for how, w in start.items():
+        make = partial(AttentionLayer, F, 5, num_heads=H, param_dtype=jnp.float64)
+        drawn, given = (make(combine=c, rngs=nnx.Rngs(0)) for c in (how, w))
+        assert drawn.combine == given.combine == how
+        assert drawn.heads[...].shape == ((H,) if how == "weighted" else (H, 5, 5))
+        np.testing.assert_array_equal(given.heads[...], w)
+        kernels = [np.asarray(k[...]) for k in (given.query, given.key, given.value)]
+        expected = np.zeros((L, 5))
+        for h in range(H):
+            q, k, v = (x @ kernel[:, h] for kernel in kernels)
+            e = np.exp(q @ k.T / np.sqrt(q.shape[1]))
+            head = e / e.sum(axis=1, keepdims=True) @ v
+            expected += w[h] * head if how == "weighted" else head @ w[h]
+        np.testing.assert_allclose(given(x), expected, rtol=1e-12)
+        np.testing.assert_allclose(given(x[0], x), expected[0], rtol=1e-12)
+        gradient = nnx.grad(lambda layer: (layer(x) ** 2).sum())(given)
+        assert np.all(np.asarray(gradient["heads"][...]) != 0)
+    mean = AttentionLayer(F, 5, num_heads=H, combine="weighted", rngs=nnx.Rngs(0))
+    expected = AttentionLayer(F, 5, num_heads=H, combine="mean", rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(mean(x), expected(x), rtol=1e-6)
+
+
+def test_the_module_computes_in_its_dtype():
+    x = np.asarray(draw(L, F, seed=4), np.float32)
+    make = lambda dtype: AttentionLayer(
+        F, 6, num_heads=H, combine="learned", dtype=dtype, rngs=nnx.Rngs(0)
+    )
+    half, full = make(jnp.bfloat16), make(None)
+    assert half(x).dtype == jnp.bfloat16 and half.query[...].dtype == jnp.float32
+    assert half.attention(x).dtype == full(x).dtype == jnp.float32
+    assert half(np.ones((L, F), int)).dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(half(x), np.float32), full(x), atol=0.1)
 
 
 def test_attention_of_the_module_weighs_its_values():
@@ -245,4 +283,9 @@ def test_bad_settings_are_refused(unchecked):
     refused(
         r"combine must be one of \['concat', .*\], got 'median'", lambda: make(6, combine="median")
     )
+    for shape in [(2,), (2, 7, 7), (3, 7, 6), (3, 3), (3, 0, 7)]:
+        refused(
+            r"combine must be \[H\] = \[3\] or \[H, V, out_features\] = \[3, V, 7\], got ",
+            lambda: make(7, num_heads=3, combine=np.ones(shape)),  # noqa: B023
+        )
     assert make(7, num_heads=3, combine="mean")(jnp.ones((L, F))).shape == (L, 7)
