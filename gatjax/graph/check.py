@@ -344,6 +344,10 @@ def check_mask(length: int, **masks: Any) -> None:
 
 
 def _check_mask(name: str, mask: Any) -> None:
+    if isinstance(mask, list | tuple):
+        raise TypeError(
+            f"{name} must be an array, got a {type(mask).__name__}; use np.array({name})"
+        )
     if mask is not None and not jnp.issubdtype(jnp.result_type(mask), bool):
         raise TypeError(f"{name} must be boolean, got {jnp.result_type(mask)}; use {name} > 0")
 

@@ -53,9 +53,11 @@ from gatjax.layers.parts import (
     Keys,
     Linear,
     Setup,
+    check_dtypes,
     check_finite,
     check_in_features,
     check_sizes,
+    check_widths,
     glorot_uniform,
 )
 from gatjax.ops.blocks import gather, mask_rows
@@ -173,7 +175,8 @@ class AttentionEdgeStep(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_in_features(in_features)
-        check_sizes(head_features=head_features, num_heads=num_heads)
+        check_widths(head_features=head_features, num_heads=num_heads)
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
         check_sizes(edge_features=edge_features, global_features=global_features)
         check_finite(scale=scale)
         heads = HeadInit(num_heads, head_features, kernel_init, dtype, param_dtype, rngs)
@@ -220,6 +223,11 @@ class AttentionEdgeStep(nnx.Module):
             raise ValueError(
                 f"the step was built with edge_features={self.edge_features}, and got "
                 f"{'no edge features' if edges is None else 'some'}: both must have them, or neither"
+            )
+        if globals is None and self.global_features is not None:
+            raise ValueError(
+                f"the step was built with global_features={self.global_features}, and got none: give the graph "
+                "globals [G, K], or build the step without"
             )
         if edges is not None and np.shape(edges)[1:] != (self.edge_features,):
             raise ValueError(

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import GraphMask, NodeMask, Parts, check_edges, check_mask
+from gatjax.graph.messages import shown
 from gatjax.graph.sizes import graph_ids, num_nodes
 from gatjax.ops.blocks import fill_rows, mask_rows
 from gatjax.ops.ends import Ends
@@ -85,6 +86,17 @@ def apply_to_rows(
     arrays = [jax.tree.map(jnp.asarray, table) for table in tables]
     rows = [fill_rows(table, counted, table, safe) for table in arrays]
     return mask_rows(function(*rows, **norm_mask(function, counted)), counted)
+
+
+def check_updates(**updates: Callable[..., PyTree] | None) -> None:
+    """Every update is a function or a module, or None.
+
+    Raises:
+      TypeError: one is not.
+    """
+    for name, update in updates.items():
+        if update is not None and not callable(update):
+            raise TypeError(f"{name} must be a function or a module on rows, got {shown(update)}")
 
 
 def norm_mask(

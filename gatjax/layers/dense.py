@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Num
 from gatjax.attention.dense import dense_weights, query_and_keys
 from gatjax.attention.multi_head import mask_of_heads, multi_head_attention, split_heads
 from gatjax.attention.scores import reduce_heads
-from gatjax.layers.parts import check_sizes, features_per_head
+from gatjax.layers.parts import check_dtypes, check_sizes, check_widths, features_per_head
 
 _LEARNED = ("weighted", "learned")
 _COMBINE = ("concat", "mean", "sum", "max", *_LEARNED)
@@ -75,7 +75,8 @@ class AttentionLayer(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(in_features=in_features, out_features=out_features, num_heads=num_heads)
+        check_widths(in_features=in_features, out_features=out_features, num_heads=num_heads)
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
         check_sizes(key_features=key_features)
         begins = None if isinstance(combine, str) else _reduction(combine, num_heads, out_features)
         how = combine if begins is None else _LEARNED[begins.ndim == 3]
@@ -113,6 +114,7 @@ class AttentionLayer(nnx.Module):
         """
         k = q if k is None else k
         rows, kernels = (q, k, k if v is None else v), (self.query, self.key, self.value)
+        self._check(q=q, k=k, v=rows[2])
         arrays = [self._cast(x) for x in (*rows, *(kernel[...] for kernel in kernels))]
         x = multi_head_attention(*arrays, **options)
         how = self.combine if self.heads is None else self.heads[...].astype(x.dtype)
@@ -127,6 +129,7 @@ class AttentionLayer(nnx.Module):
         **options: Any,
     ) -> Float[Array, "..."]:
         """The weights `[..., H, M, L]`, or `[..., H, L]` for one query; the options are those of `dense_weights`."""
+        self._check(q=q, k=q if k is None else k)
         q, k = query_and_keys(self._cast(q), self._cast(q if k is None else k))
         axis = k.ndim - 2
         rows = (
@@ -134,6 +137,14 @@ class AttentionLayer(nnx.Module):
             split_heads("k", k, self._cast(self.key[...]), axis),
         )
         return dense_weights(*rows, mask=mask_of_heads(mask, axis), **options)
+
+    def _check(self, **rows: Num[ArrayLike, "..."]) -> None:
+        width = self.query.shape[0]
+        for name, x in rows.items():
+            if np.shape(x)[-1:] != (width,):
+                raise ValueError(
+                    f"{name} must be {width} wide, as the layer was built for, got {list(np.shape(x))}"
+                )
 
     def _cast(self, x: Num[ArrayLike, "..."]) -> Num[ArrayLike, "..."]:
         return x if self.dtype is None else jnp.asarray(x, self.dtype)

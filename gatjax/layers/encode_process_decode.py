@@ -9,15 +9,14 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import require_dense
-from gatjax.layers.counted import AllParts, apply_to_rows, check_counted
-from gatjax.layers.parts import check_sizes
+from gatjax.layers.counted import AllParts, apply_to_rows, check_counted, check_updates
+from gatjax.layers.parts import check_dtypes, check_widths
 
 FEATURES = ("edges", "nodes", "globals")
 
@@ -46,6 +45,7 @@ class GraphIndependent(nnx.Module):
         nodes: Callable[..., Any] | None = None,
         globals: Callable[..., Any] | None = None,
     ):
+        check_updates(edges=edges, nodes=nodes, globals=globals)
         self.edges = edges
         self.nodes = nodes
         self.globals = globals
@@ -112,7 +112,7 @@ class EncodeProcessDecode(nnx.Module):
         *,
         num_steps: int,
     ):
-        check_sizes(num_steps=num_steps)
+        check_widths(num_steps=num_steps)
         self.encoder = encoder
         self.core = core
         self.decoder = decoder
@@ -146,7 +146,7 @@ class EncodeProcessDecode(nnx.Module):
     ) -> list[GraphsTuple]:
         """What the core reads in every step, and what it returns in the last."""
         num_steps = self.num_steps if num_steps is None else num_steps
-        check_sizes(num_steps=num_steps)
+        check_widths(num_steps=num_steps)
         encoded = latent = self.encoder(graph, **parts)
         inputs = []
         for _ in range(num_steps):
@@ -191,11 +191,12 @@ class RowMLP(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if len(widths) < 2:
+        if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(
-                f"widths must be those of the input and the output at least, got {list(widths)}"
+                f"widths must be those of the input and the output at least, got {widths!r}"
             )
-        check_sizes(**{f"widths[{index}]": width for index, width in enumerate(widths)})
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        check_widths(**{f"widths[{index}]": width for index, width in enumerate(widths)})
         pairs = zip(widths[:-1], widths[1:], strict=True)
         self.layers = nnx.List(
             nnx.Linear(*pair, dtype=dtype, param_dtype=param_dtype, rngs=rngs) for pair in pairs
@@ -204,12 +205,15 @@ class RowMLP(nnx.Module):
     def __call__(self, *rows: Float[ArrayLike, "rows _"] | None) -> Float[Array, "rows out"]:
         """The output for rows that are joined side by side; None is no part."""
         *hidden, last = self.layers
-        x = jnp.concatenate([jnp.asarray(part) for part in rows if part is not None], axis=-1)
-        if x.shape[-1] != self.layers[0].in_features:
-            shapes = [list(np.shape(part)) for part in rows if part is not None]
+        parts = [jnp.asarray(part) for part in rows if part is not None]
+        shapes, width = [list(part.shape) for part in parts], self.layers[0].in_features
+        if len({part.shape[:-1] for part in parts}) > 1:
+            raise ValueError(f"the rows must be equally many in all parts, got {shapes}")
+        if sum(part.shape[-1] for part in parts) != width:
             raise ValueError(
-                f"the rows must be {self.layers[0].in_features} wide together, the first of widths, got {shapes}"
+                f"the rows must be {width} wide together, the first of widths, got {shapes}"
             )
+        x = jnp.concatenate(parts, axis=-1)
         for layer in hidden:
             x = jax.nn.relu(layer(x))
         return last(x)

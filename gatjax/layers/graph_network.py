@@ -28,7 +28,7 @@ from gatjax.attention.steps import Normalize, Temperature, normalized
 from gatjax.graph.check import EdgeMask, EdgeWeight, GraphMask, NodeMask, require_dense
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
 from gatjax.layers.block import Attended, weigh
-from gatjax.layers.counted import AllParts, Counted, apply_to_rows, check_counted
+from gatjax.layers.counted import AllParts, Counted, apply_to_rows, check_counted, check_updates
 from gatjax.layers.parts import Weighing
 from gatjax.layers.pooling import AttentionPooling
 from gatjax.ops.blocks import fill_rows, gather, mask_rows
@@ -259,6 +259,7 @@ class GraphNetwork(nnx.Module):
     ):
         for aggregation in (edges_to_nodes, edges_to_globals, nodes_to_globals):
             _reduction(aggregation)
+        check_updates(edge_update=edge_update, node_update=node_update, global_update=global_update)
         self.weighing = Weighing(normalize, temperature, block_size=None).checked()
         self.edge_update = edge_update
         self.node_update = node_update

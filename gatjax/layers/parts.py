@@ -24,7 +24,7 @@ from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, prom
 Combine = Literal["concat", "mean"]
 Residual = bool | Literal["linear"]
 
-_ROWS = {"nodes": "N", "edges": "E", "globals": "G"}
+_ROWS = {"nodes": "N", "edges": "E", "globals": "G", "rows": "R"}
 
 glorot_uniform = nnx.initializers.glorot_uniform()
 
@@ -165,7 +165,7 @@ def features_per_head(out_features: int, num_heads: int, combine: Combine) -> in
     """
     if combine not in get_args(Combine):
         raise ValueError(f'combine must be "concat" or "mean", got {combine!r}')
-    check_sizes(out_features=out_features, num_heads=num_heads)
+    check_widths(out_features=out_features, num_heads=num_heads)
     if combine == "mean":
         return out_features
     if out_features % num_heads:
@@ -197,13 +197,43 @@ def check_sizes(**sizes: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}")
 
 
+def check_widths(**sizes: int | None) -> None:
+    """As `check_sizes`, where there must be one.
+
+    Raises:
+      TypeError: one is None or no whole number.
+      ValueError: one is below 1.
+    """
+    for name, size in sizes.items():
+        if size is None:
+            raise TypeError(f"{name} must be a whole number, got None")
+    check_sizes(**sizes)
+
+
+def check_dtypes(**dtypes: DTypeLike | None) -> None:
+    """Every dtype is one of fractions, or None.
+
+    Raises:
+      TypeError: one is not.
+    """
+    for name, dtype in dtypes.items():
+        try:
+            known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        except TypeError:
+            known = False
+        if not known:
+            raise TypeError(
+                f"{name} must be a dtype of fractions, such as jnp.float32 or jnp.bfloat16, got {dtype!r}"
+            )
+
+
 def check_in_features(in_features: InFeatures) -> InFeatures:
     """The width of the nodes, or the pair (receivers, senders), if each is a whole number from 1 on."""
     both = widths(in_features)
     if not isinstance(in_features, tuple | list):
-        check_sizes(in_features=in_features)
+        check_widths(in_features=in_features)
         return in_features
-    check_sizes(**{f"in_features of {side}": width for side, width in both._asdict().items()})
+    check_widths(**{f"in_features of {side}": width for side, width in both._asdict().items()})
     return both.receivers, both.senders
 
 
@@ -250,6 +280,7 @@ class Setup(NamedTuple):
     def heads(self) -> HeadInit:
         """How its parameters are drawn, after all checks."""
         check_in_features(self.in_features)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         self.weighing.checked()
         features = features_per_head(self.out_features, self.num_heads, self.combine)
         return HeadInit(self.num_heads, features, *self.numbers, self.rngs)

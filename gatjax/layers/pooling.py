@@ -10,13 +10,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import combine_heads
+from gatjax.graph.check import check_mask
 from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
     HeadProjection,
     Setup,
     Weighing,
-    check_sizes,
+    check_dtypes,
+    check_widths,
     features_per_head,
     glorot_uniform,
     sender_value,
@@ -59,7 +61,8 @@ class AttentionPooling(nnx.Module):
         rngs: nnx.Rngs,
         **options: Unpack[WeighingOptions],
     ):
-        check_sizes(in_features=in_features)
+        check_widths(in_features=in_features)
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
         features = features_per_head(out_features, num_heads, "concat")
         heads = HeadInit(num_heads, features, kernel_init, dtype, param_dtype, rngs)
         self.weighing = Weighing(**options).checked()
@@ -78,8 +81,9 @@ class AttentionPooling(nnx.Module):
         """One row per group; the arguments are those of `segment_sum`, and a `weight` w that multiplies after the
         softmax: b_kh becomes w_k b_kh.
         """
-        rows = rows if mask is None else mask_rows(rows, mask)
-        members = {"logit": self.logits(rows), "value": self.value(rows)}
+        check_mask(len(rows), mask=mask)
+        rows = rows if mask is None else mask_rows(rows, jnp.asarray(mask))
+        members = {"logit": self.logits(rows), "value": self.value(rows, name="rows")}
         ids = jnp.arange(len(rows)), segment_ids, num_segments
         out = edge_attention(
             *(_own_logit, sender_value, None, None, members, None, *ids),
@@ -91,7 +95,7 @@ class AttentionPooling(nnx.Module):
 
     def logits(self, rows: Float[Array, "R F"]) -> Float[Array, "R H"]:
         """The logits a_h · x_k."""
-        return self.logit(rows)[:, :, 0]
+        return self.logit(rows, name="rows")[:, :, 0]
 
 
 def _own_logit(weights, r, s, e):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from helpers import draw, normal
+from helpers import draw, normal, rejects
 from reference import softmax
 
 from gatjax.attention import (
@@ -283,6 +283,15 @@ def test_bad_settings_are_refused(unchecked):
     refused(
         r"combine must be one of \['concat', .*\], got 'median'", lambda: make(6, combine="median")
     )
+    for dtype in ("float33", np.int32):
+        with rejects(TypeError, "dtype must be a dtype of fractions, such as jnp.float32"):
+            make(6, dtype=dtype)
+    layer = make(6)
+    for method in (layer, layer.attention):
+        with rejects(
+            ValueError, f"k must be {F} wide, as the layer was built for, got [3, {F + 1}]"
+        ):
+            method(jnp.ones((3, F)), jnp.ones((3, F + 1)))
     for shape in [(2,), (2, 7, 7), (3, 7, 6), (3, 3), (3, 0, 7)]:
         refused(
             r"combine must be \[H\] = \[3\] or \[H, V, out_features\] = \[3, V, 7\], got ",

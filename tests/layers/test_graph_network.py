@@ -986,3 +986,53 @@ def test_bad_graphs_are_refused(unchecked):
     step = AttentionEdgeStep(V, 4, rngs=nnx.Rngs(0))
     with rejects(ValueError, "built with edge_features=None, and got some"):
         GraphNetwork(step)(graph)
+
+
+def test_bad_settings_of_every_part_are_refused_by_name(unchecked):
+    rngs = nnx.Rngs(0)
+    of_width = {
+        "in_features": lambda x: AttentionPooling(x, 4, rngs=rngs),
+        "out_features": lambda x: AttentionPooling(4, x, rngs=rngs),
+        "num_heads": lambda x: AttentionPooling(4, 4, num_heads=x, rngs=rngs),
+        "head_features": lambda x: AttentionEdgeStep(4, x, rngs=rngs),
+        "widths[1]": lambda x: RowMLP([4, x], rngs=rngs),
+        "num_steps": lambda x: EncodeProcessDecode(None, None, None, num_steps=x),
+    }
+    for name, make in of_width.items():
+        for bad in (2.0, float("nan"), "3", None, True, np.float32(4)):
+            with rejects(TypeError, f"{name} must be a whole number, got {bad!r}"):
+                make(bad)
+        with rejects(ValueError, f"{name} must be at least 1, got -1"):
+            make(-1)
+    for dtype in ("float33", np.int32, 3):
+        for name in ("dtype", "param_dtype"):
+            for make in (AttentionPooling, AttentionEdgeStep, AttentionBlock, RowMLP):
+                arguments = ([4, 4],) if make is RowMLP else (4, 4)
+                with rejects(TypeError, f"{name} must be a dtype of fractions, such as"):
+                    make(*arguments, **{name: dtype}, rngs=rngs)
+    for make, name in ((GraphNetwork, "node_update"), (GraphIndependent, "nodes")):
+        with rejects(TypeError, f"{name} must be a function or a module on rows, got 3"):
+            make(**{name: 3})
+    for widths in ([], [5], 5):
+        with rejects(ValueError, "widths must be those of the input and the output at least"):
+            RowMLP(widths, rngs=rngs)
+
+
+def test_rows_that_do_not_fit_are_refused_by_name(unchecked):
+    mlp, step = (
+        RowMLP([4, 2], rngs=nnx.Rngs(0)),
+        AttentionEdgeStep(4, 4, global_features=2, rngs=nnx.Rngs(0)),
+    )
+    with rejects(ValueError, "the rows must be equally many in all parts, got [[3, 2], [2, 2]]"):
+        mlp(jnp.ones((3, 2)), jnp.ones((2, 2)))
+    with rejects(ValueError, "the rows must be 4 wide together, the first of widths, got []"):
+        mlp(None)
+    with rejects(ValueError, "the step was built with global_features=2, and got none: give"):
+        step(None, jnp.ones((3, 4)), jnp.ones((3, 4)))
+    pool, ids = AttentionPooling(4, 4, rngs=nnx.Rngs(0)), jnp.array([0, 0, 1])
+    with rejects(ValueError, "rows must be [R, 4], got [3, 5]"):
+        pool(jnp.ones((3, 5)), ids, 2)
+    with rejects(ValueError, "mask must have 3 rows, got 2"):
+        pool(jnp.ones((3, 4)), ids, 2, mask=np.ones(2, bool))
+    with rejects(TypeError, "mask must be boolean, got float32; use mask > 0"):
+        pool(jnp.ones((3, 4)), ids, 2, mask=np.ones(3, np.float32))

@@ -4,6 +4,7 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportIndexIssue=false
 
+import re
 from functools import partial
 
 import jax
@@ -366,6 +367,27 @@ def test_pooling_of_thousands_of_nodes_in_bfloat16():
     graph = build_graph([], [], jnp.ones((4099, 1), jnp.bfloat16))
     assert float(pool_nodes(graph)[0, 0]) == 1.0
     close(np.asarray(pool_nodes(graph, "sum"), np.float32), 4099, 0.01)
+
+
+def test_pools_know_their_mask(unchecked):
+    graph = three_graphs()
+    total = len(graph.nodes)
+    spoiled = graph._replace(nodes=np.full_like(graph.nodes, np.nan))
+    nothing, query = np.zeros(total, bool), jnp.ones(graph.nodes.shape[1])
+    pools = pool_nodes, lambda graph, **mask: attention_pool(graph, query, **mask)
+    for pool in pools:
+        assert not np.asarray(pool(spoiled, node_mask=nothing)).any()
+        for bad, message in {
+            "number": "node_mask must be boolean, got int",
+            "list": "node_mask must be an array, got a list; use np.array(node_mask)",
+        }.items():
+            mask = nothing.astype(int) if bad == "number" else nothing.tolist()
+            with pytest.raises(TypeError, match=re.escape(message)):
+                pool(graph, node_mask=mask)
+        with pytest.raises(ValueError, match=f"node_mask must have {total} rows, got 1"):
+            pool(graph, node_mask=nothing[:1])
+        with pytest.raises(ValueError, match="nodes is None, so there is nothing to pool"):
+            pool(graph._replace(nodes=None))
 
 
 # attention_pool
