@@ -38,7 +38,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def mean_and_sd(values: Sequence[float | None], *, scale: float = 100) -> str:
+def mean_and_sd(values: Sequence[float | None], *, scale: float = 100, digits: int = 1) -> str:
     """Mean and sample standard deviation, in percent by default, of the seeds that have not diverged (None).
 
     >>> mean_and_sd([0.70, 0.72])
@@ -51,8 +51,8 @@ def mean_and_sd(values: Sequence[float | None], *, scale: float = 100) -> str:
     note = f" ({lost} of {len(values)} diverged)" * (lost > 0)
     if len(scaled) == 0:
         return f"-{note}"
-    spread = f" ± {scaled.std(ddof=1):.1f}" if len(scaled) > 1 else ""
-    return f"{scaled.mean():.1f}{spread}{note}"
+    spread = f" ± {scaled.std(ddof=1):.{digits}f}" if len(scaled) > 1 else ""
+    return f"{scaled.mean():.{digits}f}{spread}{note}"
 
 
 def count(number: int, noun: str) -> str:
