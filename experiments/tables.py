@@ -124,6 +124,13 @@ def side_by_side(library: str) -> str:
     return with_command(result, script.table(result["lines"][library], library))
 
 
+def link_tables() -> str:
+    import link_prediction
+
+    results = read("links-*.json", "python experiments/link_prediction.py")
+    return "\n\n".join(with_command(result, link_prediction.table(result)) for result in results)
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -148,6 +155,7 @@ PAGES = {
         "studies": study_tables,
         "lookup": lookup_tables,
         "graph network": graph_network_tables,
+        "links": link_tables,
     },
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
     ROOT / "docs" / "from_dgl_jraph.md": {
