@@ -64,8 +64,11 @@ def state(library, index):
     [pytest.param(*line, marks=[] if is_quick(*line) else pytest.mark.slow) for line in LINES],
 )
 def test_the_same_weights_give_the_same_numbers(library, index):
+    line, arrays = LAYERS[library][index], state(library, index)
+    if "root_weight=False" in line.theirs:  # the arrays are there all the same
+        arrays = {name: each for name, each in arrays.items() if "lin_skip" not in name}
     with jax.enable_x64(True):
-        found = ours(LAYERS[library][index], names(), library, state(library, index))
+        found = ours(line, names(), library, arrays)
     np.testing.assert_allclose(found, RECORDED[f"{library}/{index}/output"], rtol=0, atol=1e-12)
 
 
