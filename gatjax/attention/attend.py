@@ -93,7 +93,8 @@ def edge_attention(
         receiver are fastest. "auto" chooses from the sizes.
 
     Returns:
-      `[num_receivers, H, C]` in the dtype of the values; 0 for a receiver without edges.
+      `[num_receivers, H, C]` in the dtype of the values, of fractions where those are whole numbers; 0 for a receiver
+      without edges.
 
     Raises:
       ValueError: sizes that disagree, an unknown normaliser, a normaliser other than softmax with blocks, or a
@@ -146,6 +147,11 @@ def attend(
     if not (multiplier is None or isinstance(multiplier, DropoutMask)):
         multiplier = jnp.asarray(multiplier)
     values = _value_type(score, value, rows, multiplier, len(ends.senders))
+    if not jnp.issubdtype(values.dtype, jnp.inexact):
+        # A mean of whole numbers is a fraction.
+        whole, dtype = value, jnp.promote_types(values.dtype, jnp.float32)
+        value = lambda *edge: whole(*edge).astype(dtype)
+        values = jax.ShapeDtypeStruct(values.shape, dtype)
     block_size = _block_size(block_size, normalize, values)
     if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)

@@ -96,6 +96,7 @@ class TopK:
         *,
         mask: Bool[Array, "E"] | None = None,
     ) -> Float[Array, "E *H"]:
+        """The weights; arguments as in `segment_softmax`."""
         return segment_top_k(logits, segment_ids, num_segments, k=self.k, mask=mask)
 
 

@@ -487,6 +487,28 @@ def test_a_score_with_a_gradient_of_its_own_has_it_in_blocks_too(x64):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int32])
+def test_values_that_are_whole_numbers_have_a_mean_that_is_none(dtype):
+    """At once and in blocks alike."""
+    ends = random_ends()
+    rows = jnp.asarray(np.random.default_rng(0).integers(0, 2, (M, H, C)).astype(dtype))
+    ids = ends.senders, ends.receivers, N
+    out = [
+        edge_attention(
+            lambda w, r, s, e: s.sum(-1, dtype=jnp.float32),
+            lambda w, r, s, e: s,
+            *(None, None, values, None, *ids),
+            block_size=block_size,
+        )
+        for values in (rows, rows.astype(jnp.float32))
+        for block_size in (None, BLOCK)
+    ]
+    assert {x.dtype for x in out} == {jnp.dtype(jnp.float32)}
+    assert any(0 < x < 1 for x in np.ravel(out[0]))
+    for other in out[1:]:
+        assert_close(other, out[0], 1e-5)
+
+
 def test_python_numbers_as_weights(x64):
     """A temperature or a scale is a weight like any other, and both paths take the same pytrees."""
     arrays, ends = random_arrays("dot product"), random_ends()
