@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(items):
     """Tests of one layer or file stand together; what is slow and of no layer goes to whichever worker is free."""
     groups = {}
     for item in items:
+        if item.path.name == "recipes.md":
+            item.add_marker("slow")
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         if hasattr(case, "layer"):
             name = case.layer.__name__

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Not those that show the shape of `graph.nodes`: jraph says that it may be anything.
 PAGES = [ROOT / "README.md", ROOT / "docs/index.md"]
-PAGES += [ROOT / f"docs/guides/{name}.md" for name in ("jit", "recipes", "training")]
+PAGES += [ROOT / f"docs/guides/{name}.md" for name in ("jit", "training")]
 
 pytestmark = pytest.mark.slow
 

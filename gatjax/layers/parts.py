@@ -66,7 +66,7 @@ class Dropout(nnx.Module):
             if not 0 <= rate < 1:
                 raise ValueError(f"dropout rate of {name} must lie in [0, 1), got {rate}")
         self.deterministic = False
-        self.rngs = rngs.dropout.fork() if any(self.rates) else None
+        self.rngs = _dropout_keys(rngs).fork() if any(self.rates) else None
 
     def keys(self, deterministic: bool | None, rngs: nnx.Rngs | None) -> Keys:
         """Fresh keys for one call; none where dropout is off."""
@@ -112,6 +112,12 @@ class Weighing(NamedTuple):
         check_weighing(*self)
         check_finite(temperature=self.temperature)
         return self
+
+
+def _dropout_keys(rngs: nnx.Rngs) -> nnx.RngStream:
+    """The stream of the dropout; one made of a parameter's key where there is none, as in the `init` of Linen."""
+    known = "dropout" in rngs or "default" in rngs
+    return rngs.dropout if known else nnx.Rngs(dropout=rngs.params()).dropout
 
 
 class HeadInit(NamedTuple):

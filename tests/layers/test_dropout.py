@@ -25,7 +25,8 @@ from flax import nnx
 from helpers import assert_close, changed_rows, forward, run
 from jax.experimental.sparse import BCOO
 
-from gatjax.layers import DropoutRates
+from gatjax.graph import build_graph
+from gatjax.layers import DropoutRates, GATConv
 from gatjax.ops import keep_mask
 
 
@@ -157,3 +158,16 @@ def test_heads_drop_inputs_together_or_each_its_own(case):
     assert_close(first, second)
     first, second, *_ = split_output(head_inputs=0.5)
     assert changed_rows(first, second)
+
+
+def test_linen_needs_no_key_for_the_dropout_to_initialise():
+    """But a key that is given is used, as the stream of its own in `nnx.Rngs`."""
+    graph = build_graph([0, 1, 2], [1, 2, 0], np.eye(3, dtype=np.float32))
+    linen = nnx.bridge.to_linen(GATConv, 3, 4, dropout_rate=0.5)
+    variables = linen.init(jax.random.key(0), graph)
+    calls = [
+        linen.apply(variables, graph, rngs={"dropout": jax.random.key(key)}).nodes
+        for key in (1, 1, 2, 3)
+    ]
+    np.testing.assert_array_equal(calls[0], calls[1])
+    assert any((calls[0] != other).any() for other in calls[2:])
