@@ -111,6 +111,9 @@ class Task:
             arguments |= {"num_heads": settings.num_heads, "dropout_rate": rates}
         if settings.model in WITH_HEADS:
             arguments |= {"num_heads": settings.num_heads, "out_heads": settings.out_heads}
+        if settings.model not in ("mlp", "gaan"):
+            residuals = {"none": False, "identity": True, "linear": "linear"}
+            arguments |= {"residual": residuals[settings.residual]}
         if settings.model == "gat":
             arguments |= {"use_score_bias": settings.score_bias}
         return arguments | self.weighing

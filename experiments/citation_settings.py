@@ -62,6 +62,9 @@ class Config:
     """What the logits are divided by before. Both: 1."""
     block_size: int | None = None
     """Edges that are computed at a time, with the softmax. None: chosen from the sizes."""
+    residual: Literal["none", "identity", "linear"] | None = None
+    """What a layer adds of its input: nothing (both); the input, projected where the widths differ; or the input
+    through a matrix of its own. GaAN has its own, and MLP none."""
     initializer: Literal["per_head", "joint"] | None = None
     """Glorot uniform for each head (both), or for all heads as one matrix (as PyG does)."""
     learning_rate: float | None = None
@@ -112,6 +115,7 @@ class Settings(Config):
     score_bias: bool = required()
     normalize: Normalizer = required()
     temperature: float = required()
+    residual: Literal["none", "identity", "linear"] = required()
     initializer: Literal["per_head", "joint"] = required()
     learning_rate: float = required()
     l2: float = required()

@@ -36,6 +36,7 @@ _VELICKOVIC: dict[str, Any] = {
     "score_bias": True,
     "normalize": "softmax",
     "temperature": 1.0,
+    "residual": "none",
     "initializer": "per_head",
     "learning_rate": 0.005,
     "l2": 5e-4,
@@ -45,7 +46,7 @@ _VELICKOVIC: dict[str, Any] = {
     "normalize_features": True,
 }
 # What a run did whose settings were written before there was a choice.
-_BEFORE_OPTIONS = {"normalize": "softmax", "temperature": 1.0}
+_BEFORE_OPTIONS = {"normalize": "softmax", "temperature": 1.0, "residual": "none"}
 _ON_PUBMED = {"out_heads": 8, "learning_rate": 0.01, "l2": 1e-3}
 _SHCHUR = _VELICKOVIC | {
     "split": "shchur",
@@ -100,6 +101,8 @@ def paper_value(settings: Mapping[str, Any]) -> str:
 def _has(model: str, setting: str) -> bool:
     if setting == "score_bias":
         return model == "gat"
+    if setting == "residual":
+        return model not in ("mlp", "gaan")
     return setting not in ("num_heads", "out_heads", "attention_dropout") or model not in (
         "gcn",
         "mlp",

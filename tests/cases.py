@@ -6,8 +6,10 @@ A reference is optional; it is written from the equations, in NumPy, and shares 
 
 # A layer is whatever the table holds, so its parameters are unknown to the type checker.
 
+import doctest
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ import pytest
 from flax import nnx
 from jraph import GraphsTuple
 from reference import (
+    bahdanau_logit,
     dot_logit,
     edge_attention,
     gat_logit,
@@ -28,16 +31,37 @@ from reference import (
 
 from gatjax.graph import build_graph
 from gatjax.layers import (
+    AdditiveConv,
     AttentionBlock,
+    Conv,
     DotProductConv,
     DropoutRates,
     GaANConv,
     GATConv,
     GATv2Conv,
     GCNConv,
+    GeneralConv,
     MeanConv,
     RelationalGATConv,
 )
+from gatjax.layers.options import AttentionOptions, listed
+from gatjax.layers.parts import Setup
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "mechanism.md"
+
+
+def of_the_guide(name: str) -> type[Conv]:
+    """The layer that the guide to mechanisms makes."""
+    names: dict[str, Any] = {"__name__": __name__}
+    for example in doctest.DocTestParser().get_examples(GUIDE.read_text()):
+        if example.source.startswith(("import", "from", "def cosine", "class")):
+            exec(example.source, names)
+    layer = names[name]
+    layer.__init__ = listed(AttentionOptions, Setup)(layer.__init__)
+    return layer
+
+
+CosineConv = of_the_guide("CosineConv")
 
 NODES, EDGES, IN, OUT, HEADS, EDGE_WIDTH = 11, 29, 5, 21, 3, 2
 RELATIONS = 4
@@ -159,6 +183,61 @@ def dot_product(layer, graph, keep=NOTHING_DROPPED):
         lambda i, j, k: dropped[j] + edge[k],
         keep,
     )
+    return finish(layer, x, graph.nodes), alpha
+
+
+def additive(layer, graph, keep=NOTHING_DROPPED):
+    nodes = graph.nodes * keep.inputs
+    query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
+    if layer.query.bias is not None:
+        query = query + array(layer.query.bias)[None]
+    edge = np.zeros((len(graph.senders), *query.shape[1:]))
+    if layer.edge_features is not None:
+        edge = heads(graph.edges, layer.edge_projection)
+    dropped, vector = value * keep.projected, array(layer.vector)
+    x, alpha = attend(
+        graph,
+        query.shape[1:],
+        lambda i, j, k: bahdanau_logit(query[i], key[j], vector, edge[k]),
+        lambda i, j, k: dropped[j],
+        keep,
+    )
+    return finish(layer, x, graph.nodes), alpha
+
+
+def general(layer, graph, keep=NOTHING_DROPPED):
+    """Row times matrix times row, a matrix per head."""
+    nodes = graph.nodes * keep.inputs
+    value = heads(nodes, layer.value)
+    kernel, dropped = array(layer.query), value * keep.projected
+    edge = np.zeros((len(graph.senders), kernel.shape[2]))
+    if layer.edge_features is not None:
+        edge = heads(graph.edges, layer.edge_projection)[:, 0]
+    matrices = [kernel[:, h] for h in range(kernel.shape[1])]
+    x, alpha = attend(
+        graph,
+        value.shape[1:],
+        lambda i, j, k: np.array([nodes[i] @ w @ (nodes[j] + edge[k]) for w in matrices]),
+        lambda i, j, k: dropped[j],
+        keep,
+    )
+    return finish(layer, x, graph.nodes), alpha
+
+
+def cosine(layer, graph, keep=NOTHING_DROPPED):
+    """The layer of the guide: the angle between the ends, less their squared distance."""
+    nodes = graph.nodes * keep.inputs
+    query, key = heads(nodes, layer.query), heads(nodes, layer.key)
+    sharpness, slope = array(layer.scales)
+    dropped = key * keep.projected
+
+    def logit(i, j, k):
+        lengths = np.prod([np.sqrt((z**2).sum(-1) + 1e-12) for z in (query[i], key[j])], axis=0)
+        return sharpness * (query[i] * key[j]).sum(-1) / lengths - slope * np.sum(
+            graph.edges[k] ** 2
+        )
+
+    x, alpha = attend(graph, key.shape[1:], logit, lambda i, j, k: dropped[j], keep)
     return finish(layer, x, graph.nodes), alpha
 
 
@@ -310,11 +389,14 @@ CASES = [
     Case("GATConv", GATConv, {**_heads, "use_score_bias": True}, gat),
     Case("GATConv-hard", GATConv, {**_heads, "normalize": "straight_through"}, gat, hard=True),
     Case("GATConv-edges", GATConv, {**_edges, "residual": True, "negative_slope": 0.3}, gat),
-    Case("GATv2Conv", GATv2Conv, _heads, gatv2),
+    Case("GATv2Conv", GATv2Conv, {**_heads, "use_score_bias": False}, gatv2),
     Case("GATv2Conv-shared", GATv2Conv, {**_heads, "share_weights": True}, gatv2),
     Case("GATv2Conv-edges", GATv2Conv, {**_edges, **_mean, "residual": True}, gatv2),
-    Case("DotProductConv", DotProductConv, _heads, dot_product),
+    Case("DotProductConv", DotProductConv, {**_heads, "residual": "linear"}, dot_product),
     Case("DotProductConv-edges", DotProductConv, {**_edges, **_mean}, dot_product),
+    Case("AdditiveConv", AdditiveConv, {**_edges, "residual": True}, additive),
+    Case("GeneralConv", GeneralConv, _edges, general),
+    Case("CosineConv", CosineConv, _edges, cosine),
     Case("GaANConv", GaANConv, _gaan, gaan),
     Case("GaANConv-none", GaANConv, {**_gaan, "gate": "none", "use_bias": False}, gaan),
     Case("GaANConv-code", GaANConv, {**_gaan, "gate": "code", "scale": "linear"}, gaan),

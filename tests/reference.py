@@ -174,6 +174,13 @@ def gatv2_logit(receiver, sender, attention_vector, edge=None, negative_slope=0.
     )
 
 
+def bahdanau_logit(query, key, vector, edge):
+    """query, key and edge [H, C], vector [H, C]"""
+    return np.array(
+        [v @ np.tanh(q + k + e) for q, k, v, e in zip(query, key, vector, edge, strict=True)]
+    )
+
+
 def dot_logit(query, key, scale=None):
     """`scale q_h · k_h` per head: rows [H, C]; scale 1/sqrt(C) by default."""
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale

@@ -1,6 +1,7 @@
 """The mathematics: pure functions, the ones that a notebook calls."""
 
 from gatjax.attention.attend import edge_attention, graph_attention
+from gatjax.attention.blocked import Rows
 from gatjax.attention.dense import (
     attention_layer,
     dense_score,
@@ -14,20 +15,24 @@ from gatjax.attention.neighbors import neighbor_mean, pool_neighbors
 from gatjax.attention.readout import attention_pool, pool_nodes, score_pairs
 from gatjax.attention.scores import (
     additive_score,
+    bahdanau_score,
     combine_heads,
     dot_product_score,
     dynamic_score,
+    general_score,
     reduce_heads,
 )
 from gatjax.attention.steps import TopK, attention_logits, attention_weights, weighted_sum
 
 __all__ = [
+    "Rows",
     "TopK",
     "additive_score",
     "attention_layer",
     "attention_logits",
     "attention_pool",
     "attention_weights",
+    "bahdanau_score",
     "combine_heads",
     "dense_score",
     "dense_weights",
@@ -35,6 +40,7 @@ __all__ = [
     "dynamic_score",
     "edge_attention",
     "general_dot",
+    "general_score",
     "graph_attention",
     "multi_head_attention",
     "neighbor_mean",

@@ -57,7 +57,14 @@ from gatjax.ops.linear import linear_map
 
 
 class Rows(NamedTuple):
-    """What a mechanism reads: its weights, and one table of rows for each end and for the edges."""
+    """What a mechanism reads: its weights, and one table of rows for each end and for the edges.
+
+    Attributes:
+      weights: a tree of arrays, handed to score and value as they are.
+      receivers: a tree of arrays with a row per receiver, or None.
+      senders: a tree of arrays with a row per sender, or None.
+      edges: a tree of arrays with a row per edge, or None.
+    """
 
     weights: Any
     receivers: Any

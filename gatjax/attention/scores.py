@@ -84,6 +84,68 @@ def dynamic_score(
     return sum_features(vector * jax.nn.leaky_relu(term, negative_slope))
 
 
+def bahdanau_score(
+    query: Float[Array, "*rows H C"],
+    key: Float[Array, "*rows H C"],
+    attention_vector: Float[Array, "H C"],
+    edge_row: Float[Array, "*rows H C"] | None = None,
+) -> Float[Array, "*rows H"]:
+    """The logit of additive attention.
+
+    ```
+    e_ij = a · tanh(q_i + k_j + W_e e_ij)
+    ```
+
+    Args:
+      query: `[..., H, C]`.
+      key: `[..., H, C]`.
+      attention_vector: `a`, `[H, C]`.
+      edge_row: `W_e e_ij`, `[..., H, C]`, or None.
+
+    Returns:
+      Logits `[..., H]`.
+
+    >>> import jax.numpy as jnp
+    >>> bahdanau_score(jnp.array([[1.0, 90.0]]), jnp.array([[-1.0, 9.0]]), jnp.array([[5.0, 2.0]])).tolist()
+    [2.0]
+
+    Bahdanau, Cho, Bengio, Neural Machine Translation by Jointly Learning to Align and Translate, ICLR 2015. On plain
+    arrays it is `dense_score` with a dense layer of two.
+    """
+    term = query + key
+    term = term if edge_row is None else term + edge_row
+    return sum_features(jnp.broadcast_to(attention_vector, term.shape) * jnp.tanh(term))
+
+
+def general_score(
+    receiver_row: Float[Array, "*rows R"],
+    sender_row: Float[Array, "*rows S"],
+    kernel: Float[Array, "R H S"],
+) -> Float[Array, "*rows H"]:
+    """The logit of general attention: a trainable product of the two ends.
+
+    ```
+    e_ij = h_i · W h_j
+    ```
+
+    Args:
+      receiver_row: `h_i`, `[..., R]`.
+      sender_row: `h_j`, `[..., S]`.
+      kernel: `W`, `[R, H, S]`.
+
+    Returns:
+      Logits `[..., H]`.
+
+    >>> import jax.numpy as jnp
+    >>> general_score(jnp.array([2.0]), jnp.array([1.0, 5.0]), jnp.array([[[3.0, 0.0]]])).tolist()
+    [6.0]
+
+    Luong, Pham, Manning, Effective Approaches to Attention-based Neural Machine Translation, EMNLP 2015. On plain
+    arrays it is `general_dot`.
+    """
+    return jnp.einsum("...r,rhs,...s->...h", receiver_row, kernel, sender_row)
+
+
 def dot_product_score(
     query: Float[Array, "*rows H C"],
     key: Float[Array, "*rows H C"],

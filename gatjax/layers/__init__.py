@@ -12,6 +12,7 @@ With H heads, `combine="concat"` gives each head C = out_features / H features, 
 Node features may be a sparse `BCOO`. `deterministic` and `rngs` are those of `nnx.MultiHeadAttention`.
 """
 
+from gatjax.layers.additive import AdditiveConv
 from gatjax.layers.block import Attended, AttentionBlock, AttentionEdgeStep, attend_edges
 from gatjax.layers.controls import GCNConv, MeanConv, NodeLinear
 from gatjax.layers.conv import Conv, Mechanism
@@ -21,12 +22,15 @@ from gatjax.layers.encode_process_decode import EncodeProcessDecode, GraphIndepe
 from gatjax.layers.gaan import GaANConv
 from gatjax.layers.gat import GATConv
 from gatjax.layers.gatv2 import GATv2Conv
+from gatjax.layers.general import GeneralConv
 from gatjax.layers.graph_network import GraphNetwork, update_edges, update_globals, update_nodes
-from gatjax.layers.parts import DropoutRates
+from gatjax.layers.inputs import Sides
+from gatjax.layers.parts import DropoutRates, HeadProjection, Setup, sender_value
 from gatjax.layers.pooling import AttentionPooling
 from gatjax.layers.relational import RelationalGATConv
 
 __all__ = [
+    "AdditiveConv",
     "Attended",
     "AttentionBlock",
     "AttentionEdgeStep",
@@ -40,14 +44,19 @@ __all__ = [
     "GATv2Conv",
     "GCNConv",
     "GaANConv",
+    "GeneralConv",
     "GraphIndependent",
     "GraphNetwork",
+    "HeadProjection",
     "MeanConv",
     "Mechanism",
     "NodeLinear",
     "RelationalGATConv",
     "RowMLP",
+    "Setup",
+    "Sides",
     "attend_edges",
+    "sender_value",
     "update_edges",
     "update_globals",
     "update_nodes",

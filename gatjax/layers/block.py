@@ -279,7 +279,7 @@ class AttentionBlock(Conv):
 
     with q, K and V of `AttentionEdgeStep`, and a learned contraction w [H, C, out_features] over (feature, head). The
     graph's edges and globals are left alone; `updated_edges` gives e'_k = b_k V_k. Globals are read only where
-    `global_features` is set.
+    `global_features` is set. Self-loops and the activation are the caller's, and an edge given twice counts twice.
 
     Args:
       in_features, out_features, num_heads, edge_features, normalize, temperature, block_size, residual, dropout_rate,

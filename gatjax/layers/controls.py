@@ -35,7 +35,8 @@ class MeanConv(Conv):
     h'_i = combine_h(1/|N(i)| Σ_{j -> i} W h_j) + W_res h_i + b
     ```
 
-    With the widths, heads and dropout of a GAT it is that GAT with its attention held uniform (Const-GAT).
+    With the widths, heads and dropout of a GAT it is that GAT with its attention held uniform (Const-GAT). Self-loops
+    and the activation are the caller's, and an edge given twice counts twice.
 
     Args:
       in_features, out_features, num_heads, combine, block_size, residual, use_bias, dropout_rate, kernel_init, dtype,
@@ -81,7 +82,8 @@ class GCNConv(Conv):
     ```
 
     d_i is the number of incoming edges of i that the masks leave, or the sum of their weights w where there are any;
-    a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`). Senders with a
+    a node without any counts as 1. The published layer has self-loops on every node (`add_self_loops`), which
+    are the caller's, as is the activation; an edge given twice is one of twice the weight. Senders with a
     table of their own have no incoming edges: there d_j is the number, or the weight, of those that leave j.
 
     Args:

@@ -25,7 +25,8 @@ class DotProductConv(Conv):
 
     for every head. Edge features enter key and value alike, as in the unified message-passing model.
     A bias of the key would add the same to all logits of a receiver, and one of the value the same to all
-    nodes with an edge: the first changes nothing, the second is b.
+    nodes with an edge: the first changes nothing, the second is b. Self-loops and the activation are the caller's, and
+    an edge given twice counts twice.
 
     Args:
       in_features, out_features, num_heads, combine, edge_features, normalize, temperature, block_size, residual,
@@ -42,7 +43,8 @@ class DotProductConv(Conv):
     (2, 2)
 
     Vaswani et al., Attention Is All You Need, NeurIPS 2017; with edges as in Shi et al., Masked Label
-    Prediction, IJCAI 2021.
+    Prediction, IJCAI 2021. PyG's `TransformerConv` adds W_res h_i by default: that is `residual="linear"`. Its value
+    has a bias, which reaches the nodes with an edge, where ours, b, reaches all.
     """
 
     @listed(AttentionOptions, Setup)

@@ -66,7 +66,8 @@ class GaANConv(Conv):
     ```
 
     where max and mean of no neighbour are 0. The node itself enters at the end and needs no self-loop, which would
-    make it its own neighbour. `layer.gates(graph)` are the gates.
+    make it its own neighbour. `layer.gates(graph)` are the gates. The activation is the caller's, and an edge given
+    twice counts twice.
 
     Args:
       in_features, out_features, num_heads, edge_features, normalize, temperature, block_size, dropout_rate, dtype,

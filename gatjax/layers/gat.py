@@ -40,7 +40,8 @@ class GATConv(Conv):
     ```
 
     for every head; z [N, H, C], a_r and a_s [H, C], α [E, H]. GAT ranks the senders alike for every
-    receiver (a_s · z_j decides); GATv2Conv does not.
+    receiver (a_s · z_j decides); GATv2Conv does not. Self-loops (`add_self_loops`) and the activation are the caller's,
+    and an edge given twice counts twice.
 
     Args:
       in_features: width F of the nodes; or a pair (receivers, senders), in this order, where senders have a table of
@@ -60,7 +61,8 @@ class GATConv(Conv):
         a score of your own, as the guide to mechanisms does.
       block_size: how many edges are computed at a time, as in `edge_attention`; "auto" chooses from the sizes, None is
         all at once.
-      residual: adds the input, projected where the widths differ.
+      residual: True adds the input, projected where the widths differ; "linear" adds it through a matrix W_res of its
+        own at all widths, as the paper's PPI layer and PyG do.
       use_bias: b, on the output.
       use_score_bias: b_a, one per head, as in the original code (not in the paper, nor in PyG).
       dropout_rate: of the attention weights, or `DropoutRates` for its four places.

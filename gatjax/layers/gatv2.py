@@ -31,13 +31,16 @@ class GATv2Conv(Conv):
     h'_i  = combine_h(Σ_j α_ij W_s h_j) + W_res h_i + b
     ```
 
-    for every head; a and b_a [H, C], α [E, H]. The ranking of the senders depends on the receiver.
+    for every head; a and b_a [H, C], α [E, H]. The ranking of the senders depends on the receiver. Self-loops and the
+    activation are the caller's, and an edge given twice counts twice.
 
     Args:
       in_features, out_features, num_heads, combine, edge_features, negative_slope, normalize, temperature, block_size,
         residual, dropout_rate, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
       share_weights: W_r = W_s, half the parameters.
-      use_bias: b on the output and b_a in the score. PyG's biases of both projections are these two.
+      use_bias: b on the output.
+      use_score_bias: b_a in the score; as `use_bias` where it is None. PyG has a bias in each projection: b_a is their
+        sum, and that of its senders is in the values too, which is b for every node with an edge.
 
     Raises:
       ValueError: as `GATConv`.
@@ -60,6 +63,7 @@ class GATv2Conv(Conv):
         edge_features: int | None = None,
         share_weights: bool = False,
         negative_slope: float = 0.2,
+        use_score_bias: bool | None = None,
         rngs: nnx.Rngs,
         **options: Unpack[AttentionOptions],
     ):
@@ -81,7 +85,8 @@ class GATv2Conv(Conv):
         )
         self.vector = heads.vector()
         bias = heads.num_heads, heads.features
-        self.score_bias = heads.zeros(*bias) if setup.use_bias else None
+        has_score_bias = setup.use_bias if use_score_bias is None else use_score_bias
+        self.score_bias = heads.zeros(*bias) if has_score_bias else None
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:

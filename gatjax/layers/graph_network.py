@@ -60,6 +60,9 @@ def update_edges(
     e'_k = φ^e(e_k, v_sk, v_rk, u)
     ```
 
+    Sender before receiver, as everywhere here: the textbook's (4.12) has φ^e(e_k, v_rk, v_sk, u), the other way round.
+    A function transcribed from there has its second and third argument swapped.
+
     Args:
       graph: one graph or a batch.
       update: φ^e, called as `update(edges, senders, receivers, globals)` with rows `[E, ...]` or None; it returns

@@ -24,7 +24,7 @@ from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, prom
 Combine = Literal["concat", "mean"]
 Residual = bool | Literal["linear"]
 
-_ROWS = {"nodes": "N", "edges": "E", "globals": "G", "rows": "R"}
+_ROWS = {"nodes": "N", "senders": "M", "edges": "E", "globals": "G", "rows": "R"}
 
 glorot_uniform = nnx.initializers.glorot_uniform()
 
@@ -260,7 +260,10 @@ def check_finite(**numbers: float | Array | None) -> None:
 
 
 class Setup(NamedTuple):
-    """What a layer is told about its widths, its heads and its parameters."""
+    """What a layer is told about its widths, its heads and its parameters: the options of `GATConv`, by the same names.
+
+    `heads` is how its parameters are drawn, `widths` has the width of the receivers and that of the senders.
+    """
 
     in_features: InFeatures
     out_features: int
@@ -323,9 +326,16 @@ def add_bias(x: Float[Array, "rows *out"], bias: Any) -> Float[Array, "rows *out
 
 
 class HeadProjection(nnx.Module):
-    """A linear map of dense or sparse features to H heads of C features: z = x W + b, W [F, H, C], b [H, C]."""
+    """A linear map of dense or sparse features to H heads of C features: z = x W + b, W [F, H, C], b [H, C].
+
+    Args:
+      in_features: F.
+      heads: how its parameters are drawn, `Setup.heads`.
+      use_bias: b.
+    """
 
     def __init__(self, in_features: int, heads: HeadInit, *, use_bias: bool = False):
+        check_sizes(in_features=in_features)
         self.kernel = heads.kernel(in_features)
         self.bias = heads.zeros(heads.num_heads, heads.features) if use_bias else None
         self.dtype = heads.dtype
@@ -424,5 +434,5 @@ class HeadOutput(nnx.Module):
 
 
 def sender_value(weights, r, s, e):
-    """The value of a mechanism whose senders send a row of their own."""
+    """The value of a mechanism whose senders send a row of their own, `s["value"]`."""
     return s["value"]

@@ -45,6 +45,7 @@ class RelationalGATConv(Conv):
     for every head; z [N, R, H, C], a and b [R, H, C], α [E, H]. Two nodes may be joined by several relations. Over all
     edges into a node the weights sum to 1 "across" relations, and "within" them to the number of relations that enter.
     All relations share one softmax and one sum over edges, whose senders are the N·R pairs of a node and a relation.
+    Self-loops, with a relation of their own, and the activation are the caller's, and an edge given twice counts twice.
 
     Args:
       in_features, out_features, num_heads, combine, negative_slope, normalize, temperature, block_size, residual,

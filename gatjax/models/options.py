@@ -57,6 +57,7 @@ class GATv2Options(AttentionOptions, total=False):
 
     negative_slope: float
     share_weights: bool
+    use_score_bias: bool | None
 
 
 class GaANOptions(WeighingOptions, total=False):

@@ -23,7 +23,7 @@ from flax import nnx
 from helpers import rejects
 from jax.experimental.sparse import BCOO
 
-from gatjax.layers import DropoutRates
+from gatjax.layers import DropoutRates, GATConv, GATv2Conv, HeadProjection, Setup
 
 
 @rows([case for case in ONE_EACH if takes(case, "combine")])
@@ -38,6 +38,12 @@ def test_bad_heads_are_refused(case, unchecked):
     assert make(OUT, num_heads=2, combine="mean").num_heads == 2
 
 
+def test_residuals_that_are_none_are_refused(unchecked):
+    for residual in ("False", "identity", 1, None):
+        with rejects(ValueError, f'residual must be False, True or "linear", got {residual!r}'):
+            GATConv(IN, OUT, residual=residual, rngs=nnx.Rngs(0))
+
+
 @one_of_each
 def test_bad_rates_are_refused(case, unchecked):
     for rate in (-0.1, 1.0, 1.5, float("nan")):
@@ -48,11 +54,32 @@ def test_bad_rates_are_refused(case, unchecked):
             build(case, dropout_rate=rate)
 
 
+def test_each_bias_is_an_option():
+    for output, score, expected in [(True, None, (1, 1)), (False, None, (0, 0))] + [
+        (output, score, (output, score)) for output in (True, False) for score in (True, False)
+    ]:
+        layer = GATv2Conv(2, 3, use_bias=output, use_score_bias=score, rngs=nnx.Rngs(0))
+        assert (layer.output.bias is not None, layer.score_bias is not None) == expected
+
+
+def test_a_part_for_one_table_refuses_two_widths(unchecked):
+    setup = Setup((2, 3), 4, nnx.Rngs(0))
+    with rejects(TypeError, "in_features must be a whole number, got (2, 3)"):
+        HeadProjection(setup.in_features, setup.heads)
+    HeadProjection(setup.widths.senders, setup.heads)
+
+
 def both_methods(layer):
     return layer, layer.attention
 
 
-@rows([case for case in ONE_EACH if not takes(case, "num_relations")])
+@rows(
+    [
+        case
+        for case in ONE_EACH
+        if not takes(case, "num_relations") and "edge_features" not in case.options
+    ]
+)
 def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):
     layer = build(case)
     graph = graph_for(case)._replace(edges=np.ones((EDGES, EDGE_WIDTH), np.float32))

@@ -101,6 +101,25 @@ def test_residual_adds_the_input(case):
         assert_close(forward(layer, graph), expected, of=f"{in_features} features")
 
 
+@rows([case for case in ONE_EACH if takes(case, "residual")])
+def test_a_linear_residual_adds_the_input_through_a_matrix_at_all_widths(case):
+    for in_features in (IN, OUT):
+        layer, plain = (
+            build(
+                case._replace(options={**case.options, "residual": residual}),
+                in_features=in_features,
+            )
+            for residual in ("linear", False)
+        )
+        graph = narrow(case) if in_features == OUT else graph_for(case)
+        shared = nnx.state(layer, nnx.Param)
+        kernel = np.asarray(shared["output"]["projection"]["kernel"][...])
+        assert kernel.shape == (in_features, 1, OUT)
+        del shared["output"]["projection"]
+        nnx.update(plain, shared)
+        assert_close(forward(layer, graph), forward(plain, graph) + graph.nodes @ kernel[:, 0])
+
+
 @rows(ONE_EACH[:1])
 def test_dense_and_sparse_nodes_agree_in_gradients(case):
     layer, graph = build(case, residual=True), graph_for(case)
