@@ -70,12 +70,13 @@ class Checkpoints:
     def save(self, name: str, step: int, tree: PyTree, notes: Mapping[str, Any]) -> None:
         """Save a tree of arrays and some JSON notes; the step before it goes once this one is complete."""
         _check_name(name)
+        stored = {"notes": dict(notes), "digest": _digest(tree), "seal": self._seal(dict(notes))}
         items = ocp.args.Composite(
-            tree=ocp.args.StandardSave(tree),
-            notes=ocp.args.JsonSave({"notes": dict(notes), "digest": _digest(tree)}),
+            tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(stored)
         )
         try:
             if not self._managers and not self.exist():
+                self._check_no_orphans()
                 self._write_manifest(tree)
             self._manager(name).save(step, args=items, force=True)
         except (OSError, ValueError, RuntimeError) as error:
@@ -95,6 +96,7 @@ class Checkpoints:
         """
         _check_name(name)
         if not self.exist():
+            self._check_no_orphans()
             return None
         self._check_manifest(like)
         if not (self.folder / name).exists():
@@ -111,6 +113,9 @@ class Checkpoints:
             restored = manager.restore(step, args=items)
             tree, stored = restored["tree"], restored["notes"]
             intact = stored["digest"] == _digest(tree)
+            # Steps of earlier versions have no seal.
+            seal = self._seal(stored["notes"])
+            intact = intact and stored.get("seal", seal) == seal
         except Exception as error:
             raise CheckpointError(self._damaged(name, step)) from error
         if not intact:
@@ -126,13 +131,30 @@ class Checkpoints:
     def remove(self) -> None:
         """Delete all of them: the run is complete."""
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            # As a whole at once: no half of it is left where this is interrupted.
+            removed = self.folder.with_name(f"{self.folder.name}.removed")
+            shutil.rmtree(removed, ignore_errors=True)
+            self.folder.replace(removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
     def _manager(self, name: str) -> ocp.CheckpointManager:
         if name not in self._managers:
             options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
             self._managers[name] = ocp.CheckpointManager(self.folder / name, options=options)
         return self._managers[name]
+
+    def _check_no_orphans(self) -> None:
+        """Refuse steps without a manifest: they may be of any run."""
+        if next(self.folder.glob("*/[0-9]*"), None) is not None:
+            raise CheckpointError(
+                f"{self.folder / 'manifest.json'} is missing, and steps of an unknown run are there: {self._remedy()}"
+            )
+
+    def _seal(self, notes: dict[str, Any]) -> str:
+        """What ties a step to its run and its notes."""
+        text = json.dumps([self.description, notes], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _write_manifest(self, tree: PyTree) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -41,12 +41,11 @@ def test_the_papers_numbers_stand_beside_its_protocol_alone(changes, shown, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["fixed", "random"])
-def test_it_learns_reports_and_finds_its_result(split, tmp_path, capsys):
+def test_it_learns_reports_and_finds_its_result(tmp_path, capsys):
     import link_prediction
 
     config = link_prediction.Config(
-        **SHORT | {"max_epochs": 30}, models=("gcn", "mlp"), split=split, output=tmp_path
+        **SHORT | {"max_epochs": 30}, models=("gcn",), split="random", output=tmp_path
     )
     result = link_prediction.main(config)
     assert json.loads((tmp_path / "result.json").read_text())["rows"] == result["rows"]

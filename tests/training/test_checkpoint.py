@@ -132,6 +132,34 @@ def test_a_manifest_of_something_else_is_refused(saved):
             reopened(saved).restore("seed_3", TREE)
 
 
+def test_a_step_knows_its_run(saved):
+    """Without its manifest nobody takes it for theirs, nor with the manifest of another run."""
+    manifest = saved.folder / "manifest.json"
+    content = manifest.read_text()
+    manifest.unlink()
+    saved.close()
+    for use in (lambda run: run.restore("seed_3", TREE), lambda run: run.save("s", 1, TREE, {})):
+        with pytest.raises(CheckpointError, match="manifest.json is missing.*delete"):
+            use(reopened(saved, rate=0.2))
+    assert not manifest.exists()
+    manifest.write_text(content.replace("0.1", "0.2"))
+    with pytest.raises(CheckpointError, match="seed_3/7 is damaged"):
+        reopened(saved, rate=0.2).restore("seed_3", TREE)
+    shutil.rmtree(saved.folder)
+    fresh = reopened(saved, rate=0.2)
+    assert fresh.restore("seed_3", TREE) is None
+    fresh.save("seed_3", 1, TREE, {})
+    fresh.remove()
+    assert not list(saved.folder.parent.iterdir())
+
+
+def test_notes_are_sealed(saved):
+    (file,) = [path for path in files_of(saved.folder) if b'"loss"' in path.read_bytes()]
+    file.write_bytes(file.read_bytes().replace(b"0.5", b"0.4"))
+    with pytest.raises(CheckpointError, match="seed_3/7 is damaged"):
+        reopened(saved).restore("seed_3", TREE)
+
+
 # Training
 
 
