@@ -343,9 +343,11 @@ class HeadProjection(nnx.Module):
     def __call__(
         self, rows: Features | HeadDropout, *, name: str = "nodes"
     ) -> Float[Array, "N H C"]:
+        """z of dense or sparse rows [N, F]; `name` is what an error calls them."""
         return add_bias(project_rows(rows, self.kernel[...], self.dtype, name), self.bias)
 
     def linear(self, dtype: DTypeLike) -> Linear:
+        """The same map as pure parameters in a dtype, for the weights of a mechanism."""
         return _linear(self, dtype)
 
 
