@@ -17,11 +17,11 @@ What `training`, `data` and `plots` hold is used by the name of the room, `gatja
 too, `gatjax.GATConv`.
 """
 
+import typing as _typing
 from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from textwrap import fill as _fill
 from types import ModuleType as _ModuleType
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from gatjax import attention, data, graph, layers, models, ops, training
 from gatjax.ops import *
@@ -30,7 +30,7 @@ from gatjax.attention import *
 from gatjax.layers import *
 from gatjax.models import *
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from gatjax import plots as plots
 
 __all__ = ["attention", "data", "graph", "layers", "models", "ops", "training"]
@@ -54,7 +54,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "plots"})
 
 
-if not _TYPE_CHECKING:  # else no misspelt name would be an error
+if not _typing.TYPE_CHECKING:  # else no misspelt name would be an error
 
     def __getattr__(name: str) -> _ModuleType:
         """`gatjax.plots`, which needs Matplotlib, is imported when it is first used."""
