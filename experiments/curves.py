@@ -1,11 +1,12 @@
 """The curves of a run, kept beside its result, so that they can be drawn again without training."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from report import count, write_whole
 
 from gatjax import plots
@@ -45,27 +46,29 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
-def read_curves(path: Path) -> tuple[list[History], list[np.ndarray], list[int]]:
+def read_curves(
+    curves: Mapping[str, Any],
+) -> tuple[list[History], list[np.ndarray], list[int]]:
     """Of each seed the history, the epochs that it is of, and the best epoch."""
-    curves = json.loads(path.read_text(encoding="utf-8"))["curves"]
-    histories = [
-        History(*(np.array(one[name], float) for name in History._fields)) for one in curves
-    ]
-    epochs = [np.array(one["epoch"]) for one in curves]
-    return histories, epochs, [one["best_epoch"] for one in curves]
+    each = curves["curves"]
+    histories = [History(*(np.array(one[name], float) for name in History._fields)) for one in each]
+    return histories, [np.array(one["epoch"]) for one in each], [one["best_epoch"] for one in each]
 
 
-def draw_curves(folder: Path, path: Path) -> None:
-    """The learning curves of a run of `citation.py`, from what its folder keeps."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    plots.save(learning_curves(result, folder / "curves.json"), path)
-
-
-def learning_curves(result: dict[str, Any], curves: Path) -> Any:
+def learning_curves(result: Mapping[str, Any], curves: Mapping[str, Any]) -> Axes:
+    """Of a result of `citation.py` and its curves."""
     histories, epochs, best = read_curves(curves)
     axes = plots.learning_curves(histories, epochs=epochs, best_epochs=best if all(best) else None)
     config, seeds = result["config"], count(len(result["seeds"]), "seed")
-    axes[0].figure.suptitle(
-        f"{config['model']} on {config['dataset']}, {config['split']} split, {seeds}"
-    )
+    title = f"{config['model']} on {config['dataset']}, {config['split']} split, {seeds}"
+    axes[0].figure.suptitle(title)
     return axes[0]
+
+
+def draw_curves(folder: Path, path: Path) -> None:
+    """The learning curves of a run, from what its folder keeps."""
+    result, curves = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("result.json", "curves.json")
+    )
+    plots.save(learning_curves(result, curves), path)

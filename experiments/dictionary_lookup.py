@@ -23,9 +23,10 @@ import numpy as np
 import script
 from devices import use_every_core
 from lookup import Lookups, Task, make_lookups, train
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
-from report import describe_run, markdown_table, mean_and_sd, save_result, sound
+from report import count, describe_run, markdown_table, mean_and_sd, save_result, sound
 from settings import check, fill, required
 from tqdm import tqdm
 
@@ -311,31 +312,41 @@ def table(results: list[dict[str, Any]]) -> str:
     return markdown_table(header, lines)
 
 
-def plot(path: Path, results: list[dict[str, Any]]) -> None:
-    """Accuracy against k, one panel per part; dashed, what the paper's figure shows."""
-    _, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+def plot(results: list[dict[str, Any]]) -> Axes:
+    """Accuracy against k, one panel per part, with a band over the seeds; dashed, what the paper's figure shows."""
+    with plt.rc_context(dict(plots.STYLE)):
+        _, axes = plt.subplots(1, 2, figsize=(plots.PAGE, 2.5), sharey=True)
+        for index, (ax, part) in enumerate(zip(axes, Lookups._fields, strict=True)):
+            plot_part(ax, results, part, index)
+        axes[0].set_ylabel("accuracy (%)")
+        axes[1].plot([], [], "--", color="gray", lw=0.8, label="paper's figure")
+        axes[1].plot([], [], ":", color="black", lw=0.8, label="a guess")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return axes[0]
+
+
+def plot_part(ax: Axes, results: list[dict[str, Any]], part: str, index: int) -> None:
     kinds = list(dict.fromkeys((result["layer"], result["heads"]) for result in results))
-    colors = dict(zip(kinds, itertools.cycle(plots.PALETTE[::-1]), strict=False))
     sizes = sorted({result["k"] for result in results})
-    for index, (ax, part) in enumerate(zip(axes, Lookups._fields, strict=True)):
-        for layer, heads in kinds:
-            style = {"color": colors[layer, heads], "marker": "o" if layer == "gat" else "s"}
-            mine = [one for one in results if (one["layer"], one["heads"]) == (layer, heads)]
-            found = [sound(column(best_rate(one), f"{part}_accuracy")) for one in mine]
-            means = [np.mean(each) if each else np.nan for each in found]
-            label = f"{NAMES[layer]}, {heads} head{'s' * (heads > 1)}"
-            ax.plot([one["k"] for one in mine], 100 * np.array(means), label=label, **style)
-            theirs = [(k, paper_values(layer, heads, k)[index]) for k in sizes]
-            theirs = np.array([(k, float(y)) for k, y in theirs if y != "-"]).reshape(-1, 2)
-            ax.plot(*theirs.T, "--", lw=1, color=colors[layer, heads])
-        ax.plot(sizes, 100 / np.array(sizes), ":", color="black", lw=1, label="a guess")
-        ax.set(title=f"{part} lookups", xlabel="keys k", ylim=(0, 104))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("accuracy (%)")
-    axes[0].plot([], [], "--", color="gray", lw=1, label="paper's figure")
-    axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, bbox_to_anchor=(1, 1))
-    plots.save(axes[0], path)
+    lines = {}
+    for layer, heads in kinds:
+        mine = {one["k"]: one for one in results if (one["layer"], one["heads"]) == (layer, heads)}
+        found = {k: column(best_rate(one), f"{part}_accuracy") for k, one in mine.items()}
+        widest = max(map(len, found.values()))
+        rows = np.full((len(sizes), widest), np.nan)
+        for row, k in enumerate(sizes):
+            values = np.array(found.get(k, []), float)
+            rows[row, : len(values)] = 100 * values
+        lines[f"{NAMES[layer]}, {count(heads, 'head')}"] = rows
+    plots.seed_lines(sizes, lines, ax=ax)
+    ax.get_legend().remove()
+    for color, (layer, heads) in zip(plots.LINES, kinds, strict=False):
+        theirs = [(k, paper_values(layer, heads, k)[index]) for k in sizes]
+        theirs = np.array([(k, float(y)) for k, y in theirs if y != "-"]).reshape(-1, 2)
+        ax.plot(*theirs.T, "--", lw=0.8, color=color)
+    ax.plot(sizes, 100 / np.array(sizes), ":", color="black", lw=0.8)
+    ax.set(title=f"{part} lookups", xlabel="keys k", ylim=(0, 104))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -351,7 +362,8 @@ def main(config: Config) -> dict[str, Any]:
             return found
         result = make_result(settings)
         save_result(path, result)
-        try_to_plot(settings.output / "accuracy.png", lambda path: plot(path, result["rows"]))
+        draw = lambda path: plots.save(plot(result["rows"]), path)
+        try_to_plot(settings.output / "accuracy.png", draw)
     print(f"\n{table(result['rows'])}\n\nIn percent; the paper's numbers are read off its figure.")
     print(f"{result['seconds']:.0f} s, compilation included; details in {settings.output}")
     if result["interrupted"]:

@@ -338,7 +338,8 @@ def plot_accuracy(result: dict[str, Any]) -> Axes:
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.set_ylim(0, 102)
-    ax.legend(fontsize=plots.STYLE["legend.fontsize"], frameon=False, loc="lower left")
+    with plt.rc_context(dict(plots.STYLE)):
+        ax.legend(loc="lower left", bbox_to_anchor=(0.3, 0))
     return ax
 
 

@@ -77,7 +77,7 @@ def new_axes(ax: Axes | None, height: float) -> Axes:
     return plt.subplots(figsize=(COLUMN, height))[1] if ax is None else ax
 
 
-def save(ax: Axes, path: str | Path, *, title: str | None = None) -> None:
+def save(ax: Axes, path: str | Path, *, title: str | None = None, dpi: float = 300) -> None:
     """Write the figure that `ax` belongs to, as PNG or by the path's suffix, and close it.
 
     The same figure gives the same file: neither holds a date.
@@ -86,6 +86,7 @@ def save(ax: Axes, path: str | Path, *, title: str | None = None) -> None:
         ax: any of its axes.
         path: where to, such as `figure.png`, `figure.svg` or `figure.pdf`; folders are made.
         title: written above the figure.
+        dpi: dots per inch of a PNG.
     """
     figure = ax.get_figure(root=True)
     if figure is None:
@@ -95,6 +96,5 @@ def save(ax: Axes, path: str | Path, *, title: str | None = None) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with plt.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}):
-        dpi = STYLE["savefig.dpi"]
         figure.savefig(path, dpi=dpi, metadata=dates.get(Path(path).suffix.lower()))
     plt.close(figure)
