@@ -61,7 +61,7 @@ def learning_curves(result: Mapping[str, Any], curves: Mapping[str, Any]) -> Axe
     axes = plots.learning_curves(histories, epochs=epochs, best_epochs=best if all(best) else None)
     config, seeds = result["config"], count(len(result["seeds"]), "seed")
     title = f"{config['model']} on {config['dataset']}, {config['split']} split, {seeds}"
-    axes[0].figure.suptitle(title)
+    axes[0].figure.suptitle(title, fontsize=plots.STYLE["figure.titlesize"])
     return axes[0]
 
 

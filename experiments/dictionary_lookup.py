@@ -46,6 +46,9 @@ PAPER = {
     ("gatv2", 1): ((100,) * 17, (100,) * 17),
 }
 
+# Evaluations of a run that its result keeps, about.
+MOST_EVALUATIONS = 20
+
 BUDGETS: dict[str, dict[str, Any]] = {
     "quick": {
         "sizes": (4, 6, 8, 10),
@@ -205,9 +208,16 @@ def train_row(
             {"learning_rate": rate, "seed": seed}
             | history[-1]._asdict()
             | ({"train_accuracy": None, "test_accuracy": None} if diverged else {})
-            | {"diverged": diverged, "history": [list(evaluation) for evaluation in history]}
+            | {"diverged": diverged, "history": thinned([list(each) for each in history])}
         )
     return row._asdict() | {"seconds": time.perf_counter() - started, "runs": runs}
+
+
+def thinned(history: list[list[float]]) -> list[list[float]]:
+    """Four digits of every n-th evaluation and of the last one, some twenty in all."""
+    every = -(-len(history) // MOST_EVALUATIONS)
+    kept = [*history[:-1][::every], history[-1]]
+    return [[step, *(float(f"{value:.4g}") for value in values)] for step, *values in kept]
 
 
 def run(settings: Settings) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -90,7 +91,7 @@ def save_result(path: Path, result: dict[str, Any]) -> Path:
 
     Where it cannot be written it is kept elsewhere, and SystemExit says so.
     """
-    text = json.dumps(result, indent=1, default=str) + "\n"
+    text = as_text(result)
     try:
         return write_whole(path, text)
     except OSError as error:
@@ -101,6 +102,20 @@ def save_result(path: Path, result: dict[str, Any]) -> Path:
         print(text)
         raise SystemExit(f"{reason}, nor anything else: the result stands above") from None
     raise SystemExit(f"{reason}: the result is kept in {kept}")
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """JSON with a line per entry, but each innermost list on one line.
+
+    >>> print(as_text({"seeds": [0, 1]}), end="")
+    {
+     "seeds": [0, 1]
+    }
+    """
+    text = json.dumps(result, indent=1, default=str)
+    innermost = re.compile(r"\[\n[^\[\]{}]*\n *\]")
+    on_one_line = lambda found: re.sub(r"\s*\n\s*", " ", found[0][1:-1]).strip()
+    return innermost.sub(lambda found: f"[{on_one_line(found)}]", text) + "\n"
 
 
 def write_whole(path: Path, text: str) -> Path:

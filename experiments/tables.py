@@ -131,6 +131,13 @@ def link_tables() -> str:
     return "\n\n".join(with_command(result, link_prediction.table(result)) for result in results)
 
 
+def relations_tables() -> str:
+    import relations
+
+    results = read("relations*.json", "python experiments/relations.py")
+    return "\n\n".join(with_command(result, relations.table(result)) for result in results)
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -154,6 +161,7 @@ PAGES = {
         "citation": partial(citation_table, "../experiments/results"),
         "studies": study_tables,
         "lookup": lookup_tables,
+        "relations": relations_tables,
         "graph network": graph_network_tables,
         "links": link_tables,
     },

@@ -24,6 +24,7 @@ from gatjax.training import History
 attention_graph: Any = plots.attention_graph
 attention_heads: Any = plots.attention_heads
 learning_curves: Any = plots.learning_curves
+attention_matrix: Any = plots.attention_matrix
 confusion_matrix: Any = plots.confusion_matrix
 seed_lines: Any = plots.seed_lines
 seed_strips: Any = plots.seed_strips
@@ -398,6 +399,33 @@ class TestConfusionMatrix:
         with pytest.raises(ValueError, match=message):
             confusion_matrix(**{"counts": self.counts, **options})
         assert plt.get_fignums() == []
+
+
+class TestAttentionMatrix:
+    alpha = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
+
+    def test_rows_are_queries_and_cells_show_weights(self):
+        ax = attention_matrix(self.alpha, row_names=["q", "r"], column_names=NAMES[:3])
+        drawn = {text.get_position(): text.get_text() for text in ax.texts}
+        assert drawn == {(j, i): f"{weight:.2f}" for (i, j), weight in np.ndenumerate(self.alpha)}
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == ["q", "r"]
+        np.testing.assert_array_equal(ax.images[0].get_array(), self.alpha)
+
+    def test_a_dot_where_a_row_attends_most(self):
+        ax = attention_matrix(self.alpha, mark_largest=True)
+        assert ax.lines[0].get_xydata().tolist() == [[0, 0], [2, 1]] and not ax.texts
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"alpha": np.ones(3)}, r"alpha has shape \(3,\)"),
+            ({"row_names": ["a"]}, "row_names has 1 entries for 2"),
+            ({"column_names": ["a"]}, "column_names has 1 entries for 3"),
+        ],
+    )
+    def test_bad_input(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            attention_matrix(**{"alpha": self.alpha, **options})
 
 
 class TestSeeds:

@@ -10,7 +10,7 @@ from gatjax.plots.style import COLUMN, LINES, MARKERS, NO_COLOR, PAGE, PALETTE, 
 from gatjax.plots.curves import learning_curves, seed_lines, seed_strips
 from gatjax.plots.graph import attention_graph
 from gatjax.plots.heads import attention_heads
-from gatjax.plots.matrix import confusion_matrix
+from gatjax.plots.matrix import attention_matrix, confusion_matrix
 
 __all__ = [
     "COLUMN",
@@ -22,6 +22,7 @@ __all__ = [
     "STYLE",
     "attention_graph",
     "attention_heads",
+    "attention_matrix",
     "confusion_matrix",
     "learning_curves",
     "save",

@@ -77,7 +77,7 @@ def new_axes(ax: Axes | None, height: float) -> Axes:
     return plt.subplots(figsize=(COLUMN, height))[1] if ax is None else ax
 
 
-def save(ax: Axes, path: str | Path, *, title: str | None = None, dpi: float = 300) -> None:
+def save(ax: Axes, path: str | Path, *, title: str | None = None, dpi: int = 300) -> None:
     """Write the figure that `ax` belongs to, as PNG or by the path's suffix, and close it.
 
     The same figure gives the same file: neither holds a date.
@@ -92,7 +92,7 @@ def save(ax: Axes, path: str | Path, *, title: str | None = None, dpi: float = 3
     if figure is None:
         raise ValueError("ax belongs to no figure: draw into axes of a figure that is still open")
     if title is not None:
-        figure.suptitle(title)
+        figure.suptitle(title, fontsize=STYLE["figure.titlesize"])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with plt.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}):

@@ -177,9 +177,8 @@ def test_the_command_writes_table_json_and_plot(command):
     assert re.search(r"\| 4 +\| GAT +\| 1 +\|.*\| 85 +\| 45 +\|", table), table
     for row in stored["rows"]:
         (run,) = row["runs"]
-        assert run["history"][-1] == [
-            run[name] for name in ("step", "loss", "train_accuracy", "test_accuracy")
-        ]
+        names = "step", "loss", "train_accuracy", "test_accuracy"
+        assert run["history"][-1] == pytest.approx([run[name] for name in names], rel=1e-3)
         losses = [loss for _, loss, *_ in run["history"]]
         assert len(losses) == 1 or losses[-1] < losses[0]
 
@@ -235,3 +234,13 @@ def test_the_table_shows_the_rate_that_fits_best():
     ]
     best = dictionary_lookup.best_rate({"runs": runs})
     assert [(run["learning_rate"], run["seed"]) for run in best] == [(0.2, 0), (0.2, 1)]
+
+
+def test_the_history_is_thinned_to_its_last_entry():
+    from dictionary_lookup import thinned
+
+    history = [[step, step / 7, 0.5, 0.25] for step in range(10, 1001, 10)]
+    kept = thinned(history)
+    assert 20 <= len(kept) <= 22 and kept[0] == [10, 1.429, 0.5, 0.25]
+    assert kept[-1] == [1000, 142.9, 0.5, 0.25]
+    assert [step for step, *_ in thinned(history[:7])] == [10, 20, 30, 40, 50, 60, 70]

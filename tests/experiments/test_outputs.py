@@ -188,6 +188,15 @@ def test_singular_and_plural_agree():
     assert {"1 head of 8", "2 heads of 8"} <= set(STUDIES["heads"])
 
 
+def test_innermost_lists_stand_on_one_line_and_nothing_is_lost():
+    from report import as_text
+
+    result = {"a": "[ b\nc ] d", "rows": [[1, 2], ["x  y", "[z"]], "e": [], "n": [{"m": [1.5]}]}
+    text = as_text(result)
+    assert json.loads(text) == result
+    assert "\n  [1, 2],\n" in text and '"m": [1.5]' in text
+
+
 # Every script refuses before it trains
 
 
