@@ -217,7 +217,9 @@ class Task:
     def loss(self, parameters, key, data, labels) -> jax.Array:
         train_paths, _ = labels
         index = jax.random.randint(key, (), 0, self.config.batches)
-        return self.score(parameters, jax.tree.map(lambda leaf: leaf[index], train_paths)).loss
+        return self.score(
+            parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], train_paths)
+        ).loss
 
     def validate(self, parameters, data, labels) -> Metrics:
         _, validation_paths = labels
