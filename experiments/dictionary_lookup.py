@@ -349,7 +349,8 @@ def plot_part(ax: Axes, results: list[dict[str, Any]], part: str, index: int) ->
             rows[row, : len(values)] = 100 * values
         lines[f"{NAMES[layer]}, {count(heads, 'head')}"] = rows
     plots.seed_lines(sizes, lines, ax=ax)
-    ax.get_legend().remove()
+    if (legend := ax.get_legend()) is not None:
+        legend.remove()
     for color, (layer, heads) in zip(plots.LINES, kinds, strict=False):
         theirs = [(k, paper_values(layer, heads, k)[index]) for k in sizes]
         theirs = np.array([(k, float(y)) for k, y in theirs if y != "-"]).reshape(-1, 2)
