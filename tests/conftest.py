@@ -17,6 +17,8 @@ import pytest
 # In the environment too, for the processes that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Scripts that tests start leave the user's cache folder alone.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
