@@ -135,7 +135,7 @@ def _pool(
 def _derivative(block_size, num_receivers, primals, tangents):
     largest, mean, ends = primals
     out, residuals = _forward(block_size, num_receivers, *primals)
-    at_once = lambda *rows: pool_ends(ends, *rows, num_receivers, block_size=None)
+    at_once = lambda *rows: pool_ends(ends, rows[0], rows[1], num_receivers, block_size=None)
     return out, linear_map(
         lambda along: _push_forward(block_size, residuals, along),
         lambda gradients: _backward(block_size, residuals, gradients),

@@ -4,8 +4,9 @@ Write the parts as modules or as functions at module level. A lambda made anew w
 `jax.jit`, which then compiles every model anew.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -127,11 +128,12 @@ class EncodeProcessDecode(nnx.Module):
           graph: one graph or a batch.
           num_steps: as many as the model was built with by default.
           **parts: `edge_mask`, `edge_weight`, `node_mask` and `graph_mask`, as in `GraphNetwork`; encoder, core and
-            decoder get those that are given.
+            decoder get those that are given. One that takes no `graph_mask`, such as an `AttentionBlock`, gets a
+            `node_mask` without the nodes of those graphs.
         """
         given = _given(parts)
         *_, latent = self._inputs_of_core(graph, given, num_steps)
-        return self.decoder(latent, **given)
+        return self.decoder(latent, **_told(self.decoder, latent, given))
 
     def attention(
         self, graph: GraphsTuple, *, num_steps: int | None = None, **parts: Unpack[AllParts]
@@ -139,7 +141,8 @@ class EncodeProcessDecode(nnx.Module):
         """The attention of the core in every step; the arguments are those of the call."""
         given = _given(parts)
         *inputs, _ = self._inputs_of_core(graph, given, num_steps)
-        return tuple(self.core.attention(joined, **given) for joined in inputs)
+        told = _told(self.core, graph, given)
+        return tuple(self.core.attention(joined, **told) for joined in inputs)
 
     def _inputs_of_core(
         self, graph: GraphsTuple, parts: dict[str, Any], num_steps: int | None
@@ -147,11 +150,12 @@ class EncodeProcessDecode(nnx.Module):
         """What the core reads in every step, and what it returns in the last."""
         num_steps = self.num_steps if num_steps is None else num_steps
         check_widths(num_steps=num_steps)
-        encoded = latent = self.encoder(graph, **parts)
+        encoded = latent = self.encoder(graph, **_told(self.encoder, graph, parts))
+        told = _told(self.core, encoded, parts)
         inputs = []
         for _ in range(num_steps):
             joined = _join(encoded, latent)
-            latent = self.core(joined, **parts)
+            latent = self.core(joined, **told)
             untouched = [
                 name for name in FEATURES if getattr(latent, name) is getattr(joined, name)
             ]
@@ -163,6 +167,24 @@ class EncodeProcessDecode(nnx.Module):
 def _given(parts: AllParts) -> dict[str, Any]:
     """Without what is None, so that an encoder without masks serves where there are none."""
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def _told(part: Callable, graph: GraphsTuple, parts: dict[str, Any]) -> dict[str, Any]:
+    """What a part of the model is told: where it knows no mask of graphs, which of their nodes take part."""
+    if "graph_mask" not in parts or _takes(part, "graph_mask"):
+        return parts
+    nodes = check_counted(graph, **parts).nodes
+    others = {name: given for name, given in parts.items() if name != "graph_mask"}
+    return others | {"node_mask": nodes}
+
+
+def _takes(function: Callable, name: str) -> bool:
+    """Whether a function has an argument of the name, be it one of `**parts: Unpack[...]`."""
+    *_, last = parameters = list(inspect.signature(function).parameters.values())
+    if last.kind is last.VAR_KEYWORD:
+        known = get_args(last.annotation)
+        return not known or name in known[0].__annotations__
+    return any(each.name == name for each in parameters)
 
 
 class RowMLP(nnx.Module):

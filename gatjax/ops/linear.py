@@ -53,5 +53,6 @@ def linear_map(
 
 def _depending(tree: PyTree, x: PyTree) -> PyTree:
     """The tree plus a sum of none of the numbers in x, since JAX asks that all parts of a system depend on all of x."""
-    nothing = sum(leaf.reshape(-1)[:0].sum().astype(jnp.float32) for leaf in jax.tree.leaves(x))
+    parts = [leaf.reshape(-1)[:0].sum().astype(jnp.float32) for leaf in jax.tree.leaves(x)]
+    nothing = jnp.asarray(sum(parts))
     return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), tree)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import CosineConv
 from flax import nnx
 from helpers import array, both_precisions, normal
 from jax.test_util import check_grads
@@ -15,10 +16,12 @@ from gatjax.attention import (
     attention_layer,
     attention_logits,
     attention_weights,
+    bahdanau_score,
     dense_score,
     dense_weights,
     dot_product_score,
     general_dot,
+    general_score,
     graph_attention,
     self_attention,
     tensor_dot,
@@ -139,6 +142,65 @@ def test_self_attention_of_the_sentence(tolerance):
 
     for out in both(words):
         np.testing.assert_allclose(out, SELF_ATTENTION, atol=tolerance)
+
+
+@pytest.mark.slow
+def test_the_scores_on_a_graph_are_the_dense_ones(x64):
+    """Every query an edge to every key; two heads are two dense mechanisms."""
+    queries, keys, wide = normal(M, D, seed=1), normal(L, D, seed=2), normal(L, V, seed=3)
+    kernel, vector = normal(D, 2, V, seed=4), normal(2, D, seed=5)
+    graph = build_graph(np.tile(M + np.arange(L), M), np.repeat(np.arange(M), L), num_nodes=M + L)
+    unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    two_heads = lambda rows: jnp.stack([rows, 2 * rows[:, ::-1]], axis=1)
+    of_head = lambda h, rows: two_heads(rows)[:, h]
+    no_slope = jnp.ones((2, 2)).at[1].set(0.0)
+    cosine = CosineConv.mechanism.__globals__["cosine"]
+
+    def cosine_score(r, s):
+        return cosine(no_slope, unit(r), {"unit": unit(s)}, jnp.zeros((len(r), 1)))
+
+    def bahdanau(h, q, k):
+        dense = lambda pairs: jnp.tanh(pairs[:, :D] + pairs[:, D:]) @ vector[h][:, None]
+        return dense_weights(
+            of_head(h, q), of_head(h, k), mechanism=partial(dense_score, dense=dense)
+        )
+
+    ways = {
+        "dot": (
+            dot_product_score,
+            (two_heads(queries), two_heads(keys)),
+            lambda h: dense_weights(of_head(h, queries), of_head(h, keys)),
+        ),
+        "general": (
+            partial(general_score, kernel=kernel),
+            (queries, wide),
+            lambda h: dense_weights(
+                queries, wide, mechanism=partial(general_dot, kernel=kernel[:, h])
+            ),
+        ),
+        "additive": (
+            partial(bahdanau_score, attention_vector=vector),
+            (two_heads(queries), two_heads(keys)),
+            lambda h: bahdanau(h, queries, keys),
+        ),
+        "cosine": (
+            cosine_score,
+            (two_heads(queries), two_heads(keys)),
+            lambda h: dense_weights(
+                unit(of_head(h, queries)), unit(of_head(h, keys)), mechanism=dot
+            ),
+        ),
+    }
+    for name, (score, tables, dense) in ways.items():
+        receivers, senders = (
+            jnp.zeros((M + L, *table.shape[1:])).at[start : start + len(table)].set(table)
+            for start, table in zip((0, M), tables, strict=True)
+        )
+        logits = attention_logits(graph, lambda w, r, s, e: score(r, s), None, receivers, senders)  # noqa: B023
+        alpha = attention_weights(graph, logits)
+        for h in range(2):
+            found = alpha[:, h].reshape(M, L)
+            np.testing.assert_allclose(found, dense(h), rtol=0, atol=1e-14, err_msg=name)
 
 
 # The code examples of the textbook: 11 keys of width 4, values of width 2.

@@ -23,6 +23,7 @@ from gatjax.layers import (
     EncodeProcessDecode,
     GraphIndependent,
     GraphNetwork,
+    NodeLinear,
     RowMLP,
     attend_edges,
     update_edges,
@@ -935,6 +936,33 @@ def test_a_stack_under_jit_and_in_linen():
     assert_close(module.apply({**variables, "params": params}, graph).nodes, expected)
     alphas = module.apply({**variables, "params": params}, graph, nnx_method="attention")
     assert [alpha.shape for alpha in alphas] == [(42, 2)] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decode", [NodeLinear, None], ids=["layer", "function"])
+def test_a_core_that_is_a_layer_takes_the_mask_of_graphs(decode):
+    """The second graph holds NaN and takes no part, and the first is as it is alone."""
+    rngs = nnx.Rngs(0)
+    encoder = GraphIndependent(nodes=RowMLP([V, 4], rngs=rngs), edges=RowMLP([D, 4], rngs=rngs))
+    core = AttentionBlock(8, 4, edge_features=8, rngs=rngs)
+    decoder = GraphIndependent(nodes=jnp.tanh) if decode is None else decode(4, 3, rngs=rngs)
+    model = EncodeProcessDecode(encoder, core, decoder, num_steps=2)
+    one, other = random_graph(), random_graph()
+    other.nodes[:], other.edges[:] = np.nan, np.nan
+    pair, masks = batch([one, other]), {"graph_mask": np.array([True, False])}
+    nodes, edges = len(one.nodes), len(one.senders)
+    own = np.arange(2 * nodes) != 3
+
+    @nnx.jit
+    def run(model, graph, masks):
+        return model(graph, **masks).nodes, model.attention(graph, **masks)
+
+    for given, alone in (({}, {}), ({"node_mask": own}, {"node_mask": own[:nodes]})):
+        found, alphas = run(model, pair, masks | given)
+        expected, of_one = run(model, one, alone)
+        assert not np.isnan(found).any()
+        assert_close((found[:nodes], tuple(alpha[:edges] for alpha in alphas)), (expected, of_one))
+        assert not any(np.asarray(alpha[edges:]).any() for alpha in alphas)
 
 
 # Bad input
