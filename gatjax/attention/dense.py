@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
-from gatjax.attention.steps import Normalize, Normalizer, normalizer
+from gatjax.attention.steps import Normalize, Normalizer, normalizer, weights_of
 from gatjax.ops.softmax import RULES, Groups, check_temperature
 
 AttentionMechanism = Callable[[Array, Array], Array]
@@ -314,7 +314,7 @@ def _by_function(
     cooled = jnp.where(known, jnp.where(known, logits, 0) / temperature, -jnp.inf).ravel()
     num_queries = logits.size // max(logits.shape[-1], 1)
     query = jnp.repeat(jnp.arange(num_queries), logits.shape[-1])
-    weights = normalize(cooled, query, num_queries, mask=counted.ravel())
+    weights = weights_of(normalize, cooled, query, num_queries, counted.ravel())
     return jnp.where(counted, weights.reshape(logits.shape), 0)
 
 

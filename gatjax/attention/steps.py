@@ -190,13 +190,29 @@ def normalized(
 ) -> Float[Array, "E *H"]:
     """`attention_weights` where the edges have been checked."""
     cooled = cool(logits, temperature)
-    alpha = normalizer(normalize)(cooled, ends.receivers, num_receivers, mask=ends.counted)
+    alpha = weights_of(normalizer(normalize), cooled, ends.receivers, num_receivers, ends.counted)
+    alpha = mask_rows(alpha, ends.counted) if callable(normalize) else alpha
+    return alpha.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.inexact) else alpha
+
+
+def weights_of(
+    normalize: Normalizer,
+    logits: Float[Array, "E *H"],
+    segment_ids: Int[Array, "E"],
+    num_segments: int,
+    mask: Bool[Array, "E"],
+) -> Float[Array, "E *H"]:
+    """What a normaliser returns.
+
+    Raises:
+      ValueError: not one weight per logit.
+    """
+    alpha = normalize(logits, segment_ids, num_segments, mask=mask)
     if jnp.shape(alpha) != logits.shape:
         raise ValueError(
             f"normalize must return one weight per logit, {list(logits.shape)}, got {list(jnp.shape(alpha))}"
         )
-    alpha = mask_rows(alpha, ends.counted) if callable(normalize) else alpha
-    return alpha.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.inexact) else alpha
+    return alpha
 
 
 def cool(logits: Float[Array, "E *H"], temperature: Temperature) -> Float[Array, "E *H"]:

@@ -30,8 +30,10 @@ from gatjax.layers.parts import (
     Setup,
     Weighing,
     add_bias,
+    check_dtypes,
     check_in_features,
     check_sizes,
+    check_widths,
     glorot_uniform,
     sender_value,
 )
@@ -120,9 +122,11 @@ class GaANConv(Conv):
         if scale not in SCALES:
             raise ValueError(f"scale must be one of {list(SCALES)}, got {scale!r}")
         self.in_features = check_in_features(in_features)
-        check_sizes(out_features=out_features, num_heads=num_heads)
-        check_sizes(key_features=key_features, value_features=value_features)
-        check_sizes(gate_features=gate_features, edge_features=edge_features)
+        check_widths(out_features=out_features, num_heads=num_heads)
+        check_widths(key_features=key_features, value_features=value_features)
+        check_widths(gate_features=gate_features)
+        check_sizes(edge_features=edge_features)
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
         heads = HeadInit(num_heads, out_features, kernel_init, dtype, param_dtype, rngs)
         keys = heads._replace(features=key_features)
         values = heads._replace(features=value_features)

@@ -410,8 +410,7 @@ class HeadOutput(nnx.Module):
     ```
 
     W_res is the identity, without parameters, where the widths agree, unless `residual="linear"` asks for a matrix all
-    the same. `learned` heads, which may have any width, meet
-    in a contraction over (head, feature), `Σ_hc x_ihc w_hcl`.
+    the same. `learned` heads, which may have any width, meet in a contraction over (head, feature), `Σ_hc x_ihc w_hcl`.
     """
 
     def __init__(self, setup: Setup, *, learned: HeadInit | None = None):

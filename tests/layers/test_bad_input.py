@@ -23,7 +23,7 @@ from flax import nnx
 from helpers import rejects
 from jax.experimental.sparse import BCOO
 
-from gatjax.layers import DropoutRates, GATConv, GATv2Conv, HeadProjection, Setup
+from gatjax.layers import DropoutRates, GaANConv, GATConv, GATv2Conv, HeadProjection, Setup
 
 
 @rows([case for case in ONE_EACH if takes(case, "combine")])
@@ -36,6 +36,20 @@ def test_bad_heads_are_refused(case, unchecked):
     with rejects(ValueError, 'combine must be "concat" or "mean", got \'sum\''):
         make(OUT, num_heads=HEADS, combine="sum")
     assert make(OUT, num_heads=2, combine="mean").num_heads == 2
+
+
+def test_widths_and_dtypes_of_gated_attention_are_refused(unchecked):
+    make = partial(GaANConv, IN, rngs=nnx.Rngs(0))
+    widths = "num_heads", "key_features", "value_features", "gate_features"
+    for name in widths:
+        for bad in (None, 2.0):
+            with rejects(TypeError, f"{name} must be a whole number, got {bad}"):
+                make(OUT, **{name: bad})
+    with rejects(TypeError, "out_features must be a whole number, got None"):
+        make(None)
+    for name in ("dtype", "param_dtype"):
+        with rejects(TypeError, f"{name} must be a dtype of fractions, such as"):
+            make(OUT, **{name: np.int32})
 
 
 def test_residuals_that_are_none_are_refused(unchecked):

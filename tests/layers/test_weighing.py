@@ -8,7 +8,7 @@ from cases import IN, ONE_EACH, OUT, graph_for, make, one_of_each, takes
 from flax import nnx
 from helpers import assert_close, normal, rejects
 
-from gatjax.attention import TopK, attention_pool, attention_weights
+from gatjax.attention import TopK, attention_pool, attention_weights, dense_weights
 from gatjax.graph import build_graph
 from gatjax.layers import (
     Attended,
@@ -155,6 +155,9 @@ def test_a_normaliser_that_returns_another_shape_is_refused(unchecked):
     summed = lambda logits, ids, num_segments, mask: logits.sum(0)
     with rejects(ValueError, "normalize must return one weight per logit, [2, 1], got [1]"):
         attention_weights(graph, jnp.ones((2, 1)), normalize=summed)
+    column = lambda logits, ids, num_segments, mask: logits[:, None]
+    with rejects(ValueError, "normalize must return one weight per logit, [4], got [4, 1]"):
+        dense_weights(jnp.ones(3), jnp.ones((4, 3)), normalize=column)
 
 
 def test_a_normaliser_that_forgets_the_mask_reaches_no_edge_that_does_not_count():
