@@ -333,21 +333,38 @@ def gaan_gate(gate, graph, nodes):
 
 
 def relational(layer, graph, keep=NOTHING_DROPPED):
-    """`within` attends to one relation after the other and adds up, `across` to all edges at once."""
+    """`within` attends to one relation after the other and adds up, `across` to all edges at once. Features of an edge
+    add a term to the sum, and to the key of a product."""
     projection, nodes = layer.projection, graph.nodes * keep.inputs
     kernel = array(projection)
     if projection.coefficients is not None:
         kernel = np.einsum("fbhc,br->frhc", kernel, array(projection.coefficients))
     z = np.einsum("nf,frhc->nrhc", nodes, kernel)
-    vectors = np.concatenate([array(layer.receiver_vector), array(layer.sender_vector)], axis=2)
-    relations = np.asarray(graph.edges)
+    has_features = layer.edge_features is not None
+    relations = np.asarray(graph.edges["relation"] if has_features else graph.edges)
+    edge = heads(graph.edges["features"], layer.edge_projection) if has_features else None
     kept = np.broadcast_to(keep.projected, (len(nodes) * z.shape[1], *z.shape[2:]))
     dropped = z * kept.reshape(z.shape)
 
-    def logit(i, j, k):
+    def additive_logit(i, j, k):
         r = relations[k]
-        return gat_logit(z[i, r], z[j, r], vectors[r], layer.negative_slope)
+        vector = np.concatenate(
+            [array(layer.receiver_vector)[r], array(layer.sender_vector)[r]], axis=1
+        )
+        own = 0.0 if edge is None else (edge[k] * array(layer.edge_vector)[r]).sum(-1)
+        return gat_logit(z[i, r], z[j, r], vector, layer.negative_slope, own)
 
+    def product_logit(i, j, k):
+        r, products = relations[k], []
+        for h in range(z.shape[2]):
+            query, key = (
+                row[h] @ array(part)[r, h]
+                for row, part in ((z[i, r], layer.query), (z[j, r], layer.key))
+            )
+            products.append(query @ (key if edge is None else key + edge[k, h]))
+        return np.array(products)
+
+    logit = additive_logit if layer.score == "additive" else product_logit
     value = lambda i, j, k: dropped[j, relations[k]]
     every = np.ones(len(relations), bool)
     within = [relations == r for r in range(layer.num_relations)]
@@ -403,6 +420,16 @@ CASES = [
     Case("GaANConv-edges", GaANConv, {**_gaan, "edge_features": EDGE_WIDTH, "scale": "sqrt"}, gaan),
     Case("RelationalGATConv", RelationalGATConv, _relations, relational),
     Case(
+        "RelationalGATConv-edges",
+        RelationalGATConv,
+        {
+            **{**_edges, "num_relations": RELATIONS, "num_bases": 3},
+            **{"score": "multiplicative", "key_features": 2, "softmax": "within"},
+        },
+        relational,
+        sums_to_one=False,
+    ),
+    Case(
         "RelationalGATConv-within",
         RelationalGATConv,
         {**_relations, **_mean, "softmax": "within", "num_bases": 2, "residual": True},
@@ -418,6 +445,7 @@ ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
 FULLEST = list({case.layer: case for case in CASES}.values())
 SOFT = [case for case in CASES if not case.hard]
 WITH_EDGES = [case for case in CASES if "edge_features" in case.options]
+FEATURES_ALONE = [case for case in WITH_EDGES if "num_relations" not in case.options]
 
 
 def takes(case: Case, option: str) -> bool:
@@ -505,11 +533,13 @@ def graph_for(
 
 
 def edges_for(case: Case, rng: np.random.Generator, edges: int, dtype):
-    """Features, relations or nothing, whichever the layer reads."""
-    if takes(case, "num_relations"):
-        return rng.integers(0, RELATIONS, edges).astype(np.int32)
+    """Features, relations, both or nothing, whichever the layer reads."""
     width = case.options.get("edge_features")
-    return None if width is None else rng.normal(size=(edges, width)).astype(dtype)
+    draw = lambda: None if width is None else rng.normal(size=(edges, width)).astype(dtype)
+    if not takes(case, "num_relations"):
+        return draw()
+    relations = rng.integers(0, RELATIONS, edges).astype(np.int32)
+    return relations if width is None else {"relation": relations, "features": draw()}
 
 
 def narrow(case: Case) -> GraphsTuple:
@@ -520,8 +550,18 @@ def narrow(case: Case) -> GraphsTuple:
 
 def smooth_edges(graph: GraphsTuple):
     """The edge features that have a gradient: none where they are relations."""
+    if isinstance(graph.edges, dict):
+        return graph.edges["features"]
     inexact = graph.edges is not None and jnp.issubdtype(graph.edges.dtype, jnp.inexact)
     return graph.edges if inexact else None
+
+
+def with_smooth(graph: GraphsTuple, features) -> GraphsTuple:
+    """The graph with other edge features that have a gradient."""
+    if features is None:
+        return graph
+    both = isinstance(graph.edges, dict)
+    return graph._replace(edges={**graph.edges, "features": features} if both else features)
 
 
 def values_shape(layer, graph: GraphsTuple) -> tuple[int, int, int]:
@@ -549,7 +589,7 @@ def differentiate(graphdef, params, rest, graph, edge_mask, cotangent, key=None)
 
     def loss(params, nodes, edges):
         layer = nnx.merge(graphdef, params, rest, copy=True)
-        whole = graph._replace(nodes=nodes, edges=graph.edges if edges is None else edges)
+        whole = with_smooth(graph._replace(nodes=nodes), edges)
         rngs = None if key is None else nnx.Rngs(dropout=key)
         out = layer(whole, edge_mask=edge_mask, deterministic=key is None, rngs=rngs).nodes
         alpha = layer.attention(whole, edge_mask=edge_mask)

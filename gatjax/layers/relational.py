@@ -1,5 +1,6 @@
 """Attention over edges of several kinds: every relation projects and attends in its own way."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Unpack, get_args
 
 import jax
@@ -11,25 +12,29 @@ from jaxtyping import Array, Float, Int
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
-from gatjax.attention.scores import additive_score
+from gatjax.attention.scores import additive_score, dot_product_score
 from gatjax.graph.check import INT32_MAX, EdgeMask, first_true
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
+    HeadProjection,
     Keys,
     Setup,
     check_finite,
     check_sizes,
     project_rows,
 )
-from gatjax.ops.blocks import gather
+from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features
 from gatjax.ops.sparse import Features, HeadDropout
 
 Within = Literal["within", "across"]
+Score = Literal["additive", "multiplicative"]
+
+_REMEDY = ": pass edge_features=... to the layer, which then reads features beside the relations"
 
 
 class RelationalGATConv(Conv):
@@ -37,27 +42,41 @@ class RelationalGATConv(Conv):
 
     ```
     z_i^r  = W_r h_i
-    e_ij^r = LeakyReLU(a_r · z_i^r + b_r · z_j^r)
+    e_ij^r = LeakyReLU(a_r · z_i^r + b_r · z_j^r + c_r · W_e e_ij)        "additive"
+    e_ij^r = Q_r z_i^r · (K_r z_j^r + W_e e_ij)                           "multiplicative"
     α_ij^r = softmax of e_ij^r / T over the edges that enter i, those of relation r ("within") or all ("across")
     h'_i   = combine_h(Σ_r Σ_{j -r-> i} α_ij^r z_j^r) + W_res h_i + b
     ```
 
-    for every head; z [N, R, H, C], a and b [R, H, C], α [E, H]. Two nodes may be joined by several relations. Over all
-    edges into a node the weights sum to 1 "across" relations, and "within" them to the number of relations that enter.
+    for every head; z [N, R, H, C], a, b and c [R, H, C], Q and K [R, H, C, D], α [E, H]. Two nodes may be joined by
+    several relations. Over all edges into a node the weights sum to 1 "across" relations, and "within" them to the
+    number of relations that enter. Self-loops, with a relation of their own, and the activation are the caller's, and
+    an edge given twice counts twice.
+
+    Edges that have features, too, are `graph.edges = {"relation": [E], "features": [E, edge_features]}`.
+
     All relations share one softmax and one sum over edges, whose senders are the N·R pairs of a node and a relation.
-    Self-loops, with a relation of their own, and the activation are the caller's, and an edge given twice counts twice.
+    The sum never holds E·H·C numbers where it goes by blocks, the additive logits E·H alone; multiplicative ones hold
+    the queries and keys of all edges, E·H·D numbers each, and edge features E·H·edge_features in the additive.
 
     Args:
       in_features, out_features, num_heads, combine, negative_slope, normalize, temperature, block_size, residual,
         use_bias, dropout_rate, dtype, param_dtype, rngs: as in `GATConv`.
       num_relations: R; the ids are 0, ..., R - 1.
+      score: "additive" or "multiplicative".
+      key_features: D, of multiplicative logits, per head; C by default.
+      edge_features: width of the edges' features, None where edges are relations and nothing else. All relations share
+        W_e.
       softmax: "across" or "within" relations, whatever `normalize` is.
       num_bases: B, for kernels W_r = Σ_b c_br V_b that share B matrices; one of its own for each relation by default.
-      kernel_init: called once per relation (or basis) and head, with shape (F, C) or (C, 1), and with (B, R) for c.
+      kernel_init: called once per relation (or basis) and head, with shape (F, C), (C, 1) or (C, D), and with (B, R)
+        for the coefficients of the bases.
 
     Raises:
       ValueError: no head, relation or basis, a width that heads do not divide, a rate outside [0, 1), an unknown
-        `combine` or `softmax`; when called outside `jax.jit`, a relation out of range. Inside, its edge is dropped.
+        `combine`, `softmax` or `score`, `key_features` of additive logits; when called, edges that lack relations or
+        features, or have features that the layer does not read; when called outside `jax.jit`, a relation out of range.
+        Inside, its edge is dropped.
 
     Einstein was born in Germany, which is located in Europe. Once a born_in is a located_in, its attention changes:
 
@@ -72,7 +91,8 @@ class RelationalGATConv(Conv):
     >>> bool((before != after)[0, 0]), bool((before == after)[1, 0])
     (True, True)
 
-    Busbridge et al., Relational Graph Attention Networks, 2019: additive attention, WIRGAT "within" and ARGAT "across".
+    Busbridge et al., Relational Graph Attention Networks, 2019: WIRGAT is "within", ARGAT "across"; its multiplicative
+    logits are not scaled, nor are these. It has no edge features.
     The bases are those of Schlichtkrull et al., Modeling Relational Data with Graph Convolutional Networks, ESWC 2018.
     """
 
@@ -85,20 +105,30 @@ class RelationalGATConv(Conv):
         num_relations: int,
         softmax: Within = "across",
         num_bases: int | None = None,
+        score: Score = "additive",
+        key_features: int | None = None,
+        edge_features: int | None = None,
         negative_slope: float = 0.2,
         rngs: nnx.Rngs,
         **options: Unpack[AttentionOptions],
     ):
         if softmax not in get_args(Within):
             raise ValueError(f'softmax must be "within" or "across", got {softmax!r}')
+        if score not in get_args(Score):
+            raise ValueError(f'score must be "additive" or "multiplicative", got {score!r}')
+        if key_features is not None and score == "additive":
+            raise ValueError(
+                f'key_features={key_features} are of score="multiplicative": additive logits have no keys'
+            )
         check_sizes(num_relations=num_relations, num_bases=num_bases)
+        check_sizes(key_features=key_features, edge_features=edge_features)
         check_finite(negative_slope=negative_slope)
         setup = Setup(in_features, out_features, rngs, **options)
         heads = setup.heads
-        vectors = heads._replace(num_heads=num_relations * heads.num_heads)
-        shape = num_relations, heads.num_heads, heads.features
         self.num_relations = num_relations
         self.softmax = softmax
+        self.score = score
+        self.edge_features = edge_features
         self.negative_slope = negative_slope
         width = setup.widths
         self.projection = RelationProjection(width.senders, heads, num_relations, num_bases)
@@ -107,14 +137,29 @@ class RelationalGATConv(Conv):
             if setup.paired
             else None
         )
-        self.receiver_vector = nnx.Param(vectors.vector()[...].reshape(shape))
-        self.sender_vector = nnx.Param(vectors.vector()[...].reshape(shape))
+        of_score = heads if key_features is None else heads._replace(features=key_features)
+        adds, has_edges = score == "additive", edge_features is not None
+        self.receiver_vector = _vectors(heads, num_relations) if adds else None
+        self.sender_vector = _vectors(heads, num_relations) if adds else None
+        self.query = None if adds else _matrices(heads.features, of_score, num_relations)
+        self.key = None if adds else _matrices(heads.features, of_score, num_relations)
+        self.edge_projection = (
+            None if edge_features is None else HeadProjection(edge_features, of_score)
+        )
+        self.edge_vector = _vectors(heads, num_relations) if adds and has_edges else None
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
+        edges: Any = graph.edges
+        relations, features = edges, None
+        if self.edge_features is not None:
+            relations, features = edges["relation"], edges["features"]
         z = nodes.each(self.projection, self.receiver_projection)
-        pairs = self._pairs(z, ends, jnp.asarray(graph.edges).astype(jnp.int32))
-        logits = self._logits(z, pairs)
+        pairs = self._pairs(z, ends, jnp.asarray(relations).astype(jnp.int32))
+        if features is not None:
+            features = mask_rows(features, pairs.counted)
+        score = self._sums if self.score == "additive" else self._products
+        logits = score(z, pairs, features)
         values = self.dropout.projected(z.senders.reshape(-1, *z.senders.shape[2:]), keys)
         rows = Rows(None, None, values, logits)
         if self.softmax == "within":
@@ -124,7 +169,11 @@ class RelationalGATConv(Conv):
 
     def check_features(self, graph: GraphsTuple, edge_mask: EdgeMask) -> GraphsTuple:
         """The graph, if its edges are relations; those that the mask leaves out may hold anything."""
-        check_relations(graph.edges, self.num_relations, edge_mask)
+        edges: Any = graph.edges
+        if self.edge_features is not None:
+            check_both(edges, self.edge_features)
+            edges = edges["relation"]
+        check_relations(edges, self.num_relations, edge_mask)
         return graph
 
     def _pairs(self, z: Sides, ends: Ends, relations: Int[Array, "E"]) -> Ends:
@@ -139,16 +188,28 @@ class RelationalGATConv(Conv):
         )
         return pairs._replace(weight=ends.weight)
 
-    def _logits(self, z: Sides, pairs: Ends) -> Float[Array, "E H"]:
-        terms = (
-            sum_features(z * vector[...].astype(z.dtype)[None]).reshape(-1, self.num_heads)
-            for z, vector in zip(z, (self.receiver_vector, self.sender_vector), strict=True)
-        )
-        r, s = (
-            gather(term, ids, accumulate=jnp.float32)
-            for term, ids in zip(terms, (pairs.receivers, pairs.senders), strict=True)
-        )
-        return additive_score(r, s, negative_slope=self.negative_slope)
+    def _sums(self, z: Sides, pairs: Ends, features: Any) -> Float[Array, "E H"]:
+        """Additive logits; an edge's term reads W_eᵀ c_r [F, H] of its relation, so that W_e e is never held."""
+        vectors: Any = (self.receiver_vector, self.sender_vector)
+        of_ends = zip(z, vectors, strict=True)
+        terms = (sum_features(z * vector[...].astype(z.dtype)[None]) for z, vector in of_ends)
+        r, s = _read(terms, pairs)
+        term = None
+        if self.edge_projection is not None and self.edge_vector is not None:
+            kernel, vector = self.edge_projection.kernel[...], self.edge_vector[...]
+            slopes = jnp.einsum("fhc,rhc->rfh", kernel, vector).astype(r.dtype)
+            slopes = gather(slopes, pairs.senders % self.num_relations, accumulate=jnp.float32)
+            term = jnp.einsum("ef,efh->eh", features.astype(r.dtype), slopes)
+        return additive_score(r, s, term, negative_slope=self.negative_slope)
+
+    def _products(self, z: Sides, pairs: Ends, features: Any) -> Float[Array, "E H"]:
+        """Multiplicative logits."""
+        matrices: Any = (self.query, self.key)
+        product = lambda z, matrix: jnp.einsum("nrhc,rhcd->nrhd", z, matrix[...].astype(z.dtype))
+        r, s = _read(map(product, z, matrices), pairs)
+        if self.edge_projection is not None:
+            s = s + self.edge_projection.linear(s.dtype)(features)
+        return dot_product_score(r, s, scale=1.0)
 
 
 class RelationProjection(nnx.Module):
@@ -177,6 +238,27 @@ class RelationProjection(nnx.Module):
         return project_rows(rows, flat, self.dtype).reshape(-1, *kernel.shape[1:])
 
 
+def _vectors(heads: HeadInit, num_relations: int) -> nnx.Param:
+    """[R, H, C]"""
+    vectors = heads._replace(num_heads=num_relations * heads.num_heads).vector()[...]
+    return nnx.Param(vectors.reshape(num_relations, heads.num_heads, -1))
+
+
+def _matrices(width: int, heads: HeadInit, num_relations: int) -> nnx.Param:
+    """[R, H, C, D]"""
+    matrices = heads._replace(num_heads=num_relations * heads.num_heads).kernel(width)[...]
+    shape = num_relations, heads.num_heads, width, heads.features
+    return nnx.Param(matrices.swapaxes(0, 1).reshape(shape))
+
+
+def _read(tables: Iterable[Array], pairs: Ends) -> list[Array]:
+    """Of every edge the row of its receiver in one table [N, R, ...], and that of its sender in the other."""
+    return [
+        gather(table.reshape(-1, *table.shape[2:]), ids, accumulate=jnp.float32)
+        for table, ids in zip(tables, (pairs.receivers, pairs.senders), strict=True)
+    ]
+
+
 def _logit_of_edge(weights, r, s, e):
     return e
 
@@ -194,6 +276,20 @@ def _num_pairs(num_nodes: int, num_relations: int) -> int:
     return size
 
 
+def check_both(edges: Any, edge_features: int) -> None:
+    """Refuse edges without relations and features, or with features of another width."""
+    needed = f'{{"relation": [E], "features": [E, {edge_features}]}}'
+    if not isinstance(edges, Mapping) or edges.keys() != {"relation", "features"}:
+        got = list(edges) if isinstance(edges, Mapping) else type(edges).__name__
+        raise ValueError(
+            f"the layer was built with edge_features={edge_features}, so edges must be {needed}, got {got}"
+        )
+    features = edges["features"]
+    if np.ndim(features) != 2 or np.shape(features)[1] != edge_features:
+        got = list(np.shape(features))
+        raise ValueError(f'edges["features"] must be [E, {edge_features}], got {got}')
+
+
 def check_relations(edges: Any, num_relations: int, edge_mask: EdgeMask) -> None:
     """Refuse what is no relation of each edge, and values out of range where they are known."""
     is_array = isinstance(edges, np.ndarray | jax.Array)
@@ -201,6 +297,7 @@ def check_relations(edges: Any, num_relations: int, edge_mask: EdgeMask) -> None
         got = f"{edges.dtype}{list(edges.shape)}" if is_array else type(edges).__name__
         raise ValueError(
             f"edges must hold the relation of each edge, integers [E] from 0 to {num_relations - 1}, got {got}"
+            f"{_REMEDY if isinstance(edges, Mapping) else ''}"
         )
     if not isinstance(edges, Tracer) and not isinstance(edge_mask, Tracer):
         bad = (np.asarray(edges) < 0) | (np.asarray(edges) >= num_relations)

@@ -7,12 +7,12 @@ import pytest
 from cases import (
     EDGE_WIDTH,
     EDGES,
+    FEATURES_ALONE,
     HEADS,
     IN,
     NODES,
     ONE_EACH,
     OUT,
-    WITH_EDGES,
     build,
     graph_for,
     one_of_each,
@@ -102,7 +102,7 @@ def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):
             method(graph)
 
 
-@rows(WITH_EDGES)
+@rows(FEATURES_ALONE)
 def test_edge_features_that_the_graph_lacks_or_of_another_width(case, unchecked):
     graph = graph_for(case)
     for method in both_methods(build(case)):

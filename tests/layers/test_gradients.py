@@ -20,6 +20,7 @@ from cases import (
     rows,
     smooth_edges,
     weights_of,
+    with_smooth,
 )
 from flax import nnx
 from helpers import assert_close
@@ -51,8 +52,7 @@ def test_gradients_are_finite_differences(case, x64):
     def at(point):
         params, nodes, edges = point
         layer = nnx.merge(graphdef, params)
-        edges = graph.edges if edges is None else edges
-        return evaluate(layer, graph._replace(nodes=nodes, edges=edges))
+        return evaluate(layer, with_smooth(graph._replace(nodes=nodes), edges))
 
     def value(point):
         return float((at(point).nodes * weights_of(graph)).sum())

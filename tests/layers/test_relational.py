@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import (
     CASES,
+    EDGE_WIDTH,
     EDGES,
     HEADS,
     IN,
@@ -20,15 +21,16 @@ from cases import (
     evaluate,
     gat,
     graph_for,
+    relational,
 )
 from flax import nnx
-from helpers import close, rejects, run
+from helpers import assert_close, close, rejects, run
 
 import gatjax.layers.relational
 from gatjax.graph import build_graph
 from gatjax.layers import GATConv, RelationalGATConv
 
-ACROSS, WITHIN = (case for case in CASES if case.layer is RelationalGATConv)
+ACROSS, FEATURES, WITHIN = (case for case in CASES if case.layer is RelationalGATConv)
 both = pytest.mark.parametrize("case", [ACROSS, WITHIN], ids=["across", "within"])
 
 # The tutorial's example: a chain of two relations, and a second way into Germany.
@@ -114,6 +116,56 @@ def test_renamed_relations_with_renamed_parameters_are_the_same(case):
     close(evaluate(other, renamed).nodes, evaluate(layer, graph).nodes)
 
 
+@pytest.mark.slow
+def test_both_scores_with_and_without_features_are_the_equations(x64):
+    """The row of the table is one combination of them."""
+    for score, width, softmax in (
+        ("additive", EDGE_WIDTH, "across"),
+        ("additive", EDGE_WIDTH, "within"),
+        ("multiplicative", None, "across"),
+        ("multiplicative", EDGE_WIDTH, "across"),
+    ):
+        own = {"score": score, "softmax": softmax, "edge_features": width}
+        case = ACROSS._replace(options={**ACROSS.options, **own})
+        layer, graph = build(case, param_dtype=jnp.float64), graph_for(case, dtype=np.float64)
+        assert_close(
+            run(layer, graph), relational(layer, graph), 1e-12, of=f"{score} {softmax} {width}"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("score", ["additive", "multiplicative"])
+def test_features_that_are_zero_change_nothing(score):
+    plain, graph = build(ACROSS, score=score), graph_for(FEATURES)
+    layer = build(ACROSS, score=score, edge_features=EDGE_WIDTH)
+    nnx.update(layer, nnx.state(plain, nnx.Param))
+    relations = graph.edges["relation"]
+    both = {"relation": relations, "features": 0 * graph.edges["features"]}
+    expected = run(plain, graph._replace(edges=relations))
+    assert_close(run(layer, graph._replace(edges=both)), expected)
+
+
+@pytest.mark.slow
+def test_edges_that_lack_relations_or_features_are_refused(unchecked):
+    layer, plain, graph = build(FEATURES), build(ACROSS), graph_for(FEATURES)
+    relations, features = graph.edges["relation"], graph.edges["features"]
+    needed = 'so edges must be {"relation": [E], "features": [E, 2]}, got '
+    wide = np.ones((EDGES, 3), np.float32)
+    for edges, message in (
+        (relations, f"edge_features=2, {needed}ndarray"),
+        ({"relation": relations}, f"{needed}['relation']"),
+        (None, f"{needed}NoneType"),
+        ({"relation": relations, "features": wide}, "must be [E, 2], got [29, 3]"),
+        ({"relation": features, "features": features}, "got float32[29, 2]"),
+    ):
+        for method in (layer, layer.attention):
+            with rejects(ValueError, message):
+                method(graph._replace(edges=edges))
+    with rejects(ValueError, "got dict: pass edge_features=... to the layer, which then reads"):
+        plain.attention(graph)
+    assert layer.attention(graph).shape == plain.attention(graph._replace(edges=relations)).shape
+
+
 @both
 def test_a_relation_without_edges_gets_no_gradient(case):
     layer, graph = build(case), graph_for(case)
@@ -176,6 +228,8 @@ def test_relations_may_be_of_any_integer_dtype(dtype):
     [
         ({"num_relations": 0}, "num_relations must be at least 1, got 0"),
         ({"num_bases": 0}, "num_bases must be at least 1, got 0"),
+        ({"score": "dot"}, 'score must be "additive" or "multiplicative", got \'dot\''),
+        ({"key_features": 3}, 'key_features=3 are of score="multiplicative": additive logits'),
         ({"softmax": "both"}, 'softmax must be "within" or "across", got \'both\''),
         ({"num_heads": 2}, "out_features=21 cannot be split over num_heads=2"),
     ],

@@ -17,7 +17,6 @@ from cases import (
     graph_for,
     one_of_each,
     rows,
-    smooth_edges,
     weights_of,
 )
 from graph_strategies import relabel, reorder
@@ -77,8 +76,8 @@ def padded(case, node_padding=0.0, edge_padding=0.0):
     """The graph padded to twice its size, its edge mask, and weights that ignore the padding."""
     graph, masks = pad(graph_for(case), Budget(nodes=2 * NODES, edges=2 * EDGES, graphs=2))
     graph.nodes[NODES:] = node_padding
-    if graph.edges is not None:
-        graph.edges[EDGES:] = edge_padding if smooth_edges(graph) is not None else -1
+    for leaf in jax.tree.leaves(graph.edges):
+        leaf[EDGES:] = edge_padding if np.issubdtype(leaf.dtype, np.inexact) else -1
     weights = np.zeros((2 * NODES, OUT), np.float32)
     weights[:NODES] = weights_of(graph_for(case))
     return graph, masks.edge, weights

@@ -75,7 +75,8 @@ def of_each(layers, graph, mask):
 def shared_by(layer, graph):
     """Where the edges that are weighed against one another meet."""
     if isinstance(layer, RelationalGATConv) and layer.softmax == "within":
-        return np.asarray(graph.receivers) * layer.num_relations + np.asarray(graph.edges)
+        relations = graph.edges if layer.edge_features is None else graph.edges["relation"]
+        return np.asarray(graph.receivers) * layer.num_relations + np.asarray(relations)
     return np.asarray(graph.receivers)
 
 
