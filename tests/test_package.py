@@ -135,9 +135,9 @@ def test_every_export_is_documented():
 
 def test_nothing_reaches_for_the_network_on_import():
     code = (
-        "import socket; socket.socket.connect = socket.getaddrinfo = None\n"
+        "import socket, sys; socket.socket.connect = socket.getaddrinfo = None\n"
         "import gatjax, gatjax.data, gatjax.training, gatjax.plots\n"
-        "assert gatjax.__version__"
+        "assert gatjax.__version__ and 'rdkit' not in sys.modules"
     )
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -165,6 +165,8 @@ def test_the_wheel_holds_data_types_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "gatjax/py.typed" in names
     assert "gatjax/data/bundled/citeseer.npz" in names
+    assert "gatjax/data/bundled/freesolv.csv" in names
+    assert wheel.stat().st_size < 2_000_000
     assert "gatjax/data/bundled/README.md" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "experiments", "notebooks"))]

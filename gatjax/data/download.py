@@ -1,13 +1,17 @@
 """Files from the cache and from the network, never trusted before their sha256 is checked."""
 
 import hashlib
+import http.client
 import os
 import secrets
 import sys
 import urllib.request
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
+
+from gatjax.graph.messages import shown
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
@@ -87,3 +91,44 @@ def download(url: str, path: Path, sha256: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_choice(argument: str, value: str, known: Iterable[str]) -> None:
+    """Refuse a name that is not known, with those that are."""
+    if value not in known:
+        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {shown(value)}")
+
+
+def obtain(
+    name: str, subfolder: str, sha256: Mapping[str, str], url: str, *, bundled: Iterable[str]
+) -> Path:
+    """The folder of the cache that holds the files of a data set; those that it lacks are fetched.
+
+    Args:
+        name: of the data set.
+        subfolder: of the cache.
+        sha256: the hash of each file, by its path in the subfolder and under the address.
+        url: where the files are published.
+        bundled: the names of such data sets that are in the package, for the error.
+
+    Raises:
+        FileNotFoundError: the files are nowhere to be had; the message says where they were sought.
+        ValueError: a file that was fetched is not the one that was pinned.
+    """
+    folder = cache_folder() / subfolder
+    missing = [file for file in sha256 if not (folder / file).is_file()]
+    try:
+        for file in missing:
+            download(f"{url}/{file}", folder / file, sha256[file])
+    except (OSError, http.client.HTTPException) as error:
+        origin = "from GATJAX_DATA" if os.environ.get("GATJAX_DATA") else "GATJAX_DATA is not set"
+        raise FileNotFoundError(
+            f"the data set {name!r} could not be found. Looked for it\n"
+            f"  in the package, which holds {', '.join(bundled)};\n"
+            f"  in the folder {folder} ({origin}), which lacks {', '.join(missing)};\n"
+            f"  at {url}; fetching it from there into that folder failed: "
+            f"{str(error) or type(error).__name__}.\n"
+            "Connect to the network and try again, or set GATJAX_DATA to a folder whose subfolder "
+            f"{subfolder!r} holds these files."
+        ) from None
+    return folder

@@ -1,10 +1,8 @@
 """Cora, Citeseer and Pubmed as the Planetoid repository publishes them."""
 
 import dataclasses
-import http.client
 import io
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from gatjax.data.dataset import Dataset, largest_component, make_graph, take_nodes
-from gatjax.data.download import cache_folder, check_sha256, download, read_verified
+from gatjax.data.download import check_choice, check_sha256, obtain, read_verified
 from gatjax.data.features import LAYOUTS, normalize_rows
 from gatjax.data.pickles import load_plain_pickle
 from gatjax.data.planetoid_files import (
@@ -25,7 +23,6 @@ from gatjax.data.planetoid_files import (
     file_name,
 )
 from gatjax.data.splits import Splits, random_split, shchur_split
-from gatjax.graph.messages import shown
 
 SPLITS = ("public", "random", "shchur")
 NUM_VALIDATION = 500
@@ -90,9 +87,9 @@ def load(
     Yang, Cohen and Salakhutdinov, Revisiting semi-supervised learning with graph embeddings, 2016.
     """
     name = name.lower()
-    _check_choice("name", name, SHA256)
-    _check_choice("split", split, SPLITS)
-    _check_choice("features", features, LAYOUTS)
+    check_choice("name", name, SHA256)
+    check_choice("split", split, SPLITS)
+    check_choice("features", features, LAYOUTS)
     arrays, provenance = _find(name)
     matrix = normalize_rows(arrays.features) if normalize_features else arrays.features
     dataset = Dataset(
@@ -195,35 +192,9 @@ def _find(name: str) -> tuple[PlanetoidArrays, str]:
     """Resolve a name: the package, the cache, the network."""
     if name in BUNDLED_SHA256:
         return read_bundled(name), f"bundled with gatjax; originally {PLANETOID_URL}"
-    folder = cache_folder() / "planetoid"
-    missing = [
-        file for part in SHA256[name] if not (folder / (file := file_name(name, part))).is_file()
-    ]
-    try:
-        for part, sha256 in SHA256[name].items():
-            if (file := file_name(name, part)) in missing:
-                download(f"{PLANETOID_URL}/{file}", folder / file, sha256)
-    except (OSError, http.client.HTTPException) as error:
-        raise FileNotFoundError(_not_found(name, folder, missing, error)) from None
+    sha256 = {file_name(name, part): pin for part, pin in SHA256[name].items()}
+    folder = obtain(name, "planetoid", sha256, PLANETOID_URL, bundled=BUNDLED_SHA256)
     return read_cached(name, folder), f"{folder}; originally {PLANETOID_URL}"
-
-
-def _not_found(name: str, folder: Path, missing: list[str], error: Exception) -> str:
-    origin = "from GATJAX_DATA" if os.environ.get("GATJAX_DATA") else "GATJAX_DATA is not set"
-    return (
-        f"the data set {name!r} could not be found. Looked for it\n"
-        f"  in the package, which holds {', '.join(BUNDLED_SHA256)};\n"
-        f"  in the folder {folder} ({origin}), which lacks {', '.join(missing)};\n"
-        f"  at {PLANETOID_URL}; fetching it from there into that folder failed: "
-        f"{str(error) or type(error).__name__}.\n"
-        "Connect to the network and try again, or set GATJAX_DATA to a folder whose subfolder "
-        "'planetoid' holds these files."
-    )
-
-
-def _check_choice(argument: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {shown(value)}")
 
 
 _KINDS = {

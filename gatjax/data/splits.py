@@ -192,34 +192,39 @@ def has_label(labels: ArrayLike) -> Bool[np.ndarray, "N"]:
     return np.any(~np.isnan(labels if labels.ndim > 1 else labels[:, None]), axis=1)
 
 
-def called(node: int, names: np.ndarray | None) -> str:
+def called(node: int, names: np.ndarray | None, item: str = "node") -> str:
     """What an error calls a node."""
-    return f"node {node if names is None else shown(names[node])}"
+    return f"{item} {node if names is None else shown(names[node])}"
 
 
-def check_splits(splits: Splits, num_nodes: int, names: np.ndarray | None = None) -> Splits:
-    """Return the parts as sorted int32 arrays; refuse ids that are no nodes and shared nodes, by name."""
+def check_splits(
+    splits: Splits, num_nodes: int, names: np.ndarray | None = None, *, item: str = "node"
+) -> Splits:
+    """Return the parts as sorted int32 arrays; refuse ids that are no nodes and shared nodes, by name.
+
+    Where the items are no nodes of a graph, `item` is what the errors call them.
+    """
     parts = {}
     for name, ids in zip(Splits._fields, splits, strict=True):
         ids = np.asarray(ids)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise ValueError(
-                f"splits: {name} must be a 1-D array of integer node ids, "
+                f"splits: {name} must be a 1-D array of integer {item} ids, "
                 f"got {ids.dtype} of shape {ids.shape}"
             )
         outside = ids[(ids < 0) | (ids >= num_nodes)]
         if outside.size:
             raise ValueError(
-                f"splits: {name} contains {outside[0]}, which is no node; "
-                f"the graph has {num_nodes} nodes, counted from 0"
+                f"splits: {name} contains {outside[0]}, which is no {item}; "
+                f"there are {num_nodes} {item}s, counted from 0"
             )
         parts[name] = ids.astype(np.int32)
     everything = np.concatenate(list(parts.values()))
     ids, counts = np.unique(everything, return_counts=True)
     if ids.size < everything.size:
         raise ValueError(
-            f"splits: {called(int(ids[counts > 1][0]), names)} occurs more than once; "
-            "a node belongs to one of train, validation and test, once"
+            f"splits: {called(int(ids[counts > 1][0]), names, item)} occurs more than once; "
+            f"a {item} belongs to one of train, validation and test, once"
         )
     return _sorted(**parts)
 

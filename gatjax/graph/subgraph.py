@@ -45,7 +45,7 @@ def subgraph(graph: GraphsTuple, nodes: ArrayLike) -> tuple[GraphsTuple, Int32[n
     """
     ids = host_ids(graph)
     total = int(ids.n_node.sum())
-    kept = _node_ids(nodes, total)
+    kept = node_ids(nodes, total)
     owner = np.repeat(np.arange(len(ids.n_node)), ids.n_node)[kept]
     if (late := first_true(owner[1:] < owner[:-1])) is not None:
         raise ValueError(
@@ -91,7 +91,7 @@ def relabel(graph: GraphsTuple, new_ids: ArrayLike) -> GraphsTuple:
         raise ValueError(
             f"new_ids has shape {np.shape(new_ids)}: give one new id for each of the {total} nodes"
         )
-    new, owner = _node_ids(new_ids, total, "new_ids"), np.repeat(np.arange(len(n_node)), n_node)
+    new, owner = node_ids(new_ids, total, "new_ids"), np.repeat(np.arange(len(n_node)), n_node)
     if (node := first_true(owner[new] != owner)) is not None:
         raise ValueError(
             f"new_ids[{node}] = {new[node]} is an id of graph {owner[new[node]]} of the batch, node "
@@ -102,8 +102,8 @@ def relabel(graph: GraphsTuple, new_ids: ArrayLike) -> GraphsTuple:
     return subgraph(graph, old)[0]
 
 
-def _node_ids(nodes: ArrayLike, total: int, name: str = "nodes") -> np.ndarray:
-    """Distinct ids of nodes, int32, from ids or a mask."""
+def node_ids(nodes: ArrayLike, total: int, name: str = "nodes") -> np.ndarray:
+    """Distinct ids of nodes, or of rows of any table, int32, from ids or a mask."""
     array = np.asarray(nodes)
     if array.dtype == bool:
         if array.shape != (total,):
