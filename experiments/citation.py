@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 import script
-from citation_settings import ATTENDING, WITH_HEADS, Config, Settings, resolve
+from citation_settings import WITH_HEADS, Config, Settings, resolve
 from curves import draw_curves, save_curves
 from devices import use_every_core
 from flax import nnx
@@ -30,6 +30,7 @@ from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
 from protocols import deviations, paper_value
 from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
 from seed_runs import open_checkpoints, say_interrupted, train_seeds
+from weighing import weighing
 
 from gatjax import (
     GAT,
@@ -40,7 +41,6 @@ from gatjax import (
     DropoutRates,
     GaAN,
     GATv2,
-    TopK,
     add_self_loops,
     save_model,
 )
@@ -116,18 +116,7 @@ class Task:
             arguments |= {"residual": residuals[settings.residual]}
         if settings.model == "gat":
             arguments |= {"use_score_bias": settings.score_bias}
-        return arguments | self.weighing
-
-    @property
-    def weighing(self) -> dict[str, Any]:
-        """How the model makes weights of logits, where it has any."""
-        settings = self.settings
-        size = "auto" if settings.block_size is None else settings.block_size
-        options = {} if settings.model == "mlp" else {"block_size": size}
-        if settings.model in ATTENDING:
-            top_k = TopK(settings.top_k) if settings.normalize == "top_k" else settings.normalize
-            options |= {"normalize": top_k, "temperature": settings.temperature}
-        return options
+        return arguments | weighing(settings, settings.model)
 
     def build(self, rngs: nnx.Rngs) -> nnx.Module:
         options: dict[str, Any] = {}

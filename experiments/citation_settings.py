@@ -7,10 +7,9 @@ from typing import Literal
 import jax
 from protocols import Protocol, preset, protocol_of
 from settings import check, fill, required
+from weighing import Normalizer, check_weighing
 
 DatasetName = Literal["citeseer", "cora", "pubmed"]
-Normalizer = Literal["softmax", "entmax", "sparsemax", "top_k", "straight_through", "hardmax"]
-ATTENDING = ("gat", "gatv2", "dot", "gaan")
 WITH_HEADS = ("gat", "gatv2", "dot", "const")
 
 
@@ -153,21 +152,5 @@ def resolve(config: Config) -> Settings:
         raise SystemExit(
             f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
         )
-    _check_weights(settings)
+    check_weighing(settings, [settings.model])
     return settings
-
-
-def _check_weights(settings: Settings) -> None:
-    """Refuse options of attention where there is none, and blocks where there cannot be any."""
-    size, normalize = settings.block_size, settings.normalize
-    changed = (normalize, settings.temperature) != ("softmax", 1.0)
-    if changed and settings.model not in ATTENDING:
-        raise SystemExit(
-            f"--model {settings.model}: has no logits to normalise: leave out --normalize and --temperature, or take "
-            f"one of {', '.join(ATTENDING)}"
-        )
-    if size is not None and (normalize != "softmax" or settings.model == "mlp"):
-        raise SystemExit(
-            f"--block-size {size}: blocks are those of the softmax over a graph: leave it out with --normalize "
-            f"{normalize} and --model {settings.model}"
-        )

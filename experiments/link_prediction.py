@@ -25,6 +25,7 @@ from outputs import INTERRUPTED, claimed, find_result, say_found
 from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result, sound
 from seed_runs import open_checkpoints, say_interrupted, train_seeds
 from settings import check, fill, required
+from weighing import Normalizer, check_weighing, weighing
 
 from gatjax import (
     GAT,
@@ -54,6 +55,7 @@ from gatjax.training import (
 MODELS = {"gat": GAT, "gatv2": GATv2, "gcn": GCN, "mlp": MLP}
 TITLES = {"gat": "GAT", "gatv2": "GATv2", "gcn": "GCN", "mlp": "MLP (no graph)"}
 ModelName = Literal["gat", "gatv2", "gcn", "mlp"]
+WITH_HEADS = ("gat", "gatv2")
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "gae": {
@@ -63,6 +65,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "num_heads": 4,
         "use_bias": False,
         "dropout": 0.0,
+        "normalize": "softmax",
+        "temperature": 1.0,
         "negatives": 1,
         "learning_rate": 0.01,
         "rule": "last",
@@ -76,6 +80,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "num_heads": 8,
         "use_bias": True,
         "dropout": 0.5,
+        "normalize": "softmax",
+        "temperature": 1.0,
         "negatives": 1,
         "learning_rate": 0.005,
         "rule": "loss",
@@ -130,6 +136,14 @@ class Config:
     """A bias in each layer. gae: none."""
     dropout: float | None = None
     """Dropout of each layer's input. gae: 0, tuned: 0.5."""
+    normalize: Normalizer = "softmax"
+    """What makes weights of attention's logits."""
+    top_k: int = 8
+    """How many edges of a node "top_k" keeps."""
+    temperature: float = 1.0
+    """What the logits are divided by before."""
+    block_size: int | None = None
+    """Edges that are computed at a time, with the softmax. None: chosen from the sizes."""
     negatives: int | None = None
     """Pairs without an edge per training edge, drawn anew in each epoch. Both: 1."""
     learning_rate: float | None = None
@@ -180,22 +194,24 @@ def resolve(config: Config) -> Settings:
     by_default = PROTOCOLS[config.protocol] | {
         "seeds_per_device": 1 if jax.default_backend() == "cpu" else config.seeds,
         "output": Path("runs") / f"links-{config.dataset}-{config.protocol}",
+        "block_size": None,
     }
     settings = fill(Settings, config, by_default)
     counts = (
         "seeds hidden_features out_features num_heads negatives patience max_epochs "
-        "seeds_per_device"
+        "seeds_per_device top_k block_size"
     )
     check(
         settings,
         at_least=dict.fromkeys(counts.split(), 1) | {"first_seed": 0, "checkpoint_seconds": 0},
-        above_zero=("learning_rate",),
+        above_zero=("learning_rate", "temperature"),
         rates=("dropout",),
     )
-    if {"gat", "gatv2"} & {*settings.models} and settings.hidden_features % settings.num_heads:
+    if {*WITH_HEADS} & {*settings.models} and settings.hidden_features % settings.num_heads:
         raise SystemExit(
             f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
         )
+    check_weighing(settings, settings.models, WITH_HEADS)
     return settings
 
 
@@ -225,8 +241,9 @@ class Task:
             "dropout_rate": DropoutRates(inputs=settings.dropout),
             "use_bias": settings.use_bias,
         }
-        if self.model in ("gat", "gatv2"):
+        if self.model in WITH_HEADS:
             options["num_heads"] = settings.num_heads
+        options |= weighing(settings, self.model)
         return MODELS[self.model](
             self.data.num_features, settings.out_features, **options, rngs=rngs
         )

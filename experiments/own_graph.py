@@ -26,6 +26,7 @@ from outputs import INTERRUPTED, claimed, find_result, say_found
 from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result, sound
 from seed_runs import open_checkpoints, say_interrupted, train_seeds
 from settings import check, fill, required
+from weighing import Normalizer, check_weighing, weighing
 
 from gatjax import GAT, GCN, MLP, DropoutRates, GATv2, add_self_loops
 from gatjax.data import Dataset, load_folder, write_predictions
@@ -44,6 +45,7 @@ from gatjax.training import (
 )
 
 MODELS = {"gat": GAT, "gatv2": GATv2, "gcn": GCN, "mlp": MLP}
+WITH_HEADS = ("gat", "gatv2")
 METRICS = {
     "classes": softmax_cross_entropy,
     "numbers": squared_error,
@@ -91,6 +93,14 @@ class Config:
     """Dropout of each layer's input."""
     attention_dropout: float = 0.0
     """Dropout of the attention weights."""
+    normalize: Normalizer = "softmax"
+    """What makes weights of attention's logits."""
+    top_k: int = 8
+    """How many edges of a node "top_k" keeps."""
+    temperature: float = 1.0
+    """What the logits are divided by before."""
+    block_size: int | None = None
+    """Edges that are computed at a time, with the softmax. None: chosen from the sizes."""
     learning_rate: float = 0.005
     """Of Adam."""
     l2: float = 5e-4
@@ -131,20 +141,23 @@ def resolve(config: Config) -> Settings:
         "seeds_per_device": 1 if jax.default_backend() == "cpu" else config.seeds,
         "output": Path("runs") / f"{config.dataset.resolve().name}-{config.model}",
     }
-    open_fields = {"task": None, "train": None, "validation": None, "test": None}
+    open_fields = dict.fromkeys(("task", "train", "validation", "test", "block_size"))
     settings = fill(Settings, config, open_fields | by_default)
-    counts = "seeds hidden_features num_layers num_heads per_class patience max_epochs"
+    counts = (
+        "seeds hidden_features num_layers num_heads per_class patience max_epochs top_k block_size"
+    )
     check(
         settings,
         at_least=dict.fromkeys([*counts.split(), "seeds_per_device"], 1)
         | {"first_seed": 0, "l2": 0, "checkpoint_seconds": 0},
-        above_zero=("learning_rate", "train", "validation", "test"),
+        above_zero=("learning_rate", "temperature", "train", "validation", "test"),
         rates=("dropout", "attention_dropout"),
     )
-    if settings.model in ("gat", "gatv2") and settings.hidden_features % settings.num_heads:
+    if settings.model in WITH_HEADS and settings.hidden_features % settings.num_heads:
         raise SystemExit(
             f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
         )
+    check_weighing(settings, [settings.model], WITH_HEADS)
     return settings
 
 
@@ -207,8 +220,9 @@ class Task:
             "num_layers": settings.num_layers,
             "dropout_rate": rates,
         }
-        if settings.model in ("gat", "gatv2"):
+        if settings.model in WITH_HEADS:
             options["num_heads"] = settings.num_heads
+        options |= weighing(settings, settings.model)
         sizes = self.data.num_features, self.data.num_classes
         model = MODELS[settings.model](*sizes, **options, rngs=rngs)
         return model if self.data.edge_weight is None else Weighted(model)

@@ -1,11 +1,13 @@
 """The citation experiment as a user runs it, with a small budget."""
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,16 +168,37 @@ def test_what_is_not_given_is_as_the_papers_have_it():
 
 
 def test_the_model_weighs_as_the_options_say():
-    from citation import MODELS, Config, Task, resolve
+    from citation import MODELS, Config, resolve
+    from weighing import weighing
 
-    task = object.__new__(Task)
     for model in MODELS:
-        task.settings = resolve(Config(model=model))
-        MODELS[model](5, 3, **task.weighing, rngs=nnx.Rngs(0))
+        options = weighing(resolve(Config(model=model)), model)
+        MODELS[model](5, 3, **options, rngs=nnx.Rngs(0))
     options = {"normalize": "top_k", "top_k": 3, "temperature": 0.5}
-    task.settings = resolve(Config(**options))
     expected = {"normalize": TopK(3), "temperature": 0.5, "block_size": "auto"}
-    assert task.weighing == expected
+    assert weighing(resolve(Config(**options)), "gat") == expected
+
+
+@pytest.mark.parametrize("script", ["link_prediction", "own_graph"])
+def test_the_same_options_in_every_script(script, tmp_path):
+    """A model as the script builds it; what no model of it can do is refused by the same words."""
+    module = importlib.import_module(script)
+    own = {"dataset": tmp_path} if script == "own_graph" else {"dataset": "cora"}
+    of = lambda *models: {"model": models[0]} if script == "own_graph" else {"models": models}
+    config = module.Config(**own, **of("gatv2"), normalize="top_k", top_k=3, temperature=0.5)
+    task = object.__new__(module.Task)
+    task.settings, task.model = module.resolve(config), "gatv2"
+    task.data = SimpleNamespace(num_features=5, num_classes=3, edge_weight=None)
+    for layer in task.build(nnx.Rngs(0)).layers:
+        assert layer.weighing == (TopK(3), 0.5, "auto")
+    for model, options, message in (
+        ("gcn", {"normalize": "entmax"}, "gcn: has no logits to normalise: .* one of gat, gatv2$"),
+        ("mlp", {"block_size": 8}, "--block-size 8: blocks are those of the softmax"),
+        ("gat", {"temperature": 0.0}, "--temperature 0.0: must be a number above 0"),
+        ("gat", {"top_k": 0}, "--top-k 0: must be at least 1"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            module.resolve(module.Config(**own, **of(model), **options))
 
 
 @pytest.mark.parametrize(
