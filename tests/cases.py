@@ -41,6 +41,7 @@ from gatjax.layers import (
     GATv2Conv,
     GCNConv,
     GeneralConv,
+    MATConv,
     MeanConv,
     RelationalGATConv,
 )
@@ -241,6 +242,33 @@ def cosine(layer, graph, keep=NOTHING_DROPPED):
     return finish(layer, x, graph.nodes), alpha
 
 
+def molecule(layer, graph, keep=NOTHING_DROPPED):
+    """Three matrices, each over the edges that enter a node; a logit carries the length and the bond of its edge."""
+    nodes = graph.nodes * keep.inputs
+    query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
+    if layer.query.bias is not None:
+        query = query + array(layer.query.bias)[None]
+    dropped, features = value * keep.projected, np.zeros((len(graph.senders), *query.shape[1:]))
+    if layer.edge_features is not None:
+        features = heads(graph.edges["features"], layer.edge_projection)
+    parts = layer.weights if isinstance(layer.weights, tuple) else array(layer.weights)
+    distance, adjacency = graph.edges["distance"], graph.edges["adjacency"]
+
+    def logit(i, j, k):
+        known = np.array([distance[k], adjacency[k]])
+        return np.concatenate([dot_logit(query[i], key[j] + features[k]), known])
+
+    def weigh(rows):
+        logits, distance, adjacency = rows[:, :-2], rows[:, -2:-1], rows[:, -1:]
+        near = np.exp(-distance) if layer.kernel == "exp" else softmax(-distance)
+        shares = adjacency / (adjacency.sum() + 1e-6)
+        return parts[0] * softmax(logits) + parts[1] * near + parts[2] * shares
+
+    value = lambda i, j, k: dropped[j] + features[k]
+    x, alpha = attend(graph, query.shape[1:], logit, value, keep, weigh=weigh)
+    return finish(layer, x, graph.nodes), alpha
+
+
 def attention_block(layer, graph, keep=NOTHING_DROPPED):
     """Matrices on concatenated rows: [receiver ‖ u] asks, [sender ‖ edge] answers, u in the value too."""
     step, nodes = layer.step, graph.nodes * keep.inputs
@@ -414,6 +442,8 @@ CASES = [
     Case("AdditiveConv", AdditiveConv, {**_edges, "residual": True}, additive),
     Case("GeneralConv", GeneralConv, _edges, general),
     Case("CosineConv", CosineConv, _edges, cosine),
+    Case("MATConv", MATConv, {**_heads, "trainable_weights": True}, molecule, sums_to_one=False),
+    Case("MATConv-edges", MATConv, {**_edges, "kernel": "softmax"}, molecule, sums_to_one=False),
     Case("GaANConv", GaANConv, _gaan, gaan),
     Case("GaANConv-none", GaANConv, {**_gaan, "gate": "none", "use_bias": False}, gaan),
     Case("GaANConv-code", GaANConv, {**_gaan, "gate": "code", "scale": "linear"}, gaan),
@@ -445,7 +475,9 @@ ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
 FULLEST = list({case.layer: case for case in CASES}.values())
 SOFT = [case for case in CASES if not case.hard]
 WITH_EDGES = [case for case in CASES if "edge_features" in case.options]
-FEATURES_ALONE = [case for case in WITH_EDGES if "num_relations" not in case.options]
+FEATURES_ALONE = [
+    case for case in WITH_EDGES if "num_relations" not in case.options and case.layer is not MATConv
+]
 
 
 def takes(case: Case, option: str) -> bool:
@@ -455,13 +487,17 @@ def takes(case: Case, option: str) -> bool:
 # For what all layers share: with heads, with pools of its own, with edges that attend, and without a softmax.
 REPRESENTATIVES = {GATConv, GaANConv, AttentionBlock, MeanConv}
 
+# In the slow suite alone: `DotProductConv` with another normaliser, which `test_mat.py` tests.
+VARIANTS = {MATConv}
+
 
 def rows(cases: list[Case], fast=None):
     """A parametrised test; of several rows of one layer only the first is for the fast suite.
 
-    `fast` names the layers that are in it at all; all by default.
+    `fast` names the layers that are in it at all; by default all but those that differ little from another one.
     """
-    first = {case.layer: case.name for case in reversed(cases) if not fast or case.layer in fast}
+    in_it = lambda layer: layer in fast if fast else layer not in VARIANTS
+    first = {case.layer: case.name for case in reversed(cases) if in_it(case.layer)}
     return pytest.mark.parametrize(
         "case",
         [
@@ -535,11 +571,18 @@ def graph_for(
 def edges_for(case: Case, rng: np.random.Generator, edges: int, dtype):
     """Features, relations, both or nothing, whichever the layer reads."""
     width = case.options.get("edge_features")
-    draw = lambda: None if width is None else rng.normal(size=(edges, width)).astype(dtype)
-    if not takes(case, "num_relations"):
-        return draw()
-    relations = rng.integers(0, RELATIONS, edges).astype(np.int32)
-    return relations if width is None else {"relation": relations, "features": draw()}
+    known = {}
+    if case.layer is MATConv:
+        known = {"distance": rng.exponential(size=edges), "adjacency": rng.integers(1, 3, edges)}
+        known = {name: values.astype(dtype) for name, values in known.items()}
+    elif takes(case, "num_relations"):
+        known = {"relation": rng.integers(0, RELATIONS, edges).astype(np.int32)}
+        if width is None:
+            return known["relation"]
+    features = None if width is None else rng.normal(size=(edges, width)).astype(dtype)
+    if not known:
+        return features
+    return known if features is None else {**known, "features": features}
 
 
 def narrow(case: Case) -> GraphsTuple:
@@ -551,9 +594,20 @@ def narrow(case: Case) -> GraphsTuple:
 def smooth_edges(graph: GraphsTuple):
     """The edge features that have a gradient: none where they are relations."""
     if isinstance(graph.edges, dict):
-        return graph.edges["features"]
-    inexact = graph.edges is not None and jnp.issubdtype(graph.edges.dtype, jnp.inexact)
-    return graph.edges if inexact else None
+        return {name: leaf for name, leaf in graph.edges.items() if is_inexact(leaf)}
+    return graph.edges if graph.edges is not None and is_inexact(graph.edges) else None
+
+
+def is_inexact(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def fill_edges(graph: GraphsTuple, start: int, fraction: float, whole: int | None = None):
+    """Write a number into the features of the edges from `start` on; another, or none, where they are relations."""
+    for leaf in jax.tree.leaves(graph.edges):
+        number = fraction if is_inexact(leaf) else whole
+        if number is not None:
+            leaf[start:] = number
 
 
 def with_smooth(graph: GraphsTuple, features) -> GraphsTuple:
@@ -561,7 +615,7 @@ def with_smooth(graph: GraphsTuple, features) -> GraphsTuple:
     if features is None:
         return graph
     both = isinstance(graph.edges, dict)
-    return graph._replace(edges={**graph.edges, "features": features} if both else features)
+    return graph._replace(edges={**graph.edges, **features} if both else features)
 
 
 def values_shape(layer, graph: GraphsTuple) -> tuple[int, int, int]:

@@ -10,6 +10,8 @@ from gatjax.attention.dense import (
     self_attention,
     tensor_dot,
 )
+from gatjax.attention.mixed import mixed_attention
+from gatjax.attention.mixture import Mixture
 from gatjax.attention.multi_head import multi_head_attention
 from gatjax.attention.neighbors import neighbor_mean, pool_neighbors
 from gatjax.attention.readout import attention_pool, pool_nodes, score_pairs
@@ -25,6 +27,7 @@ from gatjax.attention.scores import (
 from gatjax.attention.steps import TopK, attention_logits, attention_weights, weighted_sum
 
 __all__ = [
+    "Mixture",
     "Rows",
     "TopK",
     "additive_score",
@@ -42,6 +45,7 @@ __all__ = [
     "general_dot",
     "general_score",
     "graph_attention",
+    "mixed_attention",
     "multi_head_attention",
     "neighbor_mean",
     "pool_neighbors",

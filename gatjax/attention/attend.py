@@ -20,6 +20,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows, blocked_attention
+from gatjax.attention.mixture import Mixture
 from gatjax.attention.steps import (
     Normalize,
     RowFunction,
@@ -155,6 +156,9 @@ def attend(
     block_size = _block_size(block_size, normalize, values)
     if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
+    if block_size is not None and isinstance(normalize, Mixture):
+        functions = score, value, rows, ends, num_receivers
+        return _mixed_in_blocks(normalize, *functions, multiplier, block_size)
     multiplier, ends = _factors(multiplier, ends, values.shape[1], blocked=block_size is not None)
     if block_size is not None:
         return blocked_attention(
@@ -186,6 +190,29 @@ def _at_once(
         alpha = alpha * factor.astype(alpha.dtype)
     messages = alpha[:, :, None].astype(values.dtype) * values
     return segment_sum(messages, ends.receivers, num_receivers, mask=ends.counted)
+
+
+def _mixed_in_blocks(
+    mixture: Mixture,
+    score: RowFunction,
+    value: RowFunction,
+    rows: Rows,
+    ends: Ends,
+    num_receivers: int,
+    multiplier: Any,
+    block_size: int,
+) -> Float[Array, "N H C"]:
+    """Attention, and what is known of the edges: weights after a softmax of zeros, which is 1 over their number."""
+    options = {"multiplier": multiplier, "block_size": block_size}
+    total = attend(score, value, rows, ends, num_receivers, **options) * mixture.share
+    known = mixture.known(ends.receivers, num_receivers, mask=ends.counted)
+    ones = jnp.ones_like(known)
+    count = segment_sum(ones, ends.receivers, num_receivers, mask=ends.counted)
+    weight = ends.weigh(known * gather(count, ends.receivers))
+    even = lambda *edge: jnp.zeros_like(score(*edge))
+    return (
+        total + attend(even, value, rows, ends._replace(weight=weight), num_receivers, **options)
+    ).astype(total.dtype)
 
 
 def graph_attention(
@@ -262,7 +289,7 @@ def check_weighing(normalize: Normalize, temperature: Temperature, block_size: B
     normalizer(normalize)
     check_temperature(temperature, 'normalize="hardmax"')
     choose_block_size(block_size, 0, 0)
-    if normalize != "softmax" and block_size not in (None, "auto"):
+    if not _in_blocks(normalize) and block_size not in (None, "auto"):
         raise ValueError(
             f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
         )
@@ -272,9 +299,15 @@ def _block_size(
     block_size: BlockSize, normalize: Normalize, values: jax.ShapeDtypeStruct
 ) -> int | None:
     """The number of edges per block, or None for the direct formula."""
-    if normalize != "softmax":
+    if not _in_blocks(normalize):
         return None
     return choose_block_size(block_size, values.shape[0], math.prod(values.shape[1:]))
+
+
+def _in_blocks(normalize: Normalize) -> bool:
+    """Whether blocks compute it: the softmax, and what is mixed with one."""
+    inner = normalize.normalize if isinstance(normalize, Mixture) else normalize
+    return isinstance(inner, str) and inner == "softmax"
 
 
 def _cooled(score: RowFunction, temperature: Temperature) -> RowFunction:

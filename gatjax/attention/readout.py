@@ -1,6 +1,6 @@
 """From nodes to one row per graph, and to one number per pair of nodes."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,28 +18,30 @@ from gatjax.graph.sizes import graph_ids, num_nodes
 from gatjax.ops.blocks import BlockSize, gather, mask_rows
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum
 
+Pool = Literal["mean", "sum", "max", "first"]
+
 _POOLS = {"mean": segment_mean, "sum": segment_sum, "max": segment_max}
 
 
 def pool_nodes(
     graph: GraphsTuple,
-    how: Literal["mean", "sum", "max"] = "mean",
+    how: Pool = "mean",
     *,
     node_mask: NodeMask = None,
 ) -> Float[Array, "G *rest"]:
     """One row per graph of a batch.
 
     ```
-    y_g = mean, sum or max of h_i over the nodes i of graph g
+    y_g = mean, sum or max of h_i over the nodes i of graph g, or the first of them
     ```
 
     Args:
       graph: a batch of G graphs.
-      how: "mean", "sum" or "max".
+      how: "mean", "sum", "max" or "first", which is that of a dummy node that stands before the others.
       node_mask: nodes that count, `[N]`; all by default.
 
     Returns:
-      `[G, ...]`; 0 for a graph without nodes.
+      `[G, ...]`; 0 for a graph without nodes, or whose first one does not count.
 
     Raises:
       ValueError: unknown `how`.
@@ -48,12 +50,31 @@ def pool_nodes(
     >>> pool_nodes(build_graph([], [], jnp.array([[1.0], [3.0]]))).tolist()
     [[2.0]]
     """
-    if how not in _POOLS:
-        raise ValueError(f"how must be one of {list(_POOLS)}, got {how!r}")
+    check_pool(how=how)
+    if how == "first":
+        return _first_nodes(graph, _mask(graph, node_mask))
     mask, num_graphs = _mask(graph, node_mask), len(graph.n_node)
     return _POOLS[how](
         jnp.asarray(graph.nodes), graph_ids(graph.n_node, num_nodes(graph)), num_graphs, mask=mask
     )
+
+
+def check_pool(**pools: str) -> None:
+    """Refuse an unknown way to pool nodes, by name.
+
+    Raises:
+      ValueError: it is none of `Pool`.
+    """
+    for name, pool in pools.items():
+        if pool not in get_args(Pool):
+            raise ValueError(f"{name} must be one of {list(get_args(Pool))}, got {pool!r}")
+
+
+def _first_nodes(graph: GraphsTuple, mask: Bool[Array, "N"] | None) -> Float[Array, "G *rest"]:
+    nodes, counts = jnp.asarray(graph.nodes), jnp.asarray(graph.n_node, jnp.int32)
+    first = jnp.where(counts > 0, jnp.cumsum(counts) - counts, len(nodes))
+    nodes = nodes if mask is None else mask_rows(nodes, mask)
+    return nodes.at[first].get(mode="fill", fill_value=0)
 
 
 def attention_pool(

@@ -11,7 +11,13 @@ from gatjax.graph.batching import (
     unbatch,
     unpad,
 )
-from gatjax.graph.build import build_graph, fully_connected, in_degree, isolated_nodes
+from gatjax.graph.build import (
+    build_graph,
+    check_complete,
+    fully_connected,
+    in_degree,
+    isolated_nodes,
+)
 from gatjax.graph.check import validate
 from gatjax.graph.convert import from_networkx, from_scipy, to_networkx, to_scipy
 from gatjax.graph.edge_lists import EdgeTable, from_csv, from_named_csv, from_table
@@ -49,6 +55,7 @@ __all__ = [
     "batch",
     "budget_for",
     "build_graph",
+    "check_complete",
     "coalesce",
     "from_csv",
     "from_dgl",

@@ -12,7 +12,7 @@ from jaxtyping import Int32, PyTree
 from jraph import GraphsTuple
 from numpy.typing import ArrayLike
 
-from gatjax.graph.check import INT32_MAX, Ids, host_ids, integers
+from gatjax.graph.check import INT32_MAX, Ids, first_true, host_ids, integers
 from gatjax.graph.check import validate as validate
 from gatjax.graph.messages import check_integer
 from gatjax.graph.numbers import DIGITS_REMEDY, check_digits, first_over, to_float
@@ -85,6 +85,35 @@ def fully_connected(
     receivers, senders = np.indices((total, total), np.int32).reshape(2, -1)
     kept = np.flatnonzero(self_loops | (senders != receivers))
     return build_graph(senders[kept], receivers[kept], nodes, num_nodes=total)
+
+
+def check_complete(graph: GraphsTuple) -> GraphsTuple:
+    """The same graph, if in each graph of a batch every node has an edge from every node, itself included.
+
+    Args:
+        graph: one graph or a batch without padding, with concrete values.
+
+    Raises:
+        TypeError: traced values.
+        ValueError: the first pair of nodes without an edge, or with two; all that `validate` finds.
+
+    >>> check_complete(fully_connected(3)).n_edge.tolist()
+    [9]
+    """
+    senders, receivers, n_node, n_edge = host_ids(graph)
+    sizes = n_node.astype(np.int64)
+    first, pairs = np.cumsum(sizes) - sizes, np.cumsum(sizes**2) - sizes**2
+    owner = np.repeat(np.arange(len(sizes)), n_edge)
+    place = (receivers - first[owner]) * sizes[owner] + senders - first[owner] + pairs[owner]
+    count = np.bincount(place, minlength=int((sizes**2).sum()))
+    if (bad := first_true(count != 1)) is not None:
+        which = int(np.searchsorted(pairs + sizes**2, bad, side="right"))
+        receiver, sender = divmod(bad - pairs[which], sizes[which]) + first[which]
+        raise ValueError(
+            f"graph {which} has {count[bad] or 'no'} edges {sender} -> {receiver}: join every pair of nodes once, in "
+            "both directions, and each node with itself, as fully_connected does"
+        )
+    return graph
 
 
 def in_degree(graph: GraphsTuple) -> Int32[np.ndarray, "N"]:

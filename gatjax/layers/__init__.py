@@ -25,8 +25,9 @@ from gatjax.layers.gatv2 import GATv2Conv
 from gatjax.layers.general import GeneralConv
 from gatjax.layers.graph_network import GraphNetwork, update_edges, update_globals, update_nodes
 from gatjax.layers.inputs import Sides
+from gatjax.layers.mat import MATConv
 from gatjax.layers.parts import DropoutRates, HeadProjection, Setup, sender_value
-from gatjax.layers.pooling import AttentionPooling
+from gatjax.layers.pooling import AttentionPooling, GraphReadout
 from gatjax.layers.relational import RelationalGATConv
 
 __all__ = [
@@ -47,7 +48,9 @@ __all__ = [
     "GeneralConv",
     "GraphIndependent",
     "GraphNetwork",
+    "GraphReadout",
     "HeadProjection",
+    "MATConv",
     "MeanConv",
     "Mechanism",
     "NodeLinear",

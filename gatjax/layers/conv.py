@@ -9,7 +9,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
-from gatjax.attention.steps import RowFunction, normalized, on_edges
+from gatjax.attention.steps import Normalizer, RowFunction, normalized, on_edges
 from gatjax.graph.check import (
     EdgeMask,
     EdgeWeight,
@@ -43,6 +43,7 @@ class Mechanism(NamedTuple):
       gate: `[N, H]`, multiplies what each receiver's heads have summed up; none by default.
       ends: of the edges, where the rows are not those of the nodes alone; given by the layer.
       groups: how many softmaxes a receiver has, which are added up: row i·groups + g is the g-th of receiver i.
+      normalize: in place of the layer's, where it reads the edges of the graph, such as a `Mixture`.
     """
 
     score: RowFunction
@@ -51,6 +52,7 @@ class Mechanism(NamedTuple):
     gate: Float[Array, "N H"] | None = None
     ends: Ends | None = None
     groups: int = 1
+    normalize: Normalizer | None = None
 
 
 class Conv(nnx.Module):
@@ -153,7 +155,7 @@ class Conv(nnx.Module):
             ends,
             num_nodes(graph) * groups,
             multiplier=self.dropout.attention(keys),
-            **self.weighing._asdict(),
+            **self._weighing(mechanism)._asdict(),
         )
         x = x if groups == 1 else x.reshape(num_nodes(graph), groups, *x.shape[1:]).sum(1)
         x = x if gate is None else x * gate[:, :, None]
@@ -183,8 +185,13 @@ class Conv(nnx.Module):
         )
         logits = on_edges(mechanism.score, mechanism.rows, ends)
         num_receivers = num_nodes(graph) * mechanism.groups
-        normalize, temperature, _ = self.weighing
+        normalize, temperature, _ = self._weighing(mechanism)
         return ends.weigh(normalized(logits, ends, num_receivers, normalize, temperature))
+
+    def _weighing(self, mechanism: Mechanism) -> Weighing:
+        if mechanism.normalize is None:
+            return self.weighing
+        return self.weighing._replace(normalize=mechanism.normalize)
 
     def read(
         self, graph: GraphsTuple, keys: Keys = _NO_KEYS, **parts: Unpack[SideParts]

@@ -1,4 +1,4 @@
-"""Aggregation by attention, for every place of a graph network that aggregates."""
+"""Aggregation by attention, for every place of a graph network that aggregates, and one row per graph."""
 
 from typing import Unpack
 
@@ -7,10 +7,13 @@ from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
+from jraph import GraphsTuple
 
 from gatjax.attention.attend import edge_attention
+from gatjax.attention.readout import Pool, check_pool, pool_nodes
 from gatjax.attention.scores import combine_heads
-from gatjax.graph.check import check_mask
+from gatjax.graph.check import SideParts, check_mask
+from gatjax.layers.inputs import node_features
 from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
@@ -100,3 +103,61 @@ class AttentionPooling(nnx.Module):
 
 def _own_logit(weights, r, s, e):
     return s["logit"]
+
+
+class GraphReadout(nnx.Module):
+    """One row per graph of a batch, from its nodes to its globals: what stands last in a model of whole graphs.
+
+    ```
+    u_g = W pool_{i in g}(h_i) + b
+    ```
+
+    Args:
+      in_features: width of the nodes.
+      out_features: width of the globals.
+      pool: "mean", "sum", "max" or "first", as in `pool_nodes`.
+      use_bias, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
+
+    Raises:
+      ValueError: an unknown pool.
+
+    >>> from gatjax.graph import build_graph
+    >>> graph = GraphReadout(2, 3, rngs=nnx.Rngs(0))(build_graph([], [], jnp.eye(2)))
+    >>> graph.nodes.shape, graph.globals.shape
+    ((2, 2), (1, 3))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        pool: Pool = "mean",
+        use_bias: bool = True,
+        kernel_init: Initializer = glorot_uniform,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_pool(pool=pool)
+        check_widths(in_features=in_features, out_features=out_features)
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        self.pool: Pool = pool
+        heads = HeadInit(1, out_features, kernel_init, dtype, param_dtype, rngs)
+        self.projection = HeadProjection(in_features, heads, use_bias=use_bias)
+
+    def __call__(
+        self,
+        graph: GraphsTuple,
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | None = None,
+        **parts: Unpack[SideParts],
+    ) -> GraphsTuple:
+        """The graph with new globals `[G, out_features]`; its nodes and edges are left alone.
+
+        The arguments are those of a layer, so that it ends a `Stack`; of these, `node_mask` counts.
+        """
+        node_features(graph)
+        pooled = pool_nodes(graph, self.pool, node_mask=parts.get("node_mask"))
+        return graph._replace(globals=self.projection(pooled, name="globals")[:, 0, :])

@@ -11,6 +11,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from gatjax.attention.mixture import Kernel, MixtureWeights
 from gatjax.layers.gaan import Gate, Scale
 from gatjax.layers.options import ResidualOptions, RowOptions, WeighingOptions, WeightOptions
 
@@ -69,6 +70,19 @@ class GaANOptions(WeighingOptions, total=False):
     gate: Gate
     scale: Scale
     edge_features: int | None
+    use_bias: bool
+    kernel_init: Initializer
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+
+
+class MATOptions(WeighingOptions, total=False):
+    """Of the layers of `MAT`."""
+
+    edge_features: int | None
+    weights: MixtureWeights
+    trainable_weights: bool
+    kernel: Kernel
     use_bias: bool
     kernel_init: Initializer
     dtype: DTypeLike | None

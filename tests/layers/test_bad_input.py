@@ -23,7 +23,15 @@ from flax import nnx
 from helpers import rejects
 from jax.experimental.sparse import BCOO
 
-from gatjax.layers import DropoutRates, GaANConv, GATConv, GATv2Conv, HeadProjection, Setup
+from gatjax.layers import (
+    DropoutRates,
+    GaANConv,
+    GATConv,
+    GATv2Conv,
+    HeadProjection,
+    MATConv,
+    Setup,
+)
 
 
 @rows([case for case in ONE_EACH if takes(case, "combine")])
@@ -91,7 +99,9 @@ def both_methods(layer):
     [
         case
         for case in ONE_EACH
-        if not takes(case, "num_relations") and "edge_features" not in case.options
+        if case.layer is not MATConv
+        and not takes(case, "num_relations")
+        and "edge_features" not in case.options
     ]
 )
 def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):

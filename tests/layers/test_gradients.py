@@ -78,7 +78,7 @@ def test_blocks_give_the_same_values_and_gradients_dropout_included(case, reques
     direct = jax.jit(partial(differentiate, graphdef))(*arguments)
     taken = request.getfixturevalue("blocks")
     blocked = jax.jit(partial(differentiate, graphdef))(*arguments)
-    assert taken == [256]
+    assert set(taken) == {256}
     assert_close(blocked, direct, 1e-5)
 
 

@@ -14,6 +14,7 @@ from cases import (
     all_layers,
     build,
     evaluate,
+    fill_edges,
     graph_for,
     one_of_each,
     rows,
@@ -50,7 +51,7 @@ def test_edge_order_does_not_matter(case):
     layer, graph = build(case), graph_for(case)
     order = np.random.default_rng(6).permutation(EDGES)
     actual, expected = evaluate(layer, reorder(graph, order)), evaluate(layer, graph)
-    d_edges = None if expected.d_edges is None else expected.d_edges[order]
+    d_edges = jax.tree.map(lambda leaf: leaf[order], expected.d_edges)
     attention = expected.attention[order]
     if case.hard:
         between = sum_by_ends(reorder(graph, order), actual.attention)
@@ -68,7 +69,7 @@ def real_part(result: Result) -> Result:
         nodes=result.nodes[:NODES],
         attention=result.attention[:EDGES],
         d_nodes=result.d_nodes[:NODES],
-        d_edges=None if result.d_edges is None else result.d_edges[:EDGES],
+        d_edges=jax.tree.map(lambda leaf: leaf[:EDGES], result.d_edges),
     )
 
 
@@ -76,8 +77,7 @@ def padded(case, node_padding=0.0, edge_padding=0.0):
     """The graph padded to twice its size, its edge mask, and weights that ignore the padding."""
     graph, masks = pad(graph_for(case), Budget(nodes=2 * NODES, edges=2 * EDGES, graphs=2))
     graph.nodes[NODES:] = node_padding
-    for leaf in jax.tree.leaves(graph.edges):
-        leaf[EDGES:] = edge_padding if np.issubdtype(leaf.dtype, np.inexact) else -1
+    fill_edges(graph, EDGES, edge_padding, -1)
     weights = np.zeros((2 * NODES, OUT), np.float32)
     weights[:NODES] = weights_of(graph_for(case))
     return graph, masks.edge, weights

@@ -83,11 +83,11 @@ def shared_by(layer, graph):
 @attending
 def test_every_layer_takes_every_normaliser_and_temperature(case):
     """Logits are the logarithms of the softmax's weights, up to a number that no normaliser sees. And one head's output
-    is that of the softmax, where each edge weighs as much more as its weight is larger."""
+    is that of the softmax, where each edge weighs as much more as its weight is larger. Nothing is mixed with it."""
     graph, mask = graph_for(case), np.arange(29) % 5 != 1
     settings = [("softmax", 1.0)] + [(name, WARM) for name in NORMALIZERS]
     layers = [
-        make(case, num_heads=1, normalize=name, temperature=temperature)
+        make(case, num_heads=1, normalize=name, temperature=temperature, weights=(1.0, 0.0, 0.0))
         for name, temperature in settings
     ]
     (soft, _), *others = of_each(layers, graph, mask)

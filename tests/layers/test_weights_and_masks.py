@@ -13,10 +13,10 @@ from cases import (
     all_layers,
     build,
     evaluate,
+    fill_edges,
     graph_for,
     one_of_each,
     rows,
-    smooth_edges,
     weights_of,
 )
 from flax import nnx
@@ -87,8 +87,7 @@ def test_nodes_without_part_and_what_they_hold_reach_nothing(case):
     layer, real = build(case), graph_for(case)
     graph, masks = pad(real, Budget(nodes=2 * NODES, edges=2 * EDGES, graphs=2))
     graph.nodes[NODES:] = np.nan
-    if (features := smooth_edges(graph)) is not None:
-        features[EDGES:] = np.nan
+    fill_edges(graph, EDGES, np.nan)
     if graph.globals is not None:
         graph.globals[1:] = np.nan
     weight = np.full(2 * EDGES, np.nan, np.float32)

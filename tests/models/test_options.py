@@ -13,6 +13,7 @@ from gatjax.layers import (
     GATConv,
     GATv2Conv,
     GCNConv,
+    MATConv,
     MeanConv,
     NodeLinear,
 )
@@ -25,6 +26,7 @@ LAYERS = {
     "GCN": GCNConv,
     "MLP": NodeLinear,
     "GaAN": GaANConv,
+    "MAT": MATConv,
 }
 
 # GaANConv lists its options itself, and Python refuses all others.
@@ -38,9 +40,10 @@ def keywords(function):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_model_lists_every_option_of_its_layers(name):
-    """`combine` is the model's own business."""
+    """`combine` is the model's own business, and so is the residual of a block of `MAT`."""
     listed, of_layer = keywords(getattr(gatjax, name)), keywords(LAYERS[name].__init__)
-    assert of_layer.keys() - {"combine"} <= listed.keys()
+    own = {"combine", "residual"} if name == "MAT" else {"combine"}
+    assert of_layer.keys() - own <= listed.keys()
     assert all(
         inspect.Parameter.empty is not listed[option] for option in listed if option != "rngs"
     )
