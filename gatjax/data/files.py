@@ -1,8 +1,11 @@
 """The files of a folder, tables or arrays, that somebody made by hand; errors name the place."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -58,27 +61,50 @@ def check_finite(file: Path, table: np.ndarray | sparse.csr_array) -> None:
 def read_npy(file: Path) -> np.ndarray:
     """Read one array; pickled objects are refused."""
     with _refusing(file), file.open("rb") as stream:
-        array = np.load(stream, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
+        if zipfile.is_zipfile(stream):
             raise ValueError("it is an archive, not one array")
-    return array
+        stream.seek(0)
+        _check_size(stream, file.stat().st_size)
+        stream.seek(0)
+        return np.load(stream, allow_pickle=False)
 
 
-def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of an archive; pickled objects are refused."""
-    with _refusing(file), file.open("rb") as stream:
-        archive = np.load(stream, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("it is one array, not an archive")
-        return {name: archive[name] for name in archive.files}
+def read_npz(
+    file: Path, names: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Read the named arrays of an archive, and no others; pickled objects are refused."""
+    with _refusing(file):
+        archive = zipfile.ZipFile(file)
+    with archive:
+        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        for name in names:
+            if name not in held:
+                raise ValueError(f"{file.name}: lacks the array {name}; it holds {listed(held)}")
+        return {
+            name: _read_member(file, archive, name) for name in (*names, *optional) if name in held
+        }
 
 
-def pick(file: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-    """Return the named arrays of an archive."""
-    for name in names:
-        if name not in arrays:
-            raise ValueError(f"{file.name}: lacks the array {name}; it holds {listed(arrays)}")
-    return [arrays[name] for name in names]
+def _read_member(file: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    member = archive.getinfo(f"{name}.npy")
+    with _refusing(file):
+        with archive.open(member) as stream:
+            _check_size(stream, member.file_size)
+        with archive.open(member) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _check_size(stream: Any, size: int) -> None:
+    """Refuse an array that asks for more bytes than follow, before anything is allocated."""
+    version = np.lib.format.read_magic(stream)
+    # The second and the third version say the same of numbers.
+    read = np.lib.format.read_array_header_2_0
+    if version == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = read(stream)
+    needed = math.prod(map(int, shape)) * dtype.itemsize
+    if not dtype.hasobject and needed > size:
+        raise ValueError(f"an array {list(shape)} of {dtype} is {needed} bytes, there are {size}")
 
 
 def read_matrix(
@@ -87,13 +113,15 @@ def read_matrix(
     """Read a matrix from NPY, an NPZ archive with an array of this name, or SciPy's NPZ; and an array `names`."""
     if file.suffix == ".npy":
         return read_npy(file), None
-    arrays = read_npz(file)
+    arrays = read_npz(file, (), ("names", "format"))
     names = arrays.get("names")
     if "format" not in arrays:
-        return pick(file, arrays, [name])[0], names
+        return read_npz(file, [name])[name], names
     with _refusing(file):
         if arrays["format"].item() not in (b"csr", b"csc", b"coo"):
             raise ValueError("a sparse matrix must be in CSR, CSC or COO format")
+        # Their sizes are checked here, before SciPy reads them.
+        read_npz(file, (), ("data", "indices", "indptr", "row", "col", "shape"))
         matrix = sparse.load_npz(file)
         if matrix.format != "coo":
             check_compressed(matrix)

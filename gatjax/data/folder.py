@@ -13,7 +13,6 @@ from gatjax.data.files import (
     about,
     check_finite,
     find_table,
-    pick,
     place,
     read_matrix,
     read_npy,
@@ -217,8 +216,8 @@ def _read_edges(file: Path, nodes: NodeIds) -> tuple[list[np.ndarray], np.ndarra
     if file.suffix == ".npy":
         edges = read_npy(file)
     else:
-        arrays = read_npz(file)
-        senders, receivers = pick(file, arrays, ("senders", "receivers"))
+        arrays = read_npz(file, ("senders", "receivers"), ["weight"])
+        senders, receivers = arrays["senders"], arrays["receivers"]
         weight = arrays.get("weight")
         if senders.shape != receivers.shape:
             raise ValueError(
@@ -263,7 +262,7 @@ def _read_splits(file: Path, nodes: NodeIds, labels: np.ndarray) -> Splits:
             )
         parts = [ids[names == name] for name in Splits._fields]
     else:
-        parts = pick(file, read_npz(file), Splits._fields)
+        parts = list(read_npz(file, Splits._fields).values())
         if nodes.names is not None:
             parts = [
                 nodes.find(file, name, part)

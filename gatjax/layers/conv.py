@@ -1,5 +1,6 @@
 """The interface of a layer: its call and its attention, written once for all."""
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple, Unpack
 
@@ -217,4 +218,5 @@ class Conv(nnx.Module):
 
     def check_features(self, graph: GraphsTuple, edge_mask: EdgeMask) -> GraphsTuple:
         """The graph, if the features of its edges are those that the layer was built for."""
-        return check_edge_features(graph, self.edge_features)
+        may_read = "edge_features" in inspect.signature(type(self).__init__).parameters
+        return check_edge_features(graph, self.edge_features, may_read=may_read)

@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import PyTree
 from jraph import GraphsTuple
 
+from gatjax.graph.numbers import check_digits, default_float
 from gatjax.graph.sizes import is_unknown, num_edges
 from gatjax.ops.sparse import Features
 
@@ -88,11 +93,19 @@ def node_features(graph: GraphsTuple) -> Features:
         raise ValueError(
             f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"
         )
+    _keep_digits("nodes", graph.nodes)
     return graph.nodes
 
 
-def check_edge_features(graph: GraphsTuple, width: int | None) -> GraphsTuple:
+def check_edge_features(
+    graph: GraphsTuple, width: int | None, *, may_read: bool = True
+) -> GraphsTuple:
     """Refuse edge features of another width than the layer was built for, and features where it reads none.
+
+    Args:
+      graph: whose edges.
+      width: of the features that the layer was built for, None if it reads none.
+      may_read: whether there is such an option.
 
     Returns:
       The graph; one without edges may say nothing of their features, and gets no rows of that width.
@@ -107,8 +120,8 @@ def check_edge_features(graph: GraphsTuple, width: int | None) -> GraphsTuple:
         if edges is None:
             return graph
         raise ValueError(
-            "the graph has edge features, but the layer was built without: pass edge_features=... to the "
-            "layer, or drop them with graph._replace(edges=None)"
+            f"the graph has edge features, but the layer was built without: {_uses(edges, may_read)}drop them, "
+            "graph._replace(edges=None)"
         )
     if edges is None:
         raise ValueError(
@@ -118,4 +131,25 @@ def check_edge_features(graph: GraphsTuple, width: int | None) -> GraphsTuple:
         raise ValueError(f"a layer needs graph.edges [E, F], one array, got {type(edges).__name__}")
     if edges.shape[1:] != (width,):
         raise ValueError(f"expected edges of shape [E, {width}], got {list(edges.shape)}")
+    _keep_digits("edges", edges)
     return graph
+
+
+def _uses(edges: PyTree, may_read: bool) -> str:
+    """What else can be done with features of edges than to drop them."""
+    width = edges.shape[1] if isinstance(edges, Features) and edges.ndim == 2 else None
+    read = f"build it with edge_features={width or '...'}, " if may_read else ""
+    weigh = "graph, weight = split_weights(graph) and pass edge_weight=weight, "
+    return (
+        read
+        + (f"take weights out, {weigh}" if width == 1 else "")
+        + ("or " if read or width == 1 else "")
+    )
+
+
+def _keep_digits(name: str, table: Features) -> None:
+    """Refuse long whole numbers, where they are known: a layer computes in floats."""
+    if isinstance(table, np.ndarray | jax.Array) and not isinstance(table, Tracer):
+        if jnp.issubdtype(table.dtype, jnp.integer):
+            place = lambda index: f"{name}{list(index)} = "
+            check_digits(np.asarray(table), place, default_float())

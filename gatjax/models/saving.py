@@ -118,11 +118,11 @@ def load_model(folder: str | Path, *, modules: Sequence[str] = ()) -> Any:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))["run"]
         known = {"constructor": run["constructor"], "arguments": dict(run["arguments"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is missing or damaged: there is no model to load") from error
     try:
         model = _build(known, modules)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} does not describe a model that can be built ({error}): there is no model to load"
         ) from error

@@ -104,13 +104,13 @@ class Checkpoints:
         steps = [int(path.name) for path in (self.folder / name).iterdir() if path.name.isdigit()]
         if not steps:
             return None
-        step, manager = max(steps), self._manager(name)
+        step = max(steps)
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
         items = ocp.args.Composite(
             tree=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore()
         )
         try:
-            restored = manager.restore(step, args=items)
+            restored = self._manager(name).restore(step, args=items)
             tree, stored = restored["tree"], restored["notes"]
             intact = stored["digest"] == _digest(tree)
             # Steps of earlier versions have no seal.
@@ -168,7 +168,7 @@ class Checkpoints:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             run, arrays = {"format": manifest["format"], **manifest["run"]}, {**manifest["arrays"]}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged: {self._remedy()}") from error
         # Settings come before the arrays that follow from them.
         differences = _differences(run, {"format": FORMAT, **self.description})

@@ -47,7 +47,13 @@ class TrainState(NamedTuple):
 
 
 class History(NamedTuple):
-    """One entry per epoch."""
+    """One entry per epoch.
+
+    Attributes:
+      train_loss: of the training step.
+      validation_loss: of `Training.validate`, after the step.
+      validation_accuracy: its score, whatever that is: accuracy, F1, R², area under the curve.
+    """
 
     train_loss: Float[Array | np.ndarray, "epochs"]
     validation_loss: Float[Array | np.ndarray, "epochs"]

@@ -63,7 +63,7 @@ def softmax_cross_entropy(
 def _check_labelled(logits: Array, nodes: ArrayLike, labels: ArrayLike) -> None:
     """Shapes and types always, ids where they are known."""
     for name, ids in (("nodes", nodes), ("labels", labels)):
-        shape, dtype = np.shape(ids), jnp.result_type(ids)
+        shape, dtype = np.shape(ids), jnp.asarray(ids).dtype
         if len(shape) != 1 or (shape[0] and not jnp.issubdtype(dtype, jnp.integer)):
             raise ValueError(f"{name} must be a vector of integers, got {dtype}{list(shape)}")
     if np.shape(nodes) != np.shape(labels):

@@ -335,7 +335,7 @@ def check_values(training: Training, state: TrainState, data: PyTree, labels: Py
 
 
 def _last(latest: History) -> dict[str, str]:
-    names = "loss", "val_loss", "val_acc"
+    names = "loss", "val_loss", "val_score"
     return {
         name: f"{column[-1]:.3f}" for name, column in zip(names, latest, strict=True) if len(column)
     }

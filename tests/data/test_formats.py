@@ -1,5 +1,8 @@
 """A folder in any format is the same data set; splits by shares; errors call nodes by their names."""
 
+import io
+import zipfile
+
 import numpy as np
 import polars
 import pytest
@@ -85,6 +88,37 @@ def test_bad_names_beside_features(names, message, tmp_path):
     np.savez(write(tmp_path, features=None) / "features.npz", features=np.eye(4), names=names)
     with rejects(ValueError, message):
         load_folder(tmp_path)
+
+
+def test_an_array_that_asks_for_more_than_there_is_is_refused_before_it_is_made(tmp_path):
+    """And an array of an archive that nobody asked for is not read, whatever it holds."""
+    write(tmp_path, features=None)
+    head = io.BytesIO()
+    asked = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 2 * 10**6)}
+    np.lib.format.write_array_header_1_0(head, asked)
+    message = r"an array \[1000000, 2000000\] of float32 is 8000000000000 bytes, there are 1128"
+    (tmp_path / "features.npy").write_bytes(head.getvalue() + bytes(1000))
+    with pytest.raises(ValueError, match=f"features.npy: .*{message}"):
+        load_folder(tmp_path)
+    (tmp_path / "features.npy").unlink()
+    for name in ("features", "data"):
+        with zipfile.ZipFile(tmp_path / "features.npz", "w") as archive:
+            if name == "data":  # of a sparse matrix
+                archive.writestr("format.npy", _npy(np.array(b"csr")))
+            archive.writestr(f"{name}.npy", head.getvalue() + bytes(1000))
+        with pytest.raises(ValueError, match=f"features.npz: .*{message}"):
+            load_folder(tmp_path)
+    with zipfile.ZipFile(tmp_path / "features.npz", "w") as archive:
+        archive.writestr("features.npy", _npy(np.eye(4)))
+        archive.writestr("names.npy", _npy(np.array(["ann", "bob", "cat", "dan"])))
+        archive.writestr("nobody_asked.npy", head.getvalue())
+    assert load_folder(tmp_path).num_nodes == 4
+
+
+def _npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("file", ["edges.csv", "edges.npy"])

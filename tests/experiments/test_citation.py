@@ -96,7 +96,7 @@ def test_a_run_that_was_cut_short_wants_to_be_resumed(tmp_path):
 
 def test_progress_is_visible(citeseer):
     _, process = citeseer
-    assert "val_acc=" in process.stderr
+    assert "val_score=" in process.stderr
     assert "3/3" in process.stderr
 
 

@@ -20,14 +20,16 @@ from cases import (
     takes,
 )
 from flax import nnx
-from helpers import rejects
+from helpers import changed_rows, rejects
 from jax.experimental.sparse import BCOO
 
+from gatjax.graph import build_graph, split_weights
 from gatjax.layers import (
     DropoutRates,
     GaANConv,
     GATConv,
     GATv2Conv,
+    GCNConv,
     HeadProjection,
     MATConv,
     Setup,
@@ -110,6 +112,31 @@ def test_edge_features_that_the_layer_was_not_built_for(case, unchecked):
     for method in both_methods(layer):
         with rejects(ValueError, "the graph has edge features, but the layer was built without"):
             method(graph)
+
+
+@pytest.mark.parametrize("layer", [GCNConv, GATConv])
+def test_every_use_of_edge_features_that_a_message_names_works(layer, unchecked):
+    graph = build_graph([0, 1], [1, 0], np.eye(2, dtype=np.float32), edges=[[0.5], [2.0]])
+    built = layer(2, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"split_weights.*edge_weight=weight.*edges=None") as error:
+        built(graph)
+    assert ("build it with edge_features=1" in str(error.value)) == (layer is GATConv)
+    if layer is GATConv:
+        layer(2, 3, edge_features=1, rngs=nnx.Rngs(0))(graph)
+    bare, weight = split_weights(graph)
+    assert changed_rows(built(bare).nodes, built(bare, edge_weight=weight).nodes)
+    built(graph._replace(edges=None))
+
+
+def test_long_whole_numbers_are_not_rounded_in_silence(unchecked):
+    times = np.array([[1577836801], [1577836863]])
+    graph = build_graph([0, 1], [1, 0], times, edges=times)
+    with rejects(ValueError, "nodes[0, 0] = 1577836801 has more digits than float32 holds"):
+        GATConv(1, 3, rngs=nnx.Rngs(0))(graph._replace(edges=None))
+    layer = GATConv(1, 3, edge_features=1, rngs=nnx.Rngs(0))
+    with rejects(ValueError, "edges[0, 0] = 1577836801 has more digits than float32 holds"):
+        layer(graph._replace(nodes=times % 10**6))
+    layer(graph._replace(nodes=times % 10**6, edges=times - times.min()))
 
 
 @rows(FEATURES_ALONE)

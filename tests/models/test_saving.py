@@ -153,6 +153,15 @@ def test_a_damaged_description_is_said_to_be_one(tmp_path):
         path.write_text(json.dumps(manifest | {"run": run}))
         with pytest.raises(CheckpointError, match="no model to load|another run"):
             load_model(tmp_path / "model")
+    # Deeper than Python reads.
+    path.write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="no model to load"):
+        load_model(tmp_path / "model")
+    path.write_text(json.dumps(manifest))
+    for file in tmp_path.glob("model/parameters/*/_CHECKPOINT_METADATA"):
+        file.write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="is damaged: delete"):
+        load_model(tmp_path / "model")
 
 
 def test_a_failed_save_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatch):

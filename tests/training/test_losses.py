@@ -24,6 +24,11 @@ def test_a_node_without_a_label_is_left_out():
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_lists_will_do():
+    np.testing.assert_allclose(softmax_cross_entropy(LOGITS, [0], [0]).loss, RIGHT, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("nodes", "labels", "message"),
     [

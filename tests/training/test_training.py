@@ -229,5 +229,5 @@ def test_progress_shows_loss_and_accuracy(capsys):
     list(train(logistic(max_epochs=7), [0, 1, 2], ROWS, split_of))
     shown = capsys.readouterr().err
     assert "3/3" in shown
-    for word in ("epochs=21", "loss=", "val_loss=", "val_acc="):
+    for word in ("epochs=21", "loss=", "val_loss=", "val_score="):
         assert word in shown
