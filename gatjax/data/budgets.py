@@ -7,7 +7,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.batching import Budget
 from gatjax.graph.check import integers
-from gatjax.graph.messages import check_integer
+from gatjax.graph.messages import check_at_least, check_integer
 from gatjax.ops.blocks import round_up
 
 DRAWS = 512  # batches drawn to learn how large they are
@@ -41,10 +41,7 @@ def budgets_for(
     Budget(nodes=672, edges=672, graphs=9)
     Budget(nodes=768, edges=768, graphs=9)
     """
-    check_integer(batch_size=batch_size, count=count, round_to=round_to)
-    for name, value in (("batch_size", batch_size), ("count", count), ("round_to", round_to)):
-        if value < 1:
-            raise ValueError(f"{name} = {value} must be at least 1")
+    check_at_least(1, batch_size=batch_size, count=count, round_to=round_to)
     sizes = sizes_of(graphs)
     if not len(sizes):
         raise ValueError("graphs is empty: a budget needs at least one graph")

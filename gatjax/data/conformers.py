@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import numpy as np
 from tqdm import tqdm
 
-from gatjax.graph.messages import check_integer, listed, shown
+from gatjax.graph.messages import check_at_least, check_integer, listed, shown
 
 Method = Literal["etkdg", "2d"]
 CACHE_FILE = "conformers.sqlite"
@@ -190,9 +190,7 @@ def embed_all(
 def _check_workers(workers: int | None) -> int:
     if workers is None:
         return os.cpu_count() or 1
-    check_integer(workers=workers)
-    if workers < 1:
-        raise ValueError(f"workers = {workers} must be at least 1")
+    check_at_least(1, workers=workers)
     return workers
 
 

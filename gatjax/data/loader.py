@@ -13,7 +13,7 @@ from jraph import GraphsTuple
 from gatjax.data.budgets import budgets_for, check_budgets
 from gatjax.data.packing import GraphBatch, Targets, pack, take
 from gatjax.graph.batching import Budget, Masks
-from gatjax.graph.messages import check_integer
+from gatjax.graph.messages import check_at_least
 
 
 class Padding(NamedTuple):
@@ -69,16 +69,8 @@ def batches(
     ([-1, -1], [True, False, False])
     """
     grain = _grain()
-    check_integer(
-        batch_size=batch_size, seed=seed, **({} if epochs is None else {"epochs": epochs})
-    )
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("seed", seed, 0),
-        ("epochs", epochs, 1),
-    ):
-        if value is not None and value < least:
-            raise ValueError(f"{name} = {value} must be at least {least}")
+    check_at_least(1, batch_size=batch_size, **({} if epochs is None else {"epochs": epochs}))
+    check_at_least(0, seed=seed)
     if seed >= 2**32:
         raise ValueError(f"seed = {seed} must be below 2**32")
     graphs = list(graphs)
@@ -119,10 +111,8 @@ def start_at(dataset: Any, step: int = 0, *, threads: int = 2, ahead: int = 8) -
     >>> int(next(start_at(data, 1000)).step)
     1000
     """
-    check_integer(step=step, threads=threads, ahead=ahead)
-    for name, value, least in (("step", step, 0), ("threads", threads, 1), ("ahead", ahead, 1)):
-        if value < least:
-            raise ValueError(f"{name} = {value} must be at least {least}")
+    check_at_least(0, step=step)
+    check_at_least(1, threads=threads, ahead=ahead)
     options = _grain().ReadOptions(num_threads=threads, prefetch_buffer_size=max(ahead, threads))
     if step > len(dataset):
         raise ValueError(f"step = {step} is beyond the {len(dataset)} batches of the data set")

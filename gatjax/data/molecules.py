@@ -23,7 +23,7 @@ from gatjax.data import molecule_files as facts
 from gatjax.data.download import check_choice, check_sha256, obtain, read_verified
 from gatjax.data.splits import Splits, check_splits, has_label, random_split
 from gatjax.graph.check import first_true
-from gatjax.graph.messages import check_integer, listed, shown
+from gatjax.graph.messages import check_at_least, check_integer, listed, shown
 from gatjax.graph.subgraph import node_ids
 
 KNOWN = ("freesolv", "esol", "bbbp", "qm9", *facts.MOLECULE_ACE)
@@ -201,9 +201,8 @@ def load_molecules(
     name = {each.lower(): each for each in KNOWN}.get(name.lower(), name)
     check_choice("name", name, KNOWN)
     check_choice("splits", splits, SPLITS)
-    check_integer(seed=seed, num_splits=num_splits)
-    if num_splits < 1:
-        raise ValueError(f"num_splits = {num_splits} must be at least 1")
+    check_integer(seed=seed)
+    check_at_least(1, num_splits=num_splits)
     readers = {"freesolv": _freesolv, "esol": _esol, "bbbp": _bbbp, "qm9": _qm9}
     if name == "qm9" and splits == "fixed":
         raise ValueError('qm9 was published without splits: say splits="random"')

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids, host_ids, integers, require_dense
-from gatjax.graph.messages import check_integer, shown
+from gatjax.graph.messages import check_at_least, check_integer, shown
 from gatjax.graph.sizes import leaves
 from gatjax.ops.blocks import round_up
 
@@ -207,10 +207,7 @@ def budget_for(graphs: Iterable[GraphsTuple], *, batch_size: int, round_to: int 
     >>> budget_for(graphs, batch_size=2, round_to=1)
     Budget(nodes=13, edges=8, graphs=3)
     """
-    check_integer(batch_size=batch_size, round_to=round_to)
-    for name, value in (("batch_size", batch_size), ("round_to", round_to)):
-        if value < 1:
-            raise ValueError(f"{name} = {value} must be at least 1")
+    check_at_least(1, batch_size=batch_size, round_to=round_to)
     sizes = np.array([_sizes(graph) for graph in graphs])
     if not len(sizes):
         raise ValueError("graphs is empty: a budget needs at least one graph")

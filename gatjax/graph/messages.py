@@ -48,6 +48,23 @@ def check_integer(**values: Any) -> None:
             raise TypeError(f"{name} must be an integer, got {shown(value)}")
 
 
+def check_at_least(least: int, **values: Any) -> None:
+    """Refuse counts and seeds that are no integers, or too small, by name.
+
+    Raises:
+        TypeError, ValueError: one is.
+
+    >>> check_at_least(1, batch_size=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: batch_size = 0 must be at least 1
+    """
+    check_integer(**values)
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} = {value} must be at least {least}")
+
+
 def listed(names: Iterable[Any], most: int = 8) -> str:
     """Names with commas between them, at most so many.
 
