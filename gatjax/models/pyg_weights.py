@@ -116,6 +116,10 @@ def _transformer(layer: Any, read: Weights) -> Iterator[Place]:
 
 
 def _relational(layer: Any, read: Weights) -> Iterator[Place]:
+    if layer.score != "additive":
+        raise read.error(
+            "score", f'is {layer.score!r} here: only score="additive" has weights there'
+        )
     for name in ("lin_edge.weight", "e"):
         read.refuse(name, "reads edge features, beside the relation, for which there is no place")
     for name in ("w", "l1", "b1", "l2", "b2"):

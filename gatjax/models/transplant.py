@@ -135,6 +135,7 @@ def _fill(ours: Any, weights: Weights, peer: Peer) -> None:
         if found not in allowed:
             reason = f"is {shown(found)}, this {weights.ours} is built for {shown(allowed[0])}"
             raise weights.error(path, reason)
+    filled: list[nnx.Param] = []
     for parameter, value, name, option in peer.places(ours, weights):
         if parameter is None and value is None:
             continue
@@ -151,8 +152,15 @@ def _fill(ours: Any, weights: Weights, peer: Peer) -> None:
             )
             raise weights.error(name, reason)
         parameter[...] = jnp.asarray(value, parameter.dtype)
+        filled.append(parameter)
     for name in weights.arrays:
         raise weights.error(name, f"has no place in a {weights.ours}")
+    for path, own in nnx.iter_graph(ours):
+        if isinstance(own, nnx.Param) and not any(own is each for each in filled):
+            name = ".".join(map(str, path))
+            raise weights.error(
+                name, f"of this {weights.ours} has no weights there: build it without"
+            )
 
 
 # ---- parts that their layers share

@@ -209,6 +209,16 @@ def test_what_only_pyg_has_is_refused():
             "lin_r.weight differs from lin_l.weight: build it without share_weights=True",
         ),
         (
+            RelationalGATConv(5, 4, num_relations=3, score="multiplicative", rngs=rngs),
+            named("RGATConv(5, 4, 3)"),
+            "score is 'multiplicative' here: only score=\"additive\" has weights there",
+        ),
+        (
+            RelationalGATConv(5, 4, num_relations=3, edge_features=2, rngs=rngs),
+            named("RGATConv(5, 4, 3)"),
+            "edge_projection.kernel of this RelationalGATConv has no weights there",
+        ),
+        (
             RelationalGATConv(5, 4, num_relations=3, num_heads=2, rngs=rngs),
             named("RGATConv(5, 4, 3)", q=np.ones((4, 2)), k=np.ones((4, 2))),
             "q lets each of heads=2 read all others; only heads=1 has a place",
