@@ -486,18 +486,18 @@ def takes(case: Case, option: str) -> bool:
 
 # For what all layers share: with heads, with pools of its own, with edges that attend, and without a softmax.
 REPRESENTATIVES = {GATConv, GaANConv, AttentionBlock, MeanConv}
-
-# In the slow suite alone: `DotProductConv` with another normaliser, which `test_mat.py` tests.
-VARIANTS = {MATConv}
+# Layers that only score differently: `test_equations` runs them by default, the other properties when slow tests run.
+SCORES_ALONE = {AdditiveConv, GeneralConv, CosineConv, MATConv}
+EVERY_LAYER = {case.layer for case in CASES}
 
 
 def rows(cases: list[Case], fast=None):
     """A parametrised test; of several rows of one layer only the first is for the fast suite.
 
-    `fast` names the layers that are in it at all; by default all but those that differ little from another one.
+    `fast` names the layers that are in it at all; all but those that only score differently by default.
     """
-    in_it = lambda layer: layer in fast if fast else layer not in VARIANTS
-    first = {case.layer: case.name for case in reversed(cases) if in_it(case.layer)}
+    fast = fast or EVERY_LAYER - SCORES_ALONE
+    first = {case.layer: case.name for case in reversed(cases) if case.layer in fast}
     return pytest.mark.parametrize(
         "case",
         [

@@ -36,6 +36,7 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
 gc.set_threshold(100_000, 50, 100)
 
 PROGRAMS = "GATJAX_TEST_PROGRAMS"
+LONG_PAGES = {"recipes.md", "graphs.md", "links.md"}
 SINCE_CLEARED = pytest.StashKey[int]()
 
 
@@ -54,7 +55,7 @@ def pytest_collection_modifyitems(items):
     """Tests of one layer or file stand together; what is slow and of no layer goes to whichever worker is free."""
     groups = {}
     for item in items:
-        if item.path.name == "recipes.md":
+        if item.path.name in LONG_PAGES:
             item.add_marker("slow")
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         if hasattr(case, "layer"):

@@ -550,8 +550,8 @@ def test_weighted_sum_wants_values(unchecked):
 
 
 def test_known_names_are_listed(unchecked):
-    with pytest.raises(ValueError, match=r"normalize.*'softmax', 'hardmax'.*got 'sparsemax'"):
-        attention_weights(party(), jnp.ones(3), normalize="sparsemax")
+    with pytest.raises(ValueError, match=r"normalize.*'softmax', 'hardmax'.*got 'sharp'"):
+        attention_weights(party(), jnp.ones(3), normalize="sharp")
     with pytest.raises(ValueError, match=r"'concat', 'mean', 'sum', 'max'.*got 'median'"):
         combine_heads(jnp.ones((N, H, C)), "median")
 

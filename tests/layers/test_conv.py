@@ -3,14 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import ONE_EACH, build, graph_for
+from cases import ONE_EACH, build, graph_for, shared_by_all
 from flax import nnx
 
 import gatjax.graph.check
 from gatjax import Conv, build_graph
 
 
-@pytest.mark.parametrize("case", ONE_EACH, ids=lambda case: case.name)
+@shared_by_all
 def test_one_call_checks_the_graph_once(case, monkeypatch):
     layer, graph = build(case), graph_for(case)
     original, calls = gatjax.graph.check.host_ids, []

@@ -137,7 +137,10 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
     assert_close(run(graph), nodes, 1e-12)
 
 
-@rows([case for case in CASES if case.options.get("num_heads", 1) > 1 and takes(case, "combine")])
+@rows(
+    [case for case in CASES if case.options.get("num_heads", 1) > 1 and takes(case, "combine")],
+    REPRESENTATIVES,
+)
 def test_heads_drop_inputs_together_or_each_its_own(case):
     """Seen on heads with the same parameters, which differ by nothing but their dropout."""
     options = case.options | {"combine": "concat", "residual": False}

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, blank, build, evaluate, graph_for, rows
+from cases import CASES, EVERY_LAYER, blank, build, evaluate, graph_for, rows
 from flax import nnx
 from helpers import assert_close, assign, run
 
@@ -11,7 +11,7 @@ from gatjax.graph import add_self_loops, build_graph, fully_connected
 from gatjax.layers import DotProductConv, GATConv, GCNConv, MeanConv
 
 
-@rows([case for case in CASES if case.reference is not None])
+@rows([case for case in CASES if case.reference is not None], EVERY_LAYER)
 def test_output_and_attention_are_those_of_the_equations(case, x64):
     layer = build(case, param_dtype=jnp.float64)
     graph = graph_for(case, dtype=np.float64)

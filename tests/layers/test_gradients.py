@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from cases import (
     EDGE_WIDTH,
+    FULLEST,
     IN,
     NODES,
+    REPRESENTATIVES,
     SOFT,
     all_layers,
     build,
     differentiate,
     evaluate,
-    fullest_of_each,
     graph_for,
     rows,
     smooth_edges,
@@ -68,7 +69,7 @@ def test_gradients_are_finite_differences(case, x64):
         np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-6, atol=1e-6)
 
 
-@fullest_of_each
+@rows(FULLEST, REPRESENTATIVES)
 def test_blocks_give_the_same_values_and_gradients_dropout_included(case, request):
     layer = build(case, dropout_rate=0.5)
     graph = graph_for(case, nodes=101, edges=523)

@@ -777,6 +777,7 @@ def test_gradients_are_finite_differences(make, x64):
         np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 @each_network
 def test_bfloat16_is_close_to_float32(make):
     """With thousands of edges into one node."""
@@ -802,6 +803,7 @@ def test_bfloat16_is_close_to_float32(make):
     assert_close(out, run(wide, full), 0.03)
 
 
+@pytest.mark.slow
 @each_network
 def test_value_and_gradient_lower_for_every_platform(make):
     graphdef, params = nnx.split(make())
@@ -881,6 +883,7 @@ def make_stack(rngs, width=4):
     )
 
 
+@pytest.mark.slow
 def test_encode_process_decode_joins_all_three_parts():
     model, graph = make_stack(nnx.Rngs(0)), pair_of_graphs()
     encoded = latent = model.encoder(graph)

@@ -101,7 +101,7 @@ def test_residual_adds_the_input(case):
         assert_close(forward(layer, graph), expected, of=f"{in_features} features")
 
 
-@rows([case for case in ONE_EACH if takes(case, "residual")])
+@rows([case for case in ONE_EACH if takes(case, "residual")], REPRESENTATIVES)
 def test_a_linear_residual_adds_the_input_through_a_matrix_at_all_widths(case):
     for in_features in (IN, OUT):
         layer, plain = (

@@ -142,7 +142,7 @@ def test_value_and_gradient_lower_for_every_platform(case):
     lower_for_every_platform(case)
 
 
-@one_of_each
+@shared_by_all
 def test_blocks_lower_for_every_platform(case, blocks):
     lower_for_every_platform(case)
 

@@ -141,6 +141,7 @@ def test_blocks_of_entries_add_up(small_blocks):
     np.testing.assert_allclose(d_data[:927], d_dense[rows, columns], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_sparse_products_have_forward_mode_and_second_derivatives(rate, small_blocks, x64):
     """As pairs of differences say, whether or not each head drops its own entries."""

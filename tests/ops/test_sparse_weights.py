@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import reference
 from helpers import rejects
 
@@ -127,6 +128,7 @@ def test_float32_keeps_its_digits_over_a_hundred_thousand_edges_of_one_node():
             )
 
 
+@pytest.mark.slow
 def test_dense_attention_is_that_of_a_segment_per_query(x64):
     logits = (
         jnp.asarray(np.random.default_rng(3).normal(size=(5, 2, 7)) * 2).at[0, 0, 1].set(-jnp.inf)
