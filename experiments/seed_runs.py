@@ -6,18 +6,19 @@ from typing import Any
 
 import jax
 from jaxtyping import PyTree
+from outputs import FREE
 from report import count
 
 from gatjax.training import CheckpointError, Checkpoints, Trained, Training, train
 
 # What may differ between a run and its resumption.
-FREE = ("seeds", "first_seed", "checkpoint_seconds", "resume", "progress", "output", "overwrite")
+FREE_TO_RESUME = (*FREE, "seeds", "first_seed")
 
 
 def open_checkpoints(settings: Any) -> Checkpoints:
     """The checkpoints of this run, in its output folder; those of another run are left alone."""
     values = dataclasses.asdict(settings)
-    description = {name: value for name, value in values.items() if name not in FREE}
+    description = {name: value for name, value in values.items() if name not in FREE_TO_RESUME}
     description["jax"] = jax.__version__
     checkpoints = Checkpoints(
         settings.output / "checkpoints", description, every_seconds=settings.checkpoint_seconds
