@@ -22,7 +22,7 @@ Method = Literal["etkdg", "2d"]
 CACHE_FILE = "conformers.sqlite"
 # Part of every key: to be raised when the same molecule gets other coordinates.
 CACHE_FORMAT = 1
-COMMIT_EVERY = 100
+WRITE_AT_ONCE = 100
 
 
 class Conformer(NamedTuple):
@@ -197,7 +197,8 @@ def _check_workers(workers: int | None) -> int:
 class _Store:
     """Conformers in one SQLite file of a folder, each under the hash of all that it depends on.
 
-    SQLite writes a transaction whole or not at all, and lets processes share the file.
+    SQLite writes a transaction whole or not at all, and lets processes share the file; none holds it for longer than
+    it takes to write some rows.
     """
 
     def __init__(self, folder: Path, method: Method, seed: int) -> None:
@@ -206,7 +207,7 @@ class _Store:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / CACHE_FILE
         self.depends = [CACHE_FORMAT, __version__, method, seed]
-        self.waiting = 0
+        self.waiting: list[tuple] = []
 
     def __enter__(self) -> "_Store":
         with self._usable():
@@ -218,8 +219,8 @@ class _Store:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        with contextlib.closing(self.file), self._usable():
-            self.file.commit()
+        with contextlib.closing(self.file):
+            self._write_waiting()
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
@@ -244,9 +245,13 @@ class _Store:
         return found
 
     def write(self, smiles: str, conformer: Conformer) -> None:
-        row = self._key(smiles), conformer.flat, conformer.positions.astype("<f4").tobytes()
-        self.waiting += 1
-        with self._usable():
-            self.file.execute("insert or replace into conformers values (?, ?, ?)", row)
-            if self.waiting % COMMIT_EVERY == 0:
-                self.file.commit()
+        positions = conformer.positions.astype("<f4").tobytes()
+        self.waiting.append((self._key(smiles), conformer.flat, positions))
+        if len(self.waiting) == WRITE_AT_ONCE:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        insert = "insert or replace into conformers values (?, ?, ?)"
+        with self._usable(), self.file:
+            self.file.executemany(insert, self.waiting)
+        self.waiting.clear()

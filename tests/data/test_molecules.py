@@ -488,6 +488,17 @@ def test_a_run_that_is_cut_off_keeps_what_it_has(monkeypatch, tmp_path):
     assert counted.seen == ["CCC"]
 
 
+def test_runs_share_a_cache_and_none_waits_for_another(monkeypatch, tmp_path):
+    options = {"cache": tmp_path, "progress": False, "conformer": "2d"}
+    found = conformers.embed(conformers.parse("C"), "2d", 0)
+    with conformers._Store(tmp_path, "2d", 0) as other:
+        other.write("C", found)
+        featurize_all(["CC"], **options)
+    counted = Embed(monkeypatch)
+    featurize_all(["C", "CC"], **options)
+    assert not counted.seen
+
+
 def test_a_damaged_cache_is_refused_until_it_is_deleted(tmp_path):
     options = {"cache": tmp_path, "progress": False, "conformer": "2d"}
     file = tmp_path / conformers.CACHE_FILE
