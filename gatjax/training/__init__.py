@@ -16,6 +16,7 @@ Where a step changes more than parameters, such as the averages of a `BatchNorm`
 """
 
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
+from gatjax.training.graphs import GraphPrediction, graph_prediction
 from gatjax.training.links import (
     LinkPrediction,
     Links,
@@ -68,6 +69,7 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "Functional",
+    "GraphPrediction",
     "History",
     "Labels",
     "LinkPrediction",
@@ -92,6 +94,7 @@ __all__ = [
     "either_metric",
     "functional",
     "functional_with_statistics",
+    "graph_prediction",
     "has_edge",
     "last_epoch",
     "link_prediction",

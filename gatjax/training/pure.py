@@ -144,7 +144,7 @@ def node_prediction(build: Build, metrics: NodeMetrics) -> NodePrediction:
     (2, 1)
     """
     module = take_apart(build)
-    held = (_Metrics(metrics, _identity(metrics)),)
+    held = hold(metrics)
     return NodePrediction(
         Of(initialise, module),
         Of(_loss, module, held),
@@ -216,6 +216,11 @@ class Of:
         return self.function(self.module, *self.held, *inputs, **options)
 
 
+def hold(metrics: NodeMetrics) -> tuple[NodeMetrics]:
+    """A metric, for `Of` to hold."""
+    return (_Metrics(metrics, _identity(metrics)),)
+
+
 def _identity(value: Any) -> Any:
     """What two functions have in common that are the same: of a partial what it holds, of an array its numbers."""
     if isinstance(value, functools.partial):
@@ -273,12 +278,17 @@ def apply(
 
 
 def training_loss(
-    module: Module, of: Callable[[Any], Any], parameters: Any, key: Key[Array, ""], *inputs: Any
+    module: Module,
+    of: Callable[[Any], Any],
+    parameters: Any,
+    key: Key[Array, ""],
+    *inputs: Any,
+    **options: Any,
 ) -> Any:
     """A loss of what the module returns in training; with the statistics after, where it has some."""
     if not module.has_statistics:
-        return of(apply(module, parameters, *inputs, key=key))
-    output, statistics = _call(module, parameters, *inputs, key=key)
+        return of(apply(module, parameters, *inputs, key=key, **options))
+    output, statistics = _call(module, parameters, *inputs, key=key, **options)
     return of(output), statistics
 
 
