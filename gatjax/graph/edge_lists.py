@@ -192,8 +192,7 @@ def from_named_csv(
         The graph, and `names` [N]: `names[i]` is what the file calls node i, an integer if all of them are.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a header or a line that is not as described, by line number.
+        FileNotFoundError, ValueError: as `from_csv`.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -231,16 +231,7 @@ def average_precision(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> Any
     ```
 
     This is `Σ_n (R_n - R_{n-1}) P_n` over the thresholds n, with precision P and recall R, without interpolation.
-
-    Args:
-      positives: scores y of the positives, [P].
-      negatives: scores of the negatives, [Q].
-
-    Returns:
-      Of NumPy arrays and lists a number in float64, of JAX arrays a scalar, inside `jax.jit` too.
-
-    Raises:
-      ValueError: no positives or no negatives, or outside JAX a score that is NaN.
+    Arguments, result and errors are as in `area_under_roc`.
 
     >>> round(average_precision([0.9, 0.4], [0.4, 0.1, 0.0]), 4)
     0.8333
