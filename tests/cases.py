@@ -120,8 +120,12 @@ def affine(dense, x):
 
 
 def heads(nodes, module):
-    """[N, H, C]"""
+    """[N, H, C], without a bias."""
     return np.einsum("nf,fhc->nhc", nodes, array(module))
+
+
+def with_bias(z, module):
+    return z if module.bias is None else z + array(module.bias)[None]
 
 
 def gat(layer, graph, keep=NOTHING_DROPPED):
@@ -147,7 +151,7 @@ def gat(layer, graph, keep=NOTHING_DROPPED):
 
 def gatv2(layer, graph, keep=NOTHING_DROPPED):
     nodes = graph.nodes * keep.inputs
-    receiving = sending = heads(nodes, layer.sender_projection)
+    receiving = sending = with_bias(heads(nodes, layer.sender_projection), layer.sender_projection)
     if layer.receiver_projection is not None:
         receiving = heads(nodes, layer.receiver_projection)
     vector = array(layer.vector)
@@ -173,7 +177,7 @@ def dot_product(layer, graph, keep=NOTHING_DROPPED):
     query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
     if layer.query.bias is not None:
         query = query + array(layer.query.bias)[None]
-    dropped = value * keep.projected
+    dropped = with_bias(value, layer.value) * keep.projected
     edge = np.zeros((len(graph.senders), *query.shape[1:]))
     if layer.edge_features is not None:
         edge = heads(graph.edges, layer.edge_projection)
@@ -436,9 +440,19 @@ CASES = [
     Case("GATConv-edges", GATConv, {**_edges, "residual": True, "negative_slope": 0.3}, gat),
     Case("GATv2Conv", GATv2Conv, {**_heads, "use_score_bias": False}, gatv2),
     Case("GATv2Conv-shared", GATv2Conv, {**_heads, "share_weights": True}, gatv2),
-    Case("GATv2Conv-edges", GATv2Conv, {**_edges, **_mean, "residual": True}, gatv2),
+    Case(
+        "GATv2Conv-edges",
+        GATv2Conv,
+        {**_edges, **_mean, "residual": True, "use_value_bias": True},
+        gatv2,
+    ),
     Case("DotProductConv", DotProductConv, {**_heads, "residual": "linear"}, dot_product),
-    Case("DotProductConv-edges", DotProductConv, {**_edges, **_mean}, dot_product),
+    Case(
+        "DotProductConv-edges",
+        DotProductConv,
+        {**_edges, **_mean, "use_value_bias": True},
+        dot_product,
+    ),
     Case("AdditiveConv", AdditiveConv, {**_edges, "residual": True}, additive),
     Case("GeneralConv", GeneralConv, _edges, general),
     Case("CosineConv", CosineConv, _edges, cosine),

@@ -69,3 +69,12 @@ class Looks(nnx.Module):
 
     def __call__(self, graph):
         return graph.nodes @ self.kernel[...]
+
+
+def two_layers(layer, in_features, hidden_features, out_features, *, rngs, **options):
+    """A stack of any layer, such as one's own, in which the last has one head."""
+    senders = in_features[1] if isinstance(in_features, tuple) else None
+    deeper = hidden_features if senders is None else (hidden_features, senders)
+    first = layer(in_features, hidden_features, **options, rngs=rngs)
+    last = layer(deeper, out_features, **{**options, "num_heads": 1}, rngs=rngs)
+    return gatjax.Stack([first, last])

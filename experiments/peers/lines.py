@@ -38,6 +38,7 @@ class Call(NamedTuple):
 DIRECTED = "layer(graph).nodes"
 WITH_EDGES = "layer(x, edge_index, edge_attr)"
 TABLES = "layer((table, x), edge_index)", "layer(graph, senders=table).nodes"
+LONELY = "layer(x, lonely_index)", "layer(lonely).nodes"
 TYPED = "layer(x, edge_index, edge_type)", "layer(typed).nodes"
 
 LAYERS: dict[Library, tuple[Layer, ...]] = {
@@ -142,7 +143,38 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
             "layer(x, edge_index, edge_weight)",
             "layer(loops, edge_weight=looped_weight).nodes",
         ),
+        Layer(
+            "TransformerConv(5, 2, heads=3)",
+            'DotProductConv(5, 6, num_heads=3, residual="linear", use_value_bias=True)',
+            *LONELY,
+        ),
+        Layer(
+            "TransformerConv(5, 4, heads=3, concat=False, root_weight=False)",
+            'DotProductConv(5, 4, num_heads=3, combine="mean", use_value_bias=True)',
+            *LONELY,
+        ),
+        Layer(
+            "GATv2Conv(5, 2, heads=3, add_self_loops=False)",
+            "GATv2Conv(5, 6, num_heads=3, use_value_bias=True)",
+            *LONELY,
+        ),
+        Layer(
+            "GATv2Conv(5, 2, heads=3, share_weights=True, add_self_loops=False)",
+            "GATv2Conv(5, 6, num_heads=3, share_weights=True, use_value_bias=True)",
+            *LONELY,
+        ),
         Layer("RGATConv(5, 4, 3)", "RelationalGATConv(5, 4, num_relations=3)", *TYPED),
+        Layer(
+            'RGATConv(5, 4, 3, attention_mode="multiplicative-self-attention")',
+            'RelationalGATConv(5, 4, num_relations=3, score="multiplicative", key_features=1)',
+            *TYPED,
+        ),
+        Layer(
+            "RGATConv(5, 4, 3, edge_dim=2)",
+            "RelationalGATConv(5, 4, num_relations=3, edge_features=2)",
+            "layer(x, edge_index, edge_type, edge_attr)",
+            "layer(typed_edged).nodes",
+        ),
         Layer(
             'RGATConv(5, 4, 3, num_bases=2, attention_mechanism="within-relation")',
             'RelationalGATConv(5, 4, num_relations=3, num_bases=2, softmax="within")',
@@ -214,6 +246,12 @@ LAYERS: dict[Library, tuple[Layer, ...]] = {
             'GATv2Conv(5, 4, num_heads=3, combine="mean", share_weights=True, residual=True)',
             "layer(g, x).mean(1)",
             DIRECTED,
+        ),
+        Layer(
+            "GATv2Conv(5, 2, 3, allow_zero_in_degree=True)",
+            "GATv2Conv(5, 6, num_heads=3, use_value_bias=True)",
+            "layer(lonely_g, x).flatten(1)",
+            "layer(lonely).nodes",
         ),
         Layer(
             "DotGatConv(5, 2, 3)",
@@ -342,6 +380,9 @@ def our_names(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "own": gatjax.build_graph(*arrays["own_index"], graph.nodes, edges=arrays["own_attr"]),
         "looped_edges": gatjax.add_self_loops(edged),
         "typed": graph._replace(edges=arrays["edge_type"]),
+        "typed_edged": graph._replace(
+            edges={"relation": arrays["edge_type"], "features": arrays["edge_attr"]}
+        ),
         "table": jnp.asarray(arrays["table"]),
         "weight": jnp.asarray(arrays["edge_weight"]),
         "looped_weight": jnp.asarray(weighted.edges),

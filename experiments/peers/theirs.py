@@ -90,6 +90,7 @@ def _dgl(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "torch": torch,
         "edge_softmax": dgl.nn.functional.edge_softmax,
         "g": g,
+        "lonely_g": dgl.graph(tuple(tensors["lonely_index"]), num_nodes=11),
         "gs": dgl.heterograph({("sender", "edge", "receiver"): tuple(tensors["edge_index"])}),
         "gg": dgl.batch([g, g]),
         "both": dgl.to_bidirected(g),

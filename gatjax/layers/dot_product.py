@@ -18,20 +18,21 @@ class DotProductConv(Conv):
     """Scaled dot-product attention over a graph: query from the receiver, key and value from the sender.
 
     ```
-    q_i  = W_q h_i + b_q        k_ij = W_k h_j + W_e e_ij        v_ij = W_v h_j + W_e e_ij
+    q_i  = W_q h_i + b_q        k_ij = W_k h_j + W_e e_ij        v_ij = W_v h_j + W_e e_ij + b_v
     e_ij = q_i · k_ij / sqrt(C)
     h'_i = combine_h(Σ_j softmax(e_ij / T) v_ij) + W_res h_i + b
     ```
 
     for every head. Edge features enter key and value alike, as in the unified message-passing model.
-    A bias of the key would add the same to all logits of a receiver, and one of the value the same to all
-    nodes with an edge: the first changes nothing, the second is b. Self-loops and the activation are the caller's, and
-    an edge given twice counts twice.
+    A bias of the key would add the same to all logits of a receiver, which changes nothing; b_v adds the same to all
+    nodes with an edge, and b to all nodes. Self-loops and the activation are the caller's, and an edge given twice
+    counts twice.
 
     Args:
       in_features, out_features, num_heads, combine, edge_features, normalize, temperature, block_size, residual,
         dropout_rate, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
       use_bias: b on the output and b_q on the query.
+      use_value_bias: b_v on the value.
 
     Raises:
       ValueError: as `GATConv`.
@@ -44,7 +45,7 @@ class DotProductConv(Conv):
 
     Vaswani et al., Attention Is All You Need, NeurIPS 2017; with edges as in Shi et al., Masked Label
     Prediction, IJCAI 2021. PyG's `TransformerConv` adds W_res h_i by default: that is `residual="linear"`. Its value
-    has a bias, which reaches the nodes with an edge, where ours, b, reaches all.
+    has a bias by default: that is `use_value_bias=True`.
     """
 
     @listed(AttentionOptions, Setup)
@@ -54,6 +55,7 @@ class DotProductConv(Conv):
         out_features: int,
         *,
         edge_features: int | None = None,
+        use_value_bias: bool = False,
         rngs: nnx.Rngs,
         **options: Unpack[AttentionOptions],
     ):
@@ -64,7 +66,7 @@ class DotProductConv(Conv):
         width = setup.widths
         self.query = HeadProjection(width.receivers, heads, use_bias=setup.use_bias)
         self.key = HeadProjection(width.senders, heads)
-        self.value = HeadProjection(width.senders, heads)
+        self.value = HeadProjection(width.senders, heads, use_bias=use_value_bias)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, heads)
         )

@@ -26,21 +26,23 @@ class GATv2Conv(Conv):
     """Graph attention with dynamic scores: the attention vector acts after the nonlinearity.
 
     ```
-    e_ij  = a · LeakyReLU(W_r h_i + W_s h_j + W_e e_ij + b_a)
+    z_j   = W_s h_j + b_v
+    e_ij  = a · LeakyReLU(W_r h_i + z_j + W_e e_ij + b_a)
     α_ij  = softmax over the incoming edges j -> i of e_ij / T
-    h'_i  = combine_h(Σ_j α_ij W_s h_j) + W_res h_i + b
+    h'_i  = combine_h(Σ_j α_ij z_j) + W_res h_i + b
     ```
 
-    for every head; a and b_a [H, C], α [E, H]. The ranking of the senders depends on the receiver. Self-loops and the
-    activation are the caller's, and an edge given twice counts twice.
+    for every head; a, b_a and b_v [H, C], α [E, H]. The ranking of the senders depends on the receiver. Self-loops and
+    the activation are the caller's, and an edge given twice counts twice.
 
     Args:
       in_features, out_features, num_heads, combine, edge_features, negative_slope, normalize, temperature, block_size,
         residual, dropout_rate, kernel_init, dtype, param_dtype, rngs: as in `GATConv`.
-      share_weights: W_r = W_s, half the parameters.
+      share_weights: W_r = W_s, half the parameters; W_r h_i has b_v then, too.
       use_bias: b on the output.
-      use_score_bias: b_a in the score; as `use_bias` where it is None. PyG has a bias in each projection: b_a is their
-        sum, and that of its senders is in the values too, which is b for every node with an edge.
+      use_score_bias: b_a in the score; as `use_bias` where it is None.
+      use_value_bias: b_v on the senders. PyG has a bias in each projection: b_v, and b_a in place of that of the
+        receivers.
 
     Raises:
       ValueError: as `GATConv`.
@@ -64,6 +66,7 @@ class GATv2Conv(Conv):
         share_weights: bool = False,
         negative_slope: float = 0.2,
         use_score_bias: bool | None = None,
+        use_value_bias: bool = False,
         rngs: nnx.Rngs,
         **options: Unpack[AttentionOptions],
     ):
@@ -78,7 +81,7 @@ class GATv2Conv(Conv):
             raise ValueError(
                 f"share_weights=True needs receivers and senders of one width, got in_features={in_features}"
             )
-        self.sender_projection = HeadProjection(width.senders, heads)
+        self.sender_projection = HeadProjection(width.senders, heads, use_bias=use_value_bias)
         self.receiver_projection = None if share_weights else HeadProjection(width.receivers, heads)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, heads)

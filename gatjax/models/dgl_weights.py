@@ -21,6 +21,7 @@ from gatjax.models.transplant import (
     combined,
     dynamic,
     kernel_of,
+    left_for_output,
     summed,
     transplant,
 )
@@ -62,7 +63,7 @@ def _gatv2(layer: Any, read: Weights) -> Iterator[Place]:
     sent, received = read.get("fc_src.bias"), read.get("fc_dst.bias")
     yield from dynamic(layer, read, ("fc_src", "fc_dst"), "attn", sent, received)
     _check_edges(layer, read)
-    yield from _output(layer, read, sent)
+    yield from _output(layer, read, left_for_output(layer.sender_projection.bias, sent))
 
 
 def _dot_gat(layer: Any, read: Weights) -> Iterator[Place]:

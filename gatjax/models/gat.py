@@ -13,7 +13,7 @@ from gatjax.layers.gat import GATConv
 from gatjax.layers.gatv2 import GATv2Conv
 from gatjax.layers.inputs import InFeatures
 from gatjax.layers.options import listed
-from gatjax.models.options import AttentionOptions, GATOptions, GATv2Options, ManyHeadOptions
+from gatjax.models.options import DotProductOptions, GATOptions, GATv2Options, ManyHeadOptions
 from gatjax.models.stack import Stack, build_stack
 
 
@@ -86,13 +86,13 @@ def GATv2(
     return attention_stack(GATv2Conv, in_features, out_features, rngs=rngs, **options)
 
 
-@listed(AttentionOptions, attention_stack, build_stack, DotProductConv)
+@listed(DotProductOptions, attention_stack, build_stack, DotProductConv)
 def DotProductGAT(
     in_features: InFeatures,
     out_features: int,
     *,
     rngs: nnx.Rngs,
-    **options: Unpack[AttentionOptions],
+    **options: Unpack[DotProductOptions],
 ) -> Stack:
     """As `GAT`, with scaled dot products; options as there, and those of `DotProductConv`."""
     return attention_stack(DotProductConv, in_features, out_features, rngs=rngs, **options)

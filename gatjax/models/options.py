@@ -53,12 +53,19 @@ class GATOptions(AttentionOptions, total=False):
     use_score_bias: bool
 
 
+class DotProductOptions(AttentionOptions, total=False):
+    """Of `DotProductGAT`."""
+
+    use_value_bias: bool
+
+
 class GATv2Options(AttentionOptions, total=False):
     """Of `GATv2`."""
 
     negative_slope: float
     share_weights: bool
     use_score_bias: bool | None
+    use_value_bias: bool
 
 
 class GaANOptions(WeighingOptions, total=False):

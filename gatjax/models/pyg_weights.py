@@ -15,6 +15,7 @@ from gatjax.models.transplant import (
     EDGES,
     LINEAR,
     LINEAR_LAYER,
+    VALUE_BIAS,
     Module,
     Peer,
     Place,
@@ -24,6 +25,8 @@ from gatjax.models.transplant import (
     dynamic,
     first,
     kernel_of,
+    left_for_output,
+    per_head,
     summed,
     transplant,
 )
@@ -40,9 +43,10 @@ def with_pyg_weights(module: Module, source: Any) -> Module:
 
     What arrays do not show is for you to match: the activation of a stack; that GATConv, GATv2Conv and GCNConv of PyG
     add self-loops of their own (`add_self_loops(remove_self_loops(graph))`); and, where a state dict is passed in place
-    of its module, `negative_slope`, `concat`, GCNConv's `improved` and RGATConv's `attention_mechanism` and `mod`.
-    PyG's GATv2Conv and TransformerConv have a bias in their values; it goes to the bias of the output, which a node
-    without incoming edges has here and not there.
+    of its module, `negative_slope`, `concat`, GCNConv's `improved` and RGATConv's `attention_mechanism`,
+    `attention_mode` and `mod`. PyG's GATv2Conv and TransformerConv have a bias in their values, ours with
+    `use_value_bias=True`; without, it goes to the bias of the output, which a node without incoming edges has here and
+    not there.
 
     Args:
         module: built as theirs; its own parameters are of no account. It stays as it is.
@@ -95,7 +99,8 @@ def _gatv2(layer: Any, read: Weights) -> Iterator[Place]:
     sent, received = read.get("lin_l.bias"), read.get("lin_r.bias")
     yield from dynamic(layer, read, ("lin_l", "lin_r"), "att", sent, received)
     yield from _edges(layer, read)
-    yield from _output(layer, read, "res", combined(layer, sent))
+    left = left_for_output(layer.sender_projection.bias, combined(layer, sent))
+    yield from _output(layer, read, "res", left)
 
 
 def _transformer(layer: Any, read: Weights) -> Iterator[Place]:
@@ -104,24 +109,26 @@ def _transformer(layer: Any, read: Weights) -> Iterator[Place]:
         kernel = read.heads(f"lin_{name}.weight", layer.num_heads)
         yield Place(getattr(layer, name).kernel, kernel, f"lin_{name}.weight")
     query, value = read.get("lin_query.bias"), read.get("lin_value.bias")
-    query = None if query is None else query.reshape(layer.num_heads, -1)
-    yield Place(layer.query.bias, query, "lin_query.bias", BIAS)
+    yield Place(layer.query.bias, per_head(layer, query), "lin_query.bias", BIAS)
+    if layer.value.bias is not None:
+        yield Place(layer.value.bias, per_head(layer, value), "lin_value.bias", VALUE_BIAS)
     read.get("lin_key.bias")  # adds the same to all logits of a receiver
     yield from _edges(layer, read)
     skip = read.get("lin_skip.bias")
     if not read.setting("root_weight", True):  # there all the same, and unused
         read.get("lin_skip.weight")
         skip = None
-    yield from _output(layer, read, "lin_skip", skip, combined(layer, value))
+    left = left_for_output(layer.value.bias, combined(layer, value))
+    yield from _output(layer, read, "lin_skip", skip, left)
 
 
 def _relational(layer: Any, read: Weights) -> Iterator[Place]:
-    if layer.score != "additive":
-        raise read.error(
-            "score", f'is {layer.score!r} here: only score="additive" has weights there'
+    adds = layer.score == "additive"
+    if not adds:
+        read.refuse(
+            "e", "multiplies the products by a term of the edge, for which there is no place"
         )
-    for name in ("lin_edge.weight", "e"):
-        read.refuse(name, "reads edge features, beside the relation, for which there is no place")
+    yield from _edges(layer, read)
     for name in ("w", "l1", "b1", "l2", "b2"):
         read.get(name)  # of `mod`, unused without
     kernel = "weight" if layer.projection.coefficients is None else "basis"
@@ -136,8 +143,12 @@ def _relational(layer: Any, read: Weights) -> Iterator[Place]:
     yield Place(
         layer.projection.coefficients, None if mixing is None else mixing.T, "att", "num_bases=..."
     )
-    for parameter, name in ((layer.receiver_vector, "q"), (layer.sender_vector, "k")):
-        yield Place(parameter, _of_own_head(layer, read, name), name)
+    if layer.edge_vector is not None or "e" in read.arrays:
+        yield Place(layer.edge_vector, _of_own_head(layer, read, "e"), "e", EDGES)
+    ends = (layer.receiver_vector, layer.sender_vector) if adds else (layer.query, layer.key)
+    for parameter, name in zip(ends, "qk", strict=True):
+        vectors = _of_own_head(layer, read, name)
+        yield Place(parameter, vectors if adds else vectors[..., None], name)
     yield Place(layer.output.bias, read.get("bias"), "bias", BIAS)
     yield Place(kernel_of(layer.output.projection), None, "a residual", LINEAR)
 
@@ -145,7 +156,7 @@ def _relational(layer: Any, read: Weights) -> Iterator[Place]:
 def _of_own_head(layer: Any, read: Weights, name: str) -> np.ndarray:
     """[H·C, H], where each head reads all heads, as [R, H, C], where it reads its own; the same in all relations."""
     num_heads, matrix = layer.num_heads, read.get(name)
-    if matrix is None or matrix.shape != (np.prod(layer.sender_vector.shape[1:]), num_heads):
+    if matrix is None or matrix.shape != (np.prod(layer.projection.kernel.shape[2:]), num_heads):
         got = None if matrix is None else list(matrix.shape)
         raise read.error(name, f"is {got}, not [H·C, H]: only dim=1 has a place")
     blocks = matrix.reshape(num_heads, -1, num_heads)
@@ -167,7 +178,7 @@ def _gcn(layer: Any, read: Weights) -> Iterator[Place]:
 def _relational_settings(layer: Any) -> dict[str, tuple]:
     return {
         "attention_mechanism": (f"{layer.softmax}-relation",),
-        "attention_mode": ("additive-self-attention",),
+        "attention_mode": (f"{layer.score}-self-attention",),
         "mod": (None,),
         "negative_slope": (layer.negative_slope,),
     } | _heads(layer)

@@ -167,6 +167,7 @@ def _fill(ours: Any, weights: Weights, peer: Peer) -> None:
 
 EDGES = "edge_features=..."
 BIAS = "use_bias=True"
+VALUE_BIAS = "use_value_bias=True"
 LINEAR = 'residual="linear"'
 PAIR = "in_features=(receivers, senders)"
 
@@ -205,9 +206,14 @@ def additive(
 
 
 def dynamic(
-    layer: Any, read: Weights, pair: tuple[str, str], vector: str, *biases: np.ndarray | None
+    layer: Any,
+    read: Weights,
+    pair: tuple[str, str],
+    vector: str,
+    sent: np.ndarray | None,
+    received: np.ndarray | None,
 ) -> Iterator[Place]:
-    """GATv2: two projections, which may be one, whose biases meet in the score."""
+    """GATv2: two projections, which may be one, whose biases meet in the score, where values have none of their own."""
     send, receive = (f"{name}.weight" for name in pair)
     kernel, other = (read.heads(name, layer.num_heads) for name in (send, receive))
     if layer.receiver_projection is None and kernel is not None and other is not None:
@@ -217,9 +223,22 @@ def dynamic(
     yield Place(layer.sender_projection.kernel, kernel, send)
     yield Place(kernel_of(layer.receiver_projection), other, receive)
     yield Place(layer.vector, first(read.get(vector)), vector)
-    score = summed(*biases)
-    score = None if score is None else score.reshape(layer.num_heads, -1)
-    yield Place(layer.score_bias, score, f"{pair[0]}.bias", BIAS)
+    in_score = summed(sent, received)
+    if (values := layer.sender_projection.bias) is not None:
+        yield Place(values, per_head(layer, sent), f"{pair[0]}.bias", VALUE_BIAS)
+        shared = layer.receiver_projection is None and received is not None
+        in_score = np.zeros_like(received) if shared else received
+    yield Place(layer.score_bias, per_head(layer, in_score), f"{pair[0]}.bias", BIAS)
+
+
+def per_head(layer: Any, flat: np.ndarray | None) -> np.ndarray | None:
+    """[H·C] as [H, C]."""
+    return None if flat is None else flat.reshape(layer.num_heads, -1)
+
+
+def left_for_output(of_values: nnx.Param | None, bias: np.ndarray | None) -> np.ndarray | None:
+    """What the bias of their values adds to that of our output: nothing where our values have it."""
+    return bias if of_values is None or bias is None else np.zeros_like(bias)
 
 
 def first(vector: np.ndarray | None) -> np.ndarray | None:

@@ -211,12 +211,12 @@ def test_what_only_pyg_has_is_refused():
         (
             RelationalGATConv(5, 4, num_relations=3, score="multiplicative", rngs=rngs),
             named("RGATConv(5, 4, 3)"),
-            "score is 'multiplicative' here: only score=\"additive\" has weights there",
+            "q is [3, 1, 4, 1] here, this RelationalGATConv needs [3, 1, 4, 4]",
         ),
         (
             RelationalGATConv(5, 4, num_relations=3, edge_features=2, rngs=rngs),
             named("RGATConv(5, 4, 3)"),
-            "edge_projection.kernel of this RelationalGATConv has no weights there",
+            "lin_edge.weight is missing for this RelationalGATConv: build it without edge_features",
         ),
         (
             RelationalGATConv(5, 4, num_relations=3, num_heads=2, rngs=rngs),
@@ -236,7 +236,19 @@ def test_what_only_pyg_has_is_refused():
         (
             RelationalGATConv(5, 4, num_relations=3, rngs=rngs),
             named("RGATConv(5, 4, 3)", e=np.ones((4, 1))),
-            "e reads edge features",
+            "e has no place in this RelationalGATConv: build it with edge_features=...",
+        ),
+        (
+            RelationalGATConv(
+                5, 4, num_relations=3, score="multiplicative", key_features=1, rngs=rngs
+            ),
+            named("RGATConv(5, 4, 3)", e=np.ones((4, 1))),
+            "e multiplies the products",
+        ),
+        (
+            DotProductConv(5, 6, num_heads=3, use_value_bias=True, rngs=rngs),
+            {name: each for name, each in transformer.items() if "value.bias" not in name},
+            "lin_value.bias is missing for this DotProductConv: build it without use_value_bias",
         ),
     ):
         with rejects(ValueError, message):

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import own_functions
 import pytest
+from cases import CASES, EDGE_WIDTH, EDGES, IN, NODES, CosineConv, graph_for
 from flax import nnx
-from helpers import forward, rejects
+from helpers import changed_rows, forward, rejects
+from jax.experimental.sparse import BCOO
 
 import gatjax
 from gatjax import DropoutRates, build_graph, load_model, save_model
@@ -108,6 +110,51 @@ def test_variables_of_another_model_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
     save_model(tmp_path / "model", "GATv2", SIZES, model)
     assert_equal(load_model(tmp_path / "model"), model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tables", [1, 2])
+def test_a_stack_of_the_layer_of_the_guide_comes_back(tmp_path, tables):
+    """With sparse input, weights of edges, dropout, residuals, and senders from a table of their own."""
+    graph = graph_for(next(case for case in CASES if case.layer is CosineConv))
+    graph = graph._replace(senders=graph.senders % (NODES if tables == 1 else 7))
+    senders = {} if tables == 1 else {"senders": np.ones((7, 3), np.float32)}
+    arguments = {
+        "layer": CosineConv,
+        "in_features": IN if tables == 1 else (IN, 3),
+        "hidden_features": 6,
+        "out_features": 4,
+        "edge_features": EDGE_WIDTH,
+        "num_heads": 2,
+        "residual": "linear",
+        "dropout_rate": DropoutRates(0.2, 0.3, 0.4),
+        "normalize": gatjax.TopK(3),
+    }
+    model = own_functions.two_layers(**arguments, rngs=nnx.Rngs(0))
+    save_model(tmp_path / "model", own_functions.two_layers, arguments, model)
+    with pytest.raises(CheckpointError, match="if you trust it, pass modules="):
+        load_model(tmp_path / "model", modules=["own_functions"])
+    loaded = load_model(tmp_path / "model", modules=["own_functions", "cases"])
+    assert [type(layer) for layer in loaded.layers] == [CosineConv] * 2
+    sparse = graph._replace(nodes=BCOO.fromdense(jnp.asarray(graph.nodes)))
+    parts = {"edge_weight": jnp.linspace(0.1, 2, EDGES), "edge_mask": np.arange(EDGES) % 5 != 1}
+
+    @nnx.jit(static_argnames="deterministic")
+    def call(model, graph, deterministic, rngs=None):
+        told = parts | senders
+        return model(graph, **told, deterministic=deterministic, rngs=rngs).nodes
+
+    found = call(loaded, graph, True)
+    np.testing.assert_array_equal(found, call(model, graph, True))
+    assert found.shape == (NODES, 4)
+    np.testing.assert_allclose(call(loaded, sparse, True), found, rtol=1e-5, atol=1e-5)
+    loaded.train()
+    draws = [call(loaded, sparse, None, nnx.Rngs(dropout=seed)) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert changed_rows(draws[0], draws[2]) and changed_rows(draws[0], found)
+    attention = nnx.jit(lambda model: model.attention(graph, **parts, **senders))
+    first, last = attention(loaded)
+    assert first.shape == (EDGES, 2) and last.shape == (EDGES, 1)
 
 
 def test_functions_of_other_modules_are_named_when_loading(tmp_path):
