@@ -20,6 +20,7 @@ from gatjax.training.graphs import GraphPrediction, graph_prediction
 from gatjax.training.links import (
     LinkPrediction,
     Links,
+    all_pairs_cross_entropy,
     area_under_roc,
     average_precision,
     balanced_cross_entropy,
@@ -85,6 +86,7 @@ __all__ = [
     "Variables",
     "advance",
     "advance_together",
+    "all_pairs_cross_entropy",
     "area_under_roc",
     "average_precision",
     "balanced_cross_entropy",

@@ -5,7 +5,7 @@ Shapes: N nodes, P pairs with an edge (positives), Q pairs without one (negative
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jraph import GraphsTuple
 from gatjax.attention.readout import score_pairs
 from gatjax.graph.links import NeighborTable, Pairs
 from gatjax.graph.messages import is_integer
+from gatjax.ops.blocks import ceil_div
 from gatjax.training.losses import Metrics
 from gatjax.training.pure import Build, Module, Of, apply, initialise, take_apart, training_loss
 
@@ -49,7 +50,7 @@ class LinkPrediction(NamedTuple):
     scores: Callable[[Any, GraphsTuple, Pairs], Float[Array, "P"]]
 
 
-def link_prediction(build: Build, *, negatives: int = 1) -> LinkPrediction:
+def link_prediction(build: Build, *, negatives: int | Literal["all"] = 1) -> LinkPrediction:
     """A module graph -> graph whose nodes come out as embeddings, as the functions that `Training` wants.
 
     ```
@@ -59,18 +60,18 @@ def link_prediction(build: Build, *, negatives: int = 1) -> LinkPrediction:
     scores(parameters, graph, pairs)         -> [P], one logit per pair: the dot product of its embeddings
     ```
 
-    Negatives of a step are drawn by `draw_pairs` from its key. A module with running statistics trains as in
-    `node_prediction`.
+    Negatives of a step are drawn by `draw_pairs` from its key, or are all that there are. A module with running
+    statistics trains as in `node_prediction`.
 
     Args:
       build: draws the module from `nnx.Rngs`, as in `functional`.
-      negatives: how many are drawn for each training pair.
+      negatives: how many are drawn for each training pair; or "all", by `all_pairs_cross_entropy`, N² products a step.
 
     Returns:
       The four functions; the graph carries messages along training edges alone, and `links` are `Links`.
 
     Raises:
-      ValueError: `negatives` is no whole number from 1 on.
+      ValueError: `negatives` is no whole number from 1 on, nor "all".
 
     >>> from gatjax.graph import build_graph, neighbor_table, sample_negative_edges, split_edges
     >>> from gatjax.layers import GCNConv
@@ -83,15 +84,15 @@ def link_prediction(build: Build, *, negatives: int = 1) -> LinkPrediction:
     >>> pure.scores(parameters, graph, test).shape
     (1,)
 
-    Kipf and Welling, Variational graph auto-encoders, 2016, whose loss weighs all N² pairs so that those with an edge
-    and those without count the same; here the latter are a sample, with the same expectation but for their diagonal.
+    Kipf and Welling, Variational graph auto-encoders, 2016, take all negatives. A sample has the same expectation, but
+    for the pairs of a node with itself, which it leaves out and they count as edges.
     """
-    if not is_integer(negatives) or negatives < 1:
-        raise ValueError(f"negatives must be a whole number from 1 on, got {negatives!r}")
+    if negatives != "all" and (not is_integer(negatives) or negatives < 1):
+        raise ValueError(f'negatives must be a whole number from 1 on, or "all", got {negatives!r}')
     module = take_apart(build)
     return LinkPrediction(
         Of(initialise, module),
-        Of(_loss, module, (int(negatives),)),
+        Of(_loss, module, (negatives if negatives == "all" else int(negatives),)),
         Of(_validate, module),
         Of(_scores, module),
     )
@@ -192,6 +193,60 @@ def balanced_cross_entropy(
     return _mean(with_edge, jnp.ones(with_edge.shape, bool)) / 2 + _mean(without, counts) / 2
 
 
+def all_pairs_cross_entropy(
+    nodes: Float[ArrayLike, "N C"], pairs: Pairs, *, block_size: int = 1024
+) -> Float[Array, ""]:
+    """`balanced_cross_entropy` of every ordered pair of nodes, each of which has an edge to itself.
+
+    ```
+    L = -1/2|A| Σ_A log σ(z_i · z_j) - 1/2(N² - |A|) Σ_rest log(1 - σ(z_i · z_j))
+    ```
+
+    with A the given pairs in both directions and the N pairs (i, i). It holds block_size · N numbers, and takes N² C
+    products.
+
+    Args:
+      nodes: embeddings z.
+      pairs: those with an edge, each once, in one of its directions, and none of a node with itself.
+      block_size: how many rows of the N x N products are computed at a time.
+
+    Returns:
+      The loss in float32 at least; a kind without pairs adds 0.
+
+    >>> round(float(all_pairs_cross_entropy(jnp.zeros((4, 2)), Pairs(jnp.array([0]), jnp.array([1])))), 4)
+    0.6931
+
+    Kipf and Welling, Variational graph auto-encoders, 2016: their weight and norm give this.
+    """
+    if not is_integer(block_size) or block_size < 1:
+        raise ValueError(f"block_size must be a whole number from 1 on, got {block_size!r}")
+    z = jnp.asarray(nodes)
+    z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+    num_nodes = len(z)
+    of_pairs, of_selves = score_pairs(z, *pairs), (z * z).sum(-1)
+    with_edge = 2 * jax.nn.softplus(-of_pairs).sum() + jax.nn.softplus(-of_selves).sum()
+    as_without = 2 * jax.nn.softplus(of_pairs).sum() + jax.nn.softplus(of_selves).sum()
+    count = 2 * len(of_pairs) + num_nodes
+    without = _sum_over_all(z, min(block_size, max(num_nodes, 1))) - as_without
+    rest = num_nodes**2 - count
+    return with_edge / (2 * max(count, 1)) + without / (2 * max(rest, 1)) * (rest > 0)
+
+
+def _sum_over_all(z: Float[Array, "N C"], block_size: int) -> Float[Array, ""]:
+    """Σ_ij -log(1 - σ(z_i · z_j)), some rows at a time, in the backward pass too."""
+    blocks = ceil_div(len(z), block_size)
+    rows = jnp.pad(z, ((0, blocks * block_size - len(z)), (0, 0)))
+    counts = jnp.arange(blocks * block_size) < len(z)
+
+    @jax.checkpoint
+    def of_block(block):
+        rows, counts = block
+        return jnp.where(counts[:, None], jax.nn.softplus(rows @ z.T), 0).sum()
+
+    shape = blocks, block_size
+    return jax.lax.map(of_block, (rows.reshape(*shape, z.shape[1]), counts.reshape(shape))).sum()
+
+
 def _mean(values: Float[Array, "P"], counts: Bool[Array, "P"]) -> Float[Array, ""]:
     return jnp.where(counts, values, 0).sum() / jnp.maximum(counts.sum(dtype=values.dtype), 1)
 
@@ -266,18 +321,19 @@ def _scores(module: Module, parameters: Any, graph: GraphsTuple, pairs: Pairs) -
 
 def _loss(
     module: Module,
-    negatives: int,
+    negatives: int | Literal["all"],
     parameters: Any,
     key: Key[Array, ""],
     graph: GraphsTuple,
     links: Links,
 ) -> Any:
     for_dropout, for_pairs = jax.random.split(key)
-    count = negatives * len(links.train.senders)
-    drawn, counted = draw_pairs(for_pairs, links.table, count)
 
     def of(graph):
+        if negatives == "all":
+            return all_pairs_cross_entropy(graph.nodes, links.train)
         scores = partial(score_pairs, graph.nodes)
+        drawn, counted = draw_pairs(for_pairs, links.table, negatives * len(links.train.senders))
         return balanced_cross_entropy(scores(*links.train), scores(*drawn), counted)
 
     return training_loss(module, of, parameters, for_dropout, _messages(graph, links))

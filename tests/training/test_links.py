@@ -9,6 +9,7 @@ from flax import nnx
 from helpers import rejects
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 
 from gatjax import (
     GCNConv,
@@ -23,6 +24,7 @@ from gatjax import (
 from gatjax.training import (
     Links,
     Training,
+    all_pairs_cross_entropy,
     area_under_roc,
     average_precision,
     balanced_cross_entropy,
@@ -84,6 +86,34 @@ def test_loss_by_hand():
     assert slope[1] == 0
     assert balanced_cross_entropy(jnp.zeros(0), jnp.zeros(0)) == 0
     assert np.isfinite(balanced_cross_entropy(jnp.array([-1e30]), jnp.array([-1e30])))
+
+
+@pytest.mark.parametrize("block_size", [4, 1024])
+def test_loss_of_all_pairs_by_a_loop(block_size, x64):
+    """An edge to itself for each node, and both directions of the two edges; the other pairs have none."""
+    z = np.random.default_rng(0).standard_normal((7, 3))
+    pairs = Pairs(np.array([0, 5]), np.array([3, 2]))
+    edges = {(0, 3), (3, 0), (5, 2), (2, 5), *((i, i) for i in range(7))}
+    loss = {True: [], False: []}
+    for i in range(7):
+        for j in range(7):
+            chance = 1 / (1 + np.exp(-z[i] @ z[j]))
+            joined = (i, j) in edges
+            loss[joined].append(-np.log(chance if joined else 1 - chance))
+    expected = (np.mean(loss[True]) + np.mean(loss[False])) / 2
+    of = lambda z: all_pairs_cross_entropy(z, pairs, block_size=block_size)
+    np.testing.assert_allclose(of(jnp.array(z)), expected, rtol=1e-12)
+    check_grads(of, (jnp.array(z),), order=1, modes=["rev"])
+
+
+def test_loss_of_all_pairs_where_all_have_an_edge_or_there_are_no_nodes():
+    one = all_pairs_cross_entropy(jnp.ones((2, 1)), Pairs(jnp.array([0]), jnp.array([1])))
+    np.testing.assert_allclose(one, np.log(1 + np.exp(-1)) / 2, rtol=1e-6)
+    assert all_pairs_cross_entropy(jnp.zeros((0, 2)), Pairs(*jnp.zeros((2, 0), int))) == 0
+    with rejects(ValueError, "block_size must be a whole number from 1 on, got 0"):
+        all_pairs_cross_entropy(
+            jnp.ones((2, 1)), Pairs(jnp.array([0]), jnp.array([1])), block_size=0
+        )
 
 
 def random_graph(nodes=13, edges=31, seed=0):
@@ -176,6 +206,9 @@ def test_link_prediction_by_its_parts():
         link_prediction(build, negatives=2)
     )
     assert pure.loss != link_prediction(build).loss
+    whole = link_prediction(build, negatives="all")
+    expected = all_pairs_cross_entropy(nodes, links.train)
+    np.testing.assert_allclose(whole.loss(parameters, key, messages, links), expected, rtol=1e-5)
 
 
 @pytest.mark.slow
