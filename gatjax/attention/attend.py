@@ -205,7 +205,8 @@ def _mixed_in_blocks(
     """Attention, and what is known of the edges: weights after a softmax of zeros, which is 1 over their number."""
     options = {"multiplier": multiplier, "block_size": block_size}
     total = attend(score, value, rows, ends, num_receivers, **options) * mixture.share
-    known = mixture.known(ends.receivers, num_receivers, mask=ends.counted)
+    dtype = jnp.promote_types(total.dtype, jnp.float32)
+    known = mixture.known(ends.receivers, num_receivers, mask=ends.counted, dtype=dtype)
     ones = jnp.ones_like(known)
     count = segment_sum(ones, ends.receivers, num_receivers, mask=ends.counted)
     weight = ends.weigh(known * gather(count, ends.receivers))
