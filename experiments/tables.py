@@ -131,6 +131,13 @@ def link_tables() -> str:
     return "\n\n".join(with_command(result, link_prediction.table(result)) for result in results)
 
 
+def recipes_table() -> str:
+    import recipes
+
+    (result,) = read("recipes.json", "python experiments/recipes.py")
+    return with_command(result, recipes.table(result["rows"]))
+
+
 def relations_tables() -> str:
     import relations
 
@@ -165,6 +172,7 @@ PAGES = {
         "graph network": graph_network_tables,
         "links": link_tables,
     },
+    ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
     ROOT / "docs" / "from_dgl_jraph.md": {
         f"side by side {name}": partial(side_by_side, name) for name in ("dgl", "jraph")
