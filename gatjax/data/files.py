@@ -74,9 +74,12 @@ def read_npz(
 ) -> dict[str, np.ndarray]:
     """Read the named arrays of an archive, and no others; pickled objects are refused."""
     with _refusing(file):
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is not an archive of arrays, or one cut short")
         archive = zipfile.ZipFile(file)
     with archive:
-        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        held = [name.removesuffix(".npy") for name in members]
         for name in names:
             if name not in held:
                 raise ValueError(f"{file.name}: lacks the array {name}; it holds {listed(held)}")

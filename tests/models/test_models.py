@@ -427,7 +427,7 @@ def test_a_query_that_does_not_fit_is_refused(unchecked):
 
 
 def test_unknown_pooling_is_refused(unchecked):
-    with rejects(ValueError, "how must be one of ['mean', 'sum', 'max'], got 'median'"):
+    with rejects(ValueError, "how must be one of ['mean', 'sum', 'max', 'first'], got 'median'"):
         pool_nodes(three_graphs(), "median")
 
 
