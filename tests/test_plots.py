@@ -490,6 +490,7 @@ def test_only_plots_imports_matplotlib():
     assert users <= {path.name for path in (PACKAGE / "plots").glob("*.py")}
 
 
+@pytest.mark.slow
 def test_missing_matplotlib_says_what_to_install():
     code = "import sys; sys.modules['matplotlib'] = None; import gatjax.plots"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -499,6 +500,7 @@ def test_missing_matplotlib_says_what_to_install():
     )
 
 
+@pytest.mark.slow
 def test_missing_networkx_says_what_to_install(graph, monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(ImportError, match=r"pip install 'gatjax\[experiments\]'"):

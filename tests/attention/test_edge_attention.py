@@ -272,7 +272,13 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(order, id=name, marks=() if name == "as given" else pytest.mark.slow)
+        for name, order in ORDERS.items()
+    ],
+)
 @every_mechanism
 def test_blocked_equals_plain_in_any_order(name, order, tolerance):
     """Values and every gradient; gradients of edges come in the order of the edges."""
@@ -431,7 +437,13 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        pytest.param(run, id=name, marks=() if name.startswith("jvp") else pytest.mark.slow)
+        for name, run in TRANSFORMS.items()
+    ],
+)
 def test_blocked_equals_plain_under_transformations(transform, x64):
     arrays, ends = random_arrays("GATv2"), random_ends()
     run = jax.jit(transform, static_argnums=2)

@@ -49,6 +49,7 @@ def test_relabel_moves_nodes_and_back(graph, data):
     assert_same(relabel(moved, np.argsort(new)), graph)
 
 
+@pytest.mark.slow
 @examples
 @given(graphs(min_nodes=1), st.data())
 def test_sparse_nodes_follow(graph, data):

@@ -12,8 +12,8 @@ from cases import (
     ISOLATED,
     NODES,
     OUT,
+    REPRESENTATIVES,
     SOFT,
-    all_layers,
     blank,
     build,
     evaluate,
@@ -28,7 +28,7 @@ from gatjax.graph import build_graph
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv
 
 
-@all_layers
+@rows(CASES, REPRESENTATIVES)
 def test_attention_is_a_distribution_over_the_edges_that_enter(case):
     graph = graph_for(case)
     alpha = np.asarray(evaluate(build(case), graph).attention)

@@ -52,6 +52,7 @@ def test_every_head_is_an_attention_layer(x64):
     np.testing.assert_allclose(attend(q[:, 1], k, v), expected[:, :, 1], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_options_and_mask_reach_every_head(x64):
     q, k, w = normal(M, F, seed=4), normal(L, F, seed=5), kernels()
     mask = jnp.asarray(np.random.default_rng(0).random((M, L)) < 0.7).at[:, 0].set(True)
@@ -123,6 +124,7 @@ def test_the_module_is_the_functions_with_its_kernels(combine):
     np.testing.assert_array_equal(layer(np.asarray(x)), layer(x))
 
 
+@pytest.mark.slow
 def test_heads_meet_in_weights_or_maps_that_are_learned(x64):
     """Equation by equation, in loops; both are parameters and have a gradient."""
     x = draw(L, F, seed=4)

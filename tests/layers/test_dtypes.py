@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import (
+    FULLEST,
     ONE_EACH,
+    REPRESENTATIVES,
     build,
     differentiate,
     evaluate,
-    fullest_of_each,
     graph_for,
     make,
     one_of_each,
@@ -47,7 +48,7 @@ def test_dtype_and_param_dtype_are_honoured(case):
         assert out.dtype == jnp.dtype(expected), (nodes, dtype, param_dtype)
 
 
-@fullest_of_each
+@rows(FULLEST, REPRESENTATIVES)
 def test_numpy_features_in_float64_are_computed_in_float32(case):
     """NumPy makes them by default; JAX has none, and says so in a warning where it is asked for them."""
     layer, graph = build(case), graph_for(case)

@@ -349,6 +349,7 @@ def test_the_model_is_the_network_of_the_paper():
     assert {layer.dropout.rates for layer in stack.layers[:2]} == {DropoutRates()}
 
 
+@pytest.mark.slow
 def test_the_model_is_its_layers_in_order():
     """Embedding, then a LeakyReLU of 0.1 after each GaANConv and nothing after the last layer."""
     stack = GaAN(IN, CLASSES, **SMALL, rngs=nnx.Rngs(0))
@@ -363,6 +364,7 @@ def test_the_model_is_its_layers_in_order():
         close(actual, expected)
 
 
+@pytest.mark.slow
 def test_dropout_of_the_model_acts_after_its_layers():
     stack = GaAN(
         IN,

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import (
+    CASES,
     EDGE_WIDTH,
     FULLEST,
     IN,
     NODES,
     REPRESENTATIVES,
     SOFT,
-    all_layers,
     build,
     differentiate,
     evaluate,
@@ -30,7 +30,7 @@ from gatjax.graph import build_graph
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv
 
 
-@all_layers
+@rows(CASES, REPRESENTATIVES)
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(case):
     # Enough edges that among those of each receiver, and relation, LeakyReLU takes both slopes: with one slope the
     # receiver's term drops out of the softmax, and its gradient is round-off.

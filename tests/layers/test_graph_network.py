@@ -247,6 +247,7 @@ def only_nodes(v, e, u):
     return jnp.sqrt(v)
 
 
+@pytest.mark.slow
 def test_interaction_network_relation_network_and_deep_set():
     x = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
     graph = fully_connected(5, nodes=x)
@@ -418,6 +419,7 @@ WIDE = Case(
 )
 
 
+@pytest.mark.slow
 def test_the_edge_step_on_rows_is_the_block_on_nodes():
     """Updated edges, weights and, contracted, nodes; a mask included."""
     block, graph = build(WIDE), graph_for(WIDE)
@@ -528,6 +530,7 @@ def everything(graph):
     return np.ones(len(graph.senders), bool)
 
 
+@pytest.mark.slow
 @each_network
 def test_jit_is_eager(make):
     network, graph = make(), pair_of_graphs()
@@ -753,6 +756,7 @@ def test_a_node_that_no_edge_enters_has_received_zero(reduction):
     assert degree[10] == 0
 
 
+@pytest.mark.slow
 @each_network
 def test_gradients_are_finite_differences(make, x64):
     network, graph = make(param_dtype=jnp.float64), pair_of_graphs(np.float64)
@@ -816,6 +820,7 @@ def test_value_and_gradient_lower_for_every_platform(make):
     assert exported.platforms == platforms
 
 
+@pytest.mark.slow
 @each_network
 def test_equal_networks_compile_once(make):
     traced = []

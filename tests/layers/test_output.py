@@ -19,7 +19,6 @@ from cases import (
     graph_for,
     head_features,
     narrow,
-    one_of_each,
     rows,
     takes,
     weights_of,
@@ -66,7 +65,7 @@ def test_tiny_graphs_eagerly(case):
         assert layer.attention(graph).shape == (edges, layer.num_heads)
 
 
-@one_of_each
+@rows(ONE_EACH, REPRESENTATIVES)
 def test_tiny_graphs_and_their_gradients(case):
     for nodes, edges in ((3, 0), (1, 2)):
         layer, graph = build(case), graph_for(case, nodes=nodes, edges=edges)
@@ -147,7 +146,7 @@ def test_dense_and_sparse_nodes_agree_in_gradients(case):
     assert_close(d_data[stored], np.asarray(expected.d_nodes)[dense != 0])
 
 
-@one_of_each
+@rows(ONE_EACH, REPRESENTATIVES)
 def test_dense_and_sparse_nodes_agree(case):
     layer, graph = build(case, residual=True), graph_for(case)
     sparse = graph._replace(nodes=BCOO.fromdense(jnp.asarray(graph.nodes)))

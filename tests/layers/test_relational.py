@@ -57,6 +57,7 @@ def knowing(softmax):
     return layer
 
 
+@pytest.mark.slow
 def test_einstein_was_born_in_germany_which_is_in_europe():
     layer = knowing("across")
     close(layer.attention(FACTS)[:, 0], [1 / 4, 3 / 4, 1])
@@ -217,6 +218,7 @@ def test_edges_that_are_no_relations_are_refused(edges, got, unchecked):
             method(graph)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
 def test_relations_may_be_of_any_integer_dtype(dtype):
     layer, graph = build(ACROSS), graph_for(ACROSS)
@@ -268,6 +270,7 @@ def test_kernels_are_drawn_apart():
     assert not np.array_equal(layer.receiver_vector[...], layer.sender_vector[...])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_edges_times_features():
     """A hundred edges per node: no array [E, H, C], nor one per relation and edge."""
     layer = RelationalGATConv(IN, 64, num_relations=3, num_heads=4, rngs=nnx.Rngs(0))

@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import (
+    CASES,
     EDGES,
     NODES,
     ONE_EACH,
     OUT,
+    REPRESENTATIVES,
     WITH_EDGES,
     Result,
     all_layers,
@@ -16,7 +18,6 @@ from cases import (
     evaluate,
     fill_edges,
     graph_for,
-    one_of_each,
     rows,
     weights_of,
 )
@@ -83,7 +84,7 @@ def padded(case, node_padding=0.0, edge_padding=0.0):
     return graph, masks.edge, weights
 
 
-@all_layers
+@rows(CASES, REPRESENTATIVES)
 def test_padding_changes_nothing(case):
     """With its edge mask, and without."""
     layer = build(case)
@@ -95,7 +96,7 @@ def test_padding_changes_nothing(case):
     assert not np.asarray(result.attention[EDGES:]).any()
 
 
-@one_of_each
+@rows(ONE_EACH, REPRESENTATIVES)
 def test_masked_edges_are_as_good_as_absent(case):
     layer, graph = build(case), graph_for(case)
     mask = np.arange(EDGES) % 3 != 1

@@ -13,7 +13,9 @@ from cases import (
     HEADS,
     IN,
     NODES,
+    ONE_EACH,
     OUT,
+    REPRESENTATIVES,
     all_layers,
     build,
     differentiate,
@@ -22,6 +24,7 @@ from cases import (
     graph_for,
     narrow,
     one_of_each,
+    rows,
     shared_by_all,
     weights_of,
 )
@@ -40,7 +43,7 @@ def test_jit_in_each_form_equals_eager(case):
     assert_close((result.nodes, result.attention), expected, of="jax.jit")
 
 
-@one_of_each
+@rows(ONE_EACH, REPRESENTATIVES)
 def test_a_second_call_is_not_traced_again_and_draws_anew(case):
     traced = []
 

@@ -13,7 +13,6 @@ from gatjax.graph import build_graph
 from gatjax.layers import (
     Attended,
     AttentionPooling,
-    GaANConv,
     GATConv,
     GraphNetwork,
     RelationalGATConv,
@@ -28,8 +27,8 @@ from gatjax.ops import (
 )
 
 ATTENDING = [case for case in ONE_EACH if takes(case, "normalize")]
-# The options are handed on in one place; of the layers with a place of their own each runs by default.
-OWN_PLACE = (GATConv, GaANConv, RelationalGATConv)
+# The options are handed on in one place, but for relations, which run by default.
+OWN_PLACE = (RelationalGATConv,)
 attending = pytest.mark.parametrize(
     "case",
     [

@@ -9,6 +9,7 @@ from cases import (
     EDGES,
     NODES,
     OUT,
+    REPRESENTATIVES,
     Keep,
     all_layers,
     build,
@@ -81,7 +82,7 @@ def test_the_gradient_of_the_weights_is_that_of_finite_differences(case, x64):
     np.testing.assert_allclose(with_weights(layer, graph, weight)[3] @ direction, slope, rtol=1e-6)
 
 
-@all_layers
+@rows(CASES, REPRESENTATIVES)
 def test_nodes_without_part_and_what_they_hold_reach_nothing(case):
     """NaN in padding nodes and in padding edges, with the node mask alone: no value, no gradient."""
     layer, real = build(case), graph_for(case)
@@ -103,6 +104,7 @@ def test_nodes_without_part_and_what_they_hold_reach_nothing(case):
     assert_close(found[3][:EDGES], expected[3])
 
 
+@pytest.mark.slow
 def test_a_graph_convolution_takes_two_parallel_edges_for_one_of_twice_the_weight():
     rng = np.random.default_rng(0)
     nodes = rng.normal(size=(5, 3)).astype(np.float32)
@@ -149,6 +151,7 @@ def test_a_model_hands_weights_and_masks_to_every_layer():
     assert_close(model.attention(graph, **parts)[0], first.attention(graph, **parts))
 
 
+@pytest.mark.slow
 def test_batch_norm_means_the_same_by_deterministic_as_by_eval():
     rng = np.random.default_rng(0)
     graph = build_graph([0, 1, 2], [1, 2, 0], rng.normal(size=(5, 4)).astype(np.float32))
@@ -161,6 +164,7 @@ def test_batch_norm_means_the_same_by_deterministic_as_by_eval():
     assert_close(by_argument, model(graph).nodes)
 
 
+@pytest.mark.slow
 def test_batch_norm_knows_which_nodes_count():
     rng = np.random.default_rng(0)
     real = build_graph([0, 1, 2], [1, 2, 0], rng.normal(size=(5, 4)).astype(np.float32))

@@ -228,6 +228,7 @@ def test_equal_models_are_traced_once(model):
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 @two_models
 def test_training_fits_random_labels(model):
     """Every parameter of every layer gets a gradient, and together they lower the loss."""
@@ -263,6 +264,7 @@ def test_models_lower_for_every_platform(model):
     assert jax.export.export(function, platforms=platforms)(params, graph).platforms == platforms
 
 
+@pytest.mark.slow
 def test_linen_takes_a_model():
     graph = graph_for(PLAIN)
     module = nnx.bridge.to_linen(

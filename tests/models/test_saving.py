@@ -72,6 +72,7 @@ def _rebuilt(arguments):
     return model
 
 
+@pytest.mark.slow
 def test_running_statistics_come_back(tmp_path):
     arguments = SIZES | {"norm": nnx.BatchNorm, "num_heads": 2}
     model = gatjax.GAT(**arguments, rngs=nnx.Rngs(0))

@@ -33,6 +33,7 @@ def test_by_hand(x64):
     np.testing.assert_allclose(segment_top_k(logits, one, 1, k=2), [*two, 0], atol=1e-15)
 
 
+@pytest.mark.slow
 def test_top_k_of_many_is_the_softmax_and_of_one_is_hard(x64):
     logits, ids = logits_and_ids()
     soft = segment_softmax(logits, ids, S)

@@ -184,6 +184,7 @@ def build(rngs):
     return GCNConv(20, 6, rngs=rngs)
 
 
+@pytest.mark.slow
 def test_link_prediction_by_its_parts():
     messages, test, links = links_of(0)
     pure = link_prediction(build, negatives=2)

@@ -56,6 +56,7 @@ def test_parameters_are_those_of_a_module_built_with_the_key():
     assert any(map(np.any, jax.tree.leaves(jax.tree.map(jnp.subtract, *kernels))))
 
 
+@pytest.mark.slow
 def test_a_call_is_that_of_the_module():
     """Deterministic without a key, with dropout by the key; under jit as well."""
     initialise, apply = functional(build)
@@ -173,7 +174,7 @@ def test_an_equal_training_compiles_nothing():
     assert len(calls) == traced
 
 
-@pytest.mark.parametrize("seeds_per_device", [1, 2])
+@pytest.mark.parametrize("seeds_per_device", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_trains(seeds_per_device):
     training = training_of(build, optax.adam(0.01))
     found = train(
