@@ -34,7 +34,7 @@ def save_model(
     folder: str | Path,
     constructor: str | Callable[..., nnx.Module],
     arguments: Mapping[str, Any],
-    parameters: nnx.State | nnx.Module,
+    parameters: nnx.State | nnx.Module | Variables,
 ) -> None:
     """Write a model, or any NNX module, so that `load_model` rebuilds it, and read it back to be sure.
 

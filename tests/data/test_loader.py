@@ -258,7 +258,7 @@ def test_without_grain(monkeypatch):
 @pytest.mark.slow
 def test_another_process_draws_the_same_batches():
     code = (
-        "import sys; sys.path.insert(0, 'tests/data'); import test_loader as t\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/data']; import test_loader as t\n"
         "print(t.order(t.batches(t.GRAPHS, batch_size=4, epochs=2, seed=9)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

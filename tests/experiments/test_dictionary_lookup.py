@@ -175,8 +175,7 @@ def test_the_command_writes_table_json_and_plot(command):
     assert (folder / "accuracy.png").stat().st_size > 10_000
     table = dictionary_lookup.table(result["rows"])
     assert re.search(r"\| 4 +\| GAT +\| 1 +\|.*\| 85 +\| 45 +\|", table), table
-    for row in stored["rows"]:
-        (run,) = row["runs"]
+    for run in (run for row in stored["rows"] for run in row["runs"]):
         names = "step", "loss", "train_accuracy", "test_accuracy"
         assert run["history"][-1] == pytest.approx([run[name] for name in names], rel=1e-3)
         losses = [loss for _, loss, *_ in run["history"]]

@@ -6,7 +6,13 @@ import json
 import numpy as np
 import pytest
 
-SHORT = {"dataset": "citeseer", "seeds": 2, "max_epochs": 3, "progress": False}
+SHORT = {
+    "dataset": "citeseer",
+    "seeds": 2,
+    "max_epochs": 3,
+    "all_negatives": False,
+    "progress": False,
+}
 
 
 def result_of(seeds=1, **changes):
