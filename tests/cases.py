@@ -501,7 +501,7 @@ def takes(case: Case, option: str) -> bool:
 # For what all layers share: with heads, with pools of its own, with edges that attend, and without a softmax.
 REPRESENTATIVES = {GATConv, GaANConv, AttentionBlock, MeanConv}
 # Layers that only score differently: `test_equations` runs them by default, the other properties when slow tests run.
-SCORES_ALONE = {AdditiveConv, GeneralConv, CosineConv, MATConv}
+SCORES_ALONE = {GATv2Conv, DotProductConv, AdditiveConv, GeneralConv, CosineConv, MATConv}
 EVERY_LAYER = {case.layer for case in CASES}
 
 

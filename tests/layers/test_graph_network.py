@@ -523,7 +523,13 @@ def test_the_attention_of_a_block_with_pooling():
 # Properties, of a block with sums and of one with attention
 
 NETWORKS = {"sum": make_network, "attention": make_attentive}
-each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS.keys())
+each_network = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=() if name == "attention" else pytest.mark.slow)
+        for name, make in NETWORKS.items()
+    ],
+)
 
 
 def everything(graph):
