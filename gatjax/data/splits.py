@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from numpy.typing import ArrayLike
 
+from gatjax.graph.links import generator
 from gatjax.graph.messages import check_integer, listed, shown
 
 
@@ -268,10 +269,7 @@ def _check_sizes(**sizes: int) -> None:
 
 def _shuffled(labels: np.ndarray, seed: int) -> np.ndarray:
     """Labelled nodes in random order."""
-    check_integer(seed=seed)
-    if seed < 0:
-        raise ValueError(f"seed must be a non-negative integer, got {seed}")
-    return np.random.default_rng(seed).permutation(np.flatnonzero(has_label(labels)))
+    return generator(seed).permutation(np.flatnonzero(has_label(labels)))
 
 
 def _take_per_class(

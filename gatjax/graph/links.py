@@ -94,7 +94,7 @@ def split_edges(
     senders, receivers = _one_graph(graph)
     pair_of_edge, first = _pairs_of(senders, receivers)
     total = len(first)
-    order = _generator(seed).permutation(total)
+    order = generator(seed).permutation(total)
     sizes = {
         "test": _share("test", test, total),
         "validation": _share("validation", validation, total),
@@ -159,7 +159,7 @@ def sample_negative_edges(graph: GraphsTuple, count: int, *, seed: int = 0) -> P
         )
     # The places of all pairs are numbered; rank r among those without an edge stands behind every edge whose place
     # leaves at most r free places before it.
-    ranks = _generator(seed).choice(free, count, replace=False)
+    ranks = generator(seed).choice(free, count, replace=False)
     places = ranks + np.searchsorted(edges - np.arange(len(edges)), ranks, side="right")
     return _at_place(places)
 
@@ -234,7 +234,8 @@ def _share(name: str, fraction: float, total: int) -> int:
     return number
 
 
-def _generator(seed: int) -> np.random.Generator:
+def generator(seed: int) -> np.random.Generator:
+    """Random numbers of a seed that is checked."""
     check_integer(seed=seed)
     if seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed}")
