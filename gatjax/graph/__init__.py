@@ -41,6 +41,17 @@ from gatjax.graph.names import Named, number_names
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
+from gatjax.graph.typed import (
+    Merged,
+    Relation,
+    TypedGraph,
+    build_typed_graph,
+    count_nodes,
+    find_relation,
+    merge_types,
+    relation_graph,
+    validate_typed,
+)
 
 __all__ = [
     "Budget",
@@ -48,15 +59,21 @@ __all__ = [
     "EdgeTable",
     "Imported",
     "Masks",
+    "Merged",
     "Named",
     "NeighborTable",
     "Pairs",
+    "Relation",
+    "TypedGraph",
     "add_self_loops",
     "batch",
     "budget_for",
     "build_graph",
+    "build_typed_graph",
     "check_complete",
     "coalesce",
+    "count_nodes",
+    "find_relation",
     "from_csv",
     "from_dgl",
     "from_named_csv",
@@ -68,12 +85,14 @@ __all__ = [
     "in_degree",
     "isolated_nodes",
     "masks_of",
+    "merge_types",
     "neighbor_table",
     "num_nodes",
     "number_names",
     "pad",
     "pad_batches",
     "relabel",
+    "relation_graph",
     "remove_self_loops",
     "sample_negative_edges",
     "sort_edges",
@@ -88,4 +107,5 @@ __all__ = [
     "unbatch",
     "unpad",
     "validate",
+    "validate_typed",
 ]

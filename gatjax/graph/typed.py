@@ -1,0 +1,439 @@
+"""Graphs of several kinds of nodes and edges.
+
+A relation joins the nodes of two types, sender -> receiver, and is called by a triple (sender type, name, receiver
+type). Shapes: N nodes of a type, E edges of a relation, G graphs, F features. Types and relations are in the order of
+their names, as JAX orders dictionaries.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Int, PyTree
+from jraph import GraphsTuple
+
+from gatjax.graph.build import build_graph
+from gatjax.graph.check import INT32_MAX, first_true, integers, validate
+from gatjax.graph.messages import listed, shown
+from gatjax.graph.sizes import is_sparse, leaves
+from gatjax.graph.sizes import num_nodes as rows_of
+
+Triple: TypeAlias = tuple[str, str, str]
+
+
+class Relation(NamedTuple):
+    """The edges of one relation.
+
+    Attributes:
+        senders: [E] ids among the nodes of the sender type.
+        receivers: [E] ids among the nodes of the receiver type.
+        edges: edge features, E rows, or None.
+    """
+
+    senders: Int[Array | np.ndarray, "E"]
+    receivers: Int[Array | np.ndarray, "E"]
+    edges: PyTree = None
+
+
+NO_EDGES = Relation(np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+
+class TypedGraph(NamedTuple):
+    """A graph, or a batch of graphs, whose nodes and edges are of several types; `build_typed_graph` makes one.
+
+    A pytree, as `GraphsTuple` is: an argument of jitted functions, and `graph._replace(nodes=...)` is another graph.
+
+    Attributes:
+        nodes: of each type its rows: features [N, F] of a width of their own, a `BCOO`, a tree, or None.
+        relations: of each triple (sender type, name, receiver type) its edges, a `Relation`.
+        n_node: of each type the number of nodes in each graph, [G].
+        n_edge: of each triple the number of edges in each graph, [G].
+    """
+
+    nodes: dict[str, PyTree]
+    relations: dict[Triple, Relation]
+    n_node: dict[str, Int[Array | np.ndarray, "G"]]
+    n_edge: dict[Triple, Int[Array | np.ndarray, "G"]]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of nodes; their places are the type ids of `merge_types`."""
+        return tuple(sorted(self.nodes))
+
+    @property
+    def triples(self) -> tuple[Triple, ...]:
+        """The relations; their places are the relation ids of `merge_types`."""
+        return tuple(sorted(self.relations))
+
+    def __repr__(self) -> str:
+        rows = [
+            (name, f"{_size(self, name)} nodes", _width(self.nodes[name])) for name in self.types
+        ]
+        for triple in self.triples:
+            relation = self.relations[triple]
+            rows.append(
+                (arrow(triple), f"{_count(relation.senders)} edges", _width(relation.edges))
+            )
+        first, second = (max((len(row[place]) for row in rows), default=0) for place in (0, 1))
+        lines = [
+            f"  {name:<{first}}  {count:>{second}}  {width}".rstrip() for name, count, width in rows
+        ]
+        graphs = next((np.shape(counts)[0] for counts in self.n_node.values()), 0)
+        return "\n".join([f"TypedGraph of {graphs} graph{'s' * (graphs != 1)}", *lines])
+
+
+class Merged(NamedTuple):
+    """All types of a `TypedGraph` as one, which a layer walks once.
+
+    Attributes:
+        graph: one `GraphsTuple`, whose `nodes` are those of all types, one type after the other, and whose `edges` are
+            relation ids [E], or `{"relation": [E], "features": [E, D]}`, as `RelationalGATConv` reads them.
+        node_types: the type of each node, [N], an index of `TypedGraph.types`.
+        relations: the relation of each edge, [E], an index of `TypedGraph.triples`.
+        offsets: of each type its first row; node i of the type is row `offsets[type] + i`.
+    """
+
+    graph: GraphsTuple
+    node_types: Int[Array, "N"]
+    relations: Int[Array, "E"]
+    offsets: dict[str, int]
+
+
+def build_typed_graph(
+    nodes: Mapping[str, PyTree],
+    relations: Mapping[Triple, Any],
+    *,
+    num_nodes: Mapping[str, int] | None = None,
+) -> TypedGraph:
+    """One graph from the rows of each type of nodes and the edge list of each relation, validated.
+
+    Args:
+        nodes: of each type its features, as `build_graph` takes them; None for a type without any.
+        relations: of each triple (sender type, name, receiver type) its `(senders, receivers)`, or
+            `(senders, receivers, edges)` with edge features; ids count the nodes of each type from 0.
+        num_nodes: of a type its number of nodes; needed only where it has no features.
+
+    Returns:
+        A `TypedGraph` of one graph.
+
+    Raises:
+        TypeError, ValueError: a relation of an unknown type, ids out of range, sizes that disagree, and all else
+            that `build_graph` refuses, by type or relation.
+
+    >>> graph = build_typed_graph(
+    ...     {"author": [[0.5], [1.5]], "paper": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]},
+    ...     {("author", "writes", "paper"): ([0, 1, 1], [0, 0, 2])},
+    ... )
+    >>> graph
+    TypedGraph of 1 graph
+      author                    2 nodes  float32[1]
+      paper                     3 nodes  float32[2]
+      author -writes-> paper    3 edges
+    """
+    _check_mappings(nodes=nodes, relations=relations, num_nodes=num_nodes or {})
+    nodes = {_name("a type", name): rows for name, rows in nodes.items()}
+    counts = dict(num_nodes or {})
+    for name in counts:
+        _check_known(f"num_nodes[{name!r}]", name, nodes)
+    built = {}
+    for name in sorted(nodes):
+        with _naming(f"nodes[{name!r}]"):
+            built[name] = build_graph([], [], nodes[name], num_nodes=counts.get(name))
+    rows = {name: graph.nodes for name, graph in built.items()}
+    n_node = {name: graph.n_node for name, graph in built.items()}
+    edges = {}
+    for triple in sorted(_check_triple(triple, rows) for triple in relations):
+        sender, _, receiver = triple
+        with _naming(arrow(triple)):
+            senders, receivers, features = _ends(relations[triple])
+            total, table = (int(n_node[each][0]) for each in (receiver, sender))
+            one = build_graph(
+                senders,
+                receivers,
+                edges=features,
+                num_nodes=total,
+                num_senders=None if sender == receiver else table,
+            )
+        edges[triple] = one
+    relation = {t: Relation(g.senders, g.receivers, g.edges) for t, g in edges.items()}
+    return TypedGraph(rows, relation, n_node, {t: g.n_edge for t, g in edges.items()})
+
+
+def validate_typed(graph: TypedGraph) -> TypedGraph:
+    """The same graph, if it is sound: every relation as `validate` wants it, and all of the same number of graphs.
+
+    Raises:
+        TypeError, ValueError: what is wrong, by type or relation.
+
+    >>> graph = build_typed_graph({"user": [[1.0]]}, {("user", "likes", "user"): ([0], [0])})
+    >>> validate_typed(graph._replace(n_node={"user": np.array([2])}))
+    Traceback (most recent call last):
+    ...
+    ValueError: nodes['user']: nodes has shape (1, 1): its first axis must be 2, the sum of n_node
+    """
+    for field in ("node", "edge"):
+        have = graph.nodes if field == "node" else graph.relations
+        counted = getattr(graph, f"n_{field}")
+        if counted.keys() != have.keys():
+            what = "nodes" if field == "node" else "relations"
+            differing = ", ".join(map(str, sorted(counted.keys() ^ have.keys())))
+            raise ValueError(
+                f"n_{field} and {what} differ in {differing}: give a count for each of {what}"
+            )
+    counts = {f"n_node[{name!r}]": graph.n_node[name] for name in graph.types}
+    counts |= {f"n_edge[{triple}]": graph.n_edge[triple] for triple in graph.triples}
+    graphs = {name: len(integers(name, count)) for name, count in counts.items()}
+    if len(set(graphs.values())) > 1:
+        raise ValueError(f"the counts have {graphs} entries: all need one entry for each graph")
+    for name in graph.types:
+        with _naming(f"nodes[{_name('a type', name)!r}]"):
+            n_node = integers("n_node", graph.n_node[name])
+            validate(_graph_of(graph.nodes[name], NO_EDGES, n_node, 0 * n_node))
+    for triple in graph.triples:
+        sender, _, receiver = _check_triple(triple, graph.nodes)
+        with _naming(arrow(triple)):
+            one = relation_graph(graph, triple)._replace(nodes=None)
+            table = np.asarray(graph.n_node[sender])
+            validate(one, None if sender == receiver else int(table.sum()))
+            _check_crossing(one, table)
+    return graph
+
+
+def count_nodes(graph: TypedGraph, name: str) -> int:
+    """N of a type as a Python integer, inside `jax.jit` too, unless the type has no features there.
+
+    >>> count_nodes(build_typed_graph({"user": None}, {}, num_nodes={"user": 3}), "user")
+    3
+    """
+    _check_known("type", name, graph.nodes)
+    with _naming(f"nodes[{name!r}]"):
+        return rows_of(_graph_of(graph.nodes[name], NO_EDGES, graph.n_node[name], None))
+
+
+def find_relation(graph: TypedGraph, relation: Triple | str) -> Triple:
+    """The triple of a relation, which may be called by its name alone where no other has that name.
+
+    Raises:
+        ValueError: there is none, or more than one; those that exist are listed.
+
+    >>> graph = build_typed_graph({"user": [[1.0]]}, {("user", "likes", "user"): ([0], [0])})
+    >>> find_relation(graph, "likes")
+    ('user', 'likes', 'user')
+    """
+    if not isinstance(relation, str):
+        found = [triple for triple in graph.triples if triple == tuple(relation)]
+    else:
+        found = [triple for triple in graph.triples if triple[1] == relation]
+    if len(found) != 1:
+        which = listed(map(arrow, found or graph.triples), 50)
+        what = "there are several" if found else "there is none"
+        raise ValueError(
+            f"relation {shown(relation)}: {what}; {'give one of the triples' if found else 'the graph has'} {which}"
+        )
+    return found[0]
+
+
+def relation_graph(graph: TypedGraph, relation: Triple | str) -> GraphsTuple:
+    """One relation as a `GraphsTuple`: nodes are those of the receiver type; works inside `jax.jit`, too.
+
+    Where the senders are of another type, they are a table of their own: `layer(relation_graph(graph, "writes"),
+    senders=graph.nodes["author"])`.
+
+    Args:
+        graph: one graph or a batch.
+        relation: a triple, or a name that only one relation has.
+
+    Raises:
+        ValueError: there is no such relation, or more than one.
+
+    >>> graph = build_typed_graph(
+    ...     {"author": [[0.5], [1.5]], "paper": [[1.0, 2.0]]},
+    ...     {("author", "writes", "paper"): ([0, 1], [0, 0])},
+    ... )
+    >>> relation_graph(graph, "writes").nodes.tolist(), relation_graph(graph, "writes").senders.tolist()
+    ([[1.0, 2.0]], [0, 1])
+    """
+    triple = find_relation(graph, relation)
+    receiver, edges = triple[2], graph.relations[triple]
+    return _graph_of(graph.nodes[receiver], edges, graph.n_node[receiver], graph.n_edge[triple])
+
+
+def merge_types(graph: TypedGraph) -> Merged:
+    """All types as one graph, for a layer that walks the edges of all relations once; works inside `jax.jit`, too.
+
+    Nodes stand type after type, edges relation after relation, and the graphs of a batch count as one.
+
+    Args:
+        graph: rows of one shape and dtype for all types. Where they differ, project them first:
+            `merge_types(graph._replace(nodes=projected))`.
+
+    Returns:
+        The graph, types of its nodes and relations of its edges, and the first row of each type.
+
+    Raises:
+        ValueError: rows, or edge features, of several shapes; no type at all; over int32 in all.
+
+    >>> graph = build_typed_graph(
+    ...     {"author": [[0.5], [1.5]], "paper": [[2.5]]},
+    ...     {("author", "writes", "paper"): ([0, 1], [0, 0]), ("paper", "by", "author"): ([0], [1])},
+    ... )
+    >>> merged = merge_types(graph)
+    >>> merged.graph.nodes.tolist(), merged.node_types.tolist(), merged.offsets
+    ([[0.5], [1.5], [2.5]], [0, 0, 1], {'author': 0, 'paper': 2})
+    >>> merged.graph.senders.tolist(), merged.graph.receivers.tolist(), merged.graph.edges.tolist()
+    ([0, 1, 2], [2, 2, 1], [0, 0, 1])
+    """
+    if not graph.nodes:
+        raise ValueError("nodes is empty: a graph needs at least one type")
+    counts = [count_nodes(graph, name) for name in graph.types]
+    starts = np.cumsum([0, *counts])
+    if starts[-1] > INT32_MAX:
+        raise ValueError(f"nodes: {starts[-1]} in all, over int32: split the graph")
+    offsets = dict(zip(graph.types, starts.tolist(), strict=False))
+    parts = [(triple, graph.relations[triple]) for triple in graph.triples]
+    sizes = [leaves(part.senders)[0].shape[0] for _, part in parts]
+    node_types, relations = _kinds(counts), _kinds(sizes)
+    ends = [
+        _joined(
+            [jnp.asarray(part[end], jnp.int32) + offsets[triple[2 * end]] for triple, part in parts]
+        )
+        for end in (0, 1)
+    ]
+    nodes = _stacked("nodes", {name: graph.nodes[name] for name in graph.types})
+    features = _stacked("edges", {arrow(triple): part.edges for triple, part in parts})
+    one = GraphsTuple(
+        nodes=nodes,
+        edges=relations if features is None else {"relation": relations, "features": features},
+        senders=ends[0],
+        receivers=ends[1],
+        globals=None,
+        n_node=jnp.array([starts[-1]], jnp.int32),
+        n_edge=jnp.array([sum(sizes)], jnp.int32),
+    )
+    return Merged(one, node_types, relations, offsets)
+
+
+def arrow(triple: Triple) -> str:
+    """A relation as people read it.
+
+    >>> arrow(("author", "writes", "paper"))
+    'author -writes-> paper'
+    """
+    return f"{triple[0]} -{triple[1]}-> {triple[2]}"
+
+
+def _graph_of(nodes: PyTree, relation: Any, n_node: Any, n_edge: Any) -> GraphsTuple:
+    senders, receivers, edges = relation
+    return GraphsTuple(nodes, edges, receivers, senders, None, n_node, n_edge)
+
+
+def _kinds(sizes: list[int]) -> Int[Array, "rows"]:
+    return jnp.asarray(np.repeat(np.arange(len(sizes), dtype=np.int32), np.array(sizes, int)))
+
+
+def _joined(ids: list[Array]) -> Array:
+    return jnp.concatenate(ids) if ids else jnp.zeros(0, jnp.int32)
+
+
+def _stacked(field: str, tables: dict[str, PyTree]) -> PyTree:
+    """Rows of all types, or of all relations, on top of each other; None where none has any."""
+    kinds = {name: _row(table) for name, table in tables.items()}
+    for name, kind in kinds.items():
+        first, model = next(iter(kinds.items()))
+        if kind != model:
+            raise ValueError(
+                f"{field} of {name} have rows {kind}, of {first} {model}: project them to one width "
+                "first, or give all of them features or none"
+            )
+    if any(is_sparse(leaf) for table in tables.values() for leaf in leaves(table)):
+        raise TypeError(f"{field} are sparse (BCOO): project them to dense rows first")
+    return jax.tree.map(lambda *rows: jnp.concatenate(rows), *tables.values()) if tables else None
+
+
+def _row(table: PyTree) -> str:
+    """The dtype and shape of a row of each array of a tree."""
+    rows = jax.tree.map(
+        lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", table, is_leaf=is_sparse
+    )
+    return str(rows).replace("'", "")
+
+
+def _width(table: PyTree) -> str:
+    return "" if table is None else _row(table) if all(np.ndim(x) for x in leaves(table)) else "?"
+
+
+def _size(graph: TypedGraph, name: str) -> int | str:
+    rows, counts = leaves(graph.nodes[name]), graph.n_node[name]
+    if rows:
+        return _count(rows[0])
+    return "?" if isinstance(counts, Tracer) else int(np.sum(counts))
+
+
+def _count(ids: Any) -> int | str:
+    return np.shape(ids)[0] if np.ndim(ids) else "?"
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say of which type or relation an error speaks."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what}: {error}") from None
+
+
+def _check_mappings(**fields: Any) -> None:
+    for name, value in fields.items():
+        if not isinstance(value, Mapping):
+            keys = "triples (sender type, name, receiver type)" if name == "relations" else "types"
+            raise TypeError(f"{name} must be a dictionary by {keys}, got {type(value).__name__}")
+
+
+def _name(what: str, name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{what} must be called by a string, got {shown(name)}")
+    return name
+
+
+def _check_known(field: str, name: str, nodes: Mapping[str, Any]) -> None:
+    if name not in nodes:
+        raise ValueError(
+            f"{field}: there is no type {shown(name)}; the types are {listed(sorted(nodes), 50)}"
+        )
+
+
+def _check_triple(triple: Any, nodes: Mapping[str, Any]) -> Triple:
+    if not isinstance(triple, tuple) or len(triple) != 3:
+        raise TypeError(
+            f"a relation must be called by (sender type, name, receiver type), got {shown(triple)}"
+        )
+    for what, name in zip(("a sender type", "a relation", "a receiver type"), triple, strict=True):
+        _name(what, name)
+    for name in triple[::2]:
+        _check_known(f"relation {arrow(triple)}", name, nodes)
+    return triple
+
+
+def _ends(value: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(value, tuple | list) or not 2 <= len(value) <= 3:
+        got = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+        raise TypeError(f"give (senders, receivers) or (senders, receivers, edges), got {got}")
+    senders, receivers, edges = (*value, None)[:3]
+    return senders, receivers, edges
+
+
+def _check_crossing(one: GraphsTuple, n_node: np.ndarray) -> None:
+    """Senders from a table of their own belong to the graph of their edge, too."""
+    n_edge = np.asarray(one.n_edge)
+    stop = np.cumsum(n_node)
+    start, stop = np.repeat(stop - n_node, n_edge), np.repeat(stop, n_edge)
+    senders = np.asarray(one.senders)
+    if (bad := first_true((senders < start) | (senders >= stop))) is not None:
+        raise ValueError(
+            f"senders[{bad}] = {senders[bad]} crosses graphs: by n_node and n_edge this edge's graph has the ids from "
+            f"{start[bad]} up to, not including, {stop[bad]}; keep the edges of each graph together"
+        )
