@@ -37,18 +37,17 @@ from gatjax.graph.links import (
     sample_negative_edges,
     split_edges,
 )
+from gatjax.graph.merge import Merged, merge_types
 from gatjax.graph.names import Named, number_names
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
 from gatjax.graph.typed import (
-    Merged,
     Relation,
     TypedGraph,
     build_typed_graph,
     count_nodes,
     find_relation,
-    merge_types,
     relation_graph,
     validate_typed,
 )

@@ -46,9 +46,9 @@ def test_a_typed_graph_shows_its_types_and_relations():
         "  author                  3 nodes  float32[4]",
         "  paper                   5 nodes  float32[2]",
         "  venue                   2 nodes",
-        "  author -writes-> paper    4 edges",
-        "  paper -cites-> paper      3 edges  float32[1]",
-        "  paper -in-> venue         5 edges",
+        "  author -writes-> paper  4 edges",
+        "  paper -cites-> paper    3 edges  float32[1]",
+        "  paper -in-> venue       5 edges",
     ]
 
 
