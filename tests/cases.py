@@ -41,6 +41,7 @@ from gatjax.layers import (
     GATv2Conv,
     GCNConv,
     GeneralConv,
+    HANConv,
     MATConv,
     MeanConv,
     RelationalGATConv,
@@ -408,6 +409,35 @@ def relational(layer, graph, keep=NOTHING_DROPPED):
     return finish(layer, x, graph.nodes), alpha
 
 
+def han(layer, graph, keep=NOTHING_DROPPED):
+    """GAT by each path, ELU, and the paths by their weights: those of the mean over the nodes, or of each node."""
+    z = np.einsum("nf,frhc->nrhc", graph.nodes * keep.inputs, array(layer.projection))
+    kept = np.broadcast_to(keep.projected, (len(z) * z.shape[1], *z.shape[2:]))
+    dropped, relations, parts, weights = z * kept.reshape(z.shape), np.asarray(graph.edges), [], []
+    for p in range(layer.num_relations):
+        vector = np.concatenate(
+            [array(layer.receiver_vector)[p], array(layer.sender_vector)[p]], axis=1
+        )
+        x, alpha = attend(
+            graph,
+            z.shape[2:],
+            lambda i, j, k, p=p, a=vector: gat_logit(z[i, p], z[j, p], a, layer.negative_slope),
+            lambda i, j, k, p=p: dropped[j, p],
+            keep,
+            mask=relations == p,
+        )
+        x = x if layer.bias is None else x + array(layer.bias)[p]
+        parts.append(np.where(x > 0, x, np.expm1(np.minimum(x, 0))))
+        weights.append(alpha)
+    hidden, query = layer.comparison.hidden, array(layer.comparison.query)[0]
+    compared = [np.tanh(affine(hidden, part.reshape(len(part), -1))) @ query for part in parts]
+    if layer.semantic == "graph":
+        compared = [np.full(len(w), w.mean()) for w in compared]
+    betas = softmax(np.stack(compared))
+    x = sum(beta[:, None, None] * part for beta, part in zip(betas, parts, strict=True))
+    return finish(layer, x, graph.nodes), sum(weights)
+
+
 class Case(NamedTuple):
     """A layer and its settings; widths, keys and dropout are given when it is built.
 
@@ -415,6 +445,7 @@ class Case(NamedTuple):
       reference: `reference(layer, graph, keep) -> ([N, out], [E, H])` in float64 NumPy.
       sums_to_one: whether the attention over each receiver's edges does.
       linear: whether the output is linear in the node features.
+      local: whether a node's output depends on its own edges alone.
       hard: whether each receiver reads one sender alone; the gradient is then that of another function.
     """
 
@@ -424,6 +455,7 @@ class Case(NamedTuple):
     reference: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
     sums_to_one: bool = True
     linear: bool = False
+    local: bool = True
     hard: bool = False
 
 
@@ -480,6 +512,15 @@ CASES = [
         relational,
         sums_to_one=False,
     ),
+    Case(
+        "HANConv",
+        HANConv,
+        {**_relations, "residual": True},
+        han,
+        sums_to_one=False,
+        local=False,
+    ),
+    Case("HANConv-node", HANConv, {**_relations, "semantic": "node"}, han, sums_to_one=False),
     Case("AttentionBlock", AttentionBlock, {}, attention_block),
     Case("AttentionBlock-full", AttentionBlock, {**_edges, **_globals}, attention_block),
     Case("MeanConv", MeanConv, {**_heads, "residual": True}, mean, linear=True),
@@ -488,6 +529,9 @@ CASES = [
 ONE_EACH = list({case.layer: case for case in reversed(CASES)}.values())[::-1]
 FULLEST = list({case.layer: case for case in CASES}.values())
 SOFT = [case for case in CASES if not case.hard]
+LOCAL = [case for case in CASES if case.local]
+# What a node sums up meets nothing but a linear output.
+ADDING = [case for case in CASES if case.layer is not HANConv]
 WITH_EDGES = [case for case in CASES if "edge_features" in case.options]
 FEATURES_ALONE = [
     case for case in WITH_EDGES if "num_relations" not in case.options and case.layer is not MATConv
@@ -501,7 +545,7 @@ def takes(case: Case, option: str) -> bool:
 # For what all layers share: with heads, with pools of its own, with edges that attend, and without a softmax.
 REPRESENTATIVES = {GATConv, GaANConv, AttentionBlock, MeanConv}
 # Layers that only score differently: `test_equations` runs them by default, the other properties when slow tests run.
-SCORES_ALONE = {GATv2Conv, DotProductConv, AdditiveConv, GeneralConv, CosineConv, MATConv}
+SCORES_ALONE = {GATv2Conv, DotProductConv, AdditiveConv, GeneralConv, CosineConv, MATConv, HANConv}
 EVERY_LAYER = {case.layer for case in CASES}
 
 
@@ -634,7 +678,7 @@ def with_smooth(graph: GraphsTuple, features) -> GraphsTuple:
 
 def values_shape(layer, graph: GraphsTuple) -> tuple[int, int, int]:
     """Shape of what is summed, and dropped out before."""
-    relations = layer.num_relations if isinstance(layer, RelationalGATConv) else 1
+    relations = getattr(layer, "num_relations", 1)
     return len(graph.nodes) * relations, layer.num_heads, head_features(layer)
 
 

@@ -24,6 +24,7 @@ from gatjax.attention.scores import (
     general_score,
     reduce_heads,
 )
+from gatjax.attention.semantic import semantic_attention, semantic_weights
 from gatjax.attention.steps import TopK, attention_logits, attention_weights, weighted_sum
 
 __all__ = [
@@ -53,6 +54,8 @@ __all__ = [
     "reduce_heads",
     "score_pairs",
     "self_attention",
+    "semantic_attention",
+    "semantic_weights",
     "tensor_dot",
     "weighted_sum",
 ]

@@ -24,6 +24,7 @@ from gatjax.layers.gat import GATConv
 from gatjax.layers.gatv2 import GATv2Conv
 from gatjax.layers.general import GeneralConv
 from gatjax.layers.graph_network import GraphNetwork, update_edges, update_globals, update_nodes
+from gatjax.layers.han import HANConv
 from gatjax.layers.inputs import Sides
 from gatjax.layers.mat import MATConv
 from gatjax.layers.parts import DropoutRates, HeadProjection, Setup, sender_value
@@ -49,6 +50,7 @@ __all__ = [
     "GraphIndependent",
     "GraphNetwork",
     "GraphReadout",
+    "HANConv",
     "HeadProjection",
     "MATConv",
     "MeanConv",

@@ -43,7 +43,7 @@ class Mechanism(NamedTuple):
       rows: weights, and tables of receivers, senders and edges.
       gate: `[N, H]`, multiplies what each receiver's heads have summed up; none by default.
       ends: of the edges, where the rows are not those of the nodes alone; given by the layer.
-      groups: how many softmaxes a receiver has, which are added up: row i·groups + g is the g-th of receiver i.
+      groups: how many softmaxes a receiver has: row i·groups + g is the g-th of receiver i. `Conv.join` adds them up.
       normalize: in place of the layer's, where it reads the edges of the graph, such as a `Mixture`.
     """
 
@@ -148,18 +148,8 @@ class Conv(nnx.Module):
             node_mask=node_mask,
             sender_mask=sender_mask,
         )
-        groups, gate = mechanism.groups, mechanism.gate
-        x = attend(
-            mechanism.score,
-            mechanism.value,
-            mechanism.rows,
-            ends,
-            num_nodes(graph) * groups,
-            multiplier=self.dropout.attention(keys),
-            **self._weighing(mechanism)._asdict(),
-        )
-        x = x if groups == 1 else x.reshape(num_nodes(graph), groups, *x.shape[1:]).sum(1)
-        x = x if gate is None else x * gate[:, :, None]
+        x = self.join(self.sums(graph, mechanism, ends, keys), graph, node_mask)
+        x = x if mechanism.gate is None else x * mechanism.gate[:, :, None]
         return graph._replace(nodes=self.output(x, nodes.receivers))
 
     def attention(
@@ -188,6 +178,27 @@ class Conv(nnx.Module):
         num_receivers = num_nodes(graph) * mechanism.groups
         normalize, temperature, _ = self._weighing(mechanism)
         return ends.weigh(normalized(logits, ends, num_receivers, normalize, temperature))
+
+    def sums(
+        self, graph: GraphsTuple, mechanism: Mechanism, ends: Ends, keys: Keys = _NO_KEYS
+    ) -> Float[Array, "N groups H C"]:
+        """What each softmax of each receiver has summed up."""
+        x = attend(
+            mechanism.score,
+            mechanism.value,
+            mechanism.rows,
+            ends,
+            num_nodes(graph) * mechanism.groups,
+            multiplier=self.dropout.attention(keys),
+            **self._weighing(mechanism)._asdict(),
+        )
+        return x.reshape(num_nodes(graph), mechanism.groups, *x.shape[1:])
+
+    def join(
+        self, x: Float[Array, "N groups H C"], graph: GraphsTuple, node_mask: NodeMask
+    ) -> Float[Array, "N H C"]:
+        """What the softmaxes of a receiver come to: their sum, if a layer does not say otherwise."""
+        return x[:, 0] if x.shape[1] == 1 else x.sum(1)
 
     def _weighing(self, mechanism: Mechanism) -> Weighing:
         if mechanism.normalize is None:

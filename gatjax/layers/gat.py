@@ -124,7 +124,7 @@ class GATConv(Conv):
         if self.edge_term is not None:
             edges = self.edge_term(mask_rows(graph.edges, ends.counted))
         rows = Rows(None, add_bias(receiver_term, self.score_bias), senders, edges)
-        score = partial(_additive, negative_slope=self.negative_slope)
+        score = partial(additive_terms, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, rows)
 
 
@@ -141,5 +141,6 @@ class EdgeTerm(nnx.Module):
         return project(edges, dot_features(kernel, jnp.asarray(vector)))
 
 
-def _additive(weights, r, s, e, *, negative_slope):
+def additive_terms(weights, r, s, e, *, negative_slope):
+    """The score of a mechanism whose rows are the terms of both ends, those of senders `s["term"]`."""
     return additive_score(r, s["term"], e, negative_slope=negative_slope)

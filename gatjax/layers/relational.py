@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
@@ -139,14 +139,14 @@ class RelationalGATConv(Conv):
         )
         of_score = heads if key_features is None else heads._replace(features=key_features)
         adds, has_edges = score == "additive", edge_features is not None
-        self.receiver_vector = _vectors(heads, num_relations) if adds else None
-        self.sender_vector = _vectors(heads, num_relations) if adds else None
+        self.receiver_vector = relation_vectors(heads, num_relations) if adds else None
+        self.sender_vector = relation_vectors(heads, num_relations) if adds else None
         self.query = None if adds else _matrices(heads.features, of_score, num_relations)
         self.key = None if adds else _matrices(heads.features, of_score, num_relations)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, of_score)
         )
-        self.edge_vector = _vectors(heads, num_relations) if adds and has_edges else None
+        self.edge_vector = relation_vectors(heads, num_relations) if adds and has_edges else None
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
@@ -155,7 +155,7 @@ class RelationalGATConv(Conv):
         if self.edge_features is not None:
             relations, features = edges["relation"], edges["features"]
         z = nodes.each(self.projection, self.receiver_projection)
-        pairs = self._pairs(z, ends, jnp.asarray(relations).astype(jnp.int32))
+        pairs = relation_pairs(z, ends, relations, self.num_relations)
         if features is not None:
             features = mask_rows(features, pairs.counted)
         score = self._sums if self.score == "additive" else self._products
@@ -175,18 +175,6 @@ class RelationalGATConv(Conv):
             edges = edges["relation"]
         check_relations(edges, self.num_relations, edge_mask)
         return graph
-
-    def _pairs(self, z: Sides, ends: Ends, relations: Int[Array, "E"]) -> Ends:
-        """The edges, between the pairs of a node and a relation."""
-        counted = ends.counted & (relations >= 0) & (relations < self.num_relations)
-        num_senders, num_receivers = (
-            _num_pairs(table.shape[0], self.num_relations) for table in (z.senders, z.receivers)
-        )
-        pair = lambda nodes: nodes * self.num_relations + relations
-        pairs = safe_ends(
-            pair(ends.senders), pair(ends.receivers), num_senders, num_receivers, counted
-        )
-        return pairs._replace(weight=ends.weight)
 
     def _sums(self, z: Sides, pairs: Ends, features: Any) -> Float[Array, "E H"]:
         """Additive logits; an edge's term reads W_eᵀ c_r [F, H] of its relation, so that W_e e is never held."""
@@ -238,7 +226,19 @@ class RelationProjection(nnx.Module):
         return project_rows(rows, flat, self.dtype).reshape(-1, *kernel.shape[1:])
 
 
-def _vectors(heads: HeadInit, num_relations: int) -> nnx.Param:
+def relation_pairs(z: Sides, ends: Ends, relations: Any, num_relations: int) -> Ends:
+    """The edges, between the pairs of a node and a relation: node i by relation r is row i·R + r of z [N, R, ...]."""
+    relations = jnp.asarray(relations).astype(jnp.int32)
+    counted = ends.counted & (relations >= 0) & (relations < num_relations)
+    num_senders, num_receivers = (
+        _num_pairs(table.shape[0], num_relations) for table in (z.senders, z.receivers)
+    )
+    pair = lambda nodes: nodes * num_relations + relations
+    pairs = safe_ends(pair(ends.senders), pair(ends.receivers), num_senders, num_receivers, counted)
+    return pairs._replace(weight=ends.weight)
+
+
+def relation_vectors(heads: HeadInit, num_relations: int) -> nnx.Param:
     """[R, H, C]"""
     vectors = heads._replace(num_heads=num_relations * heads.num_heads).vector()[...]
     return nnx.Param(vectors.reshape(num_relations, heads.num_heads, -1))

@@ -4,6 +4,7 @@ from gatjax.models.controls import GCN, MLP
 from gatjax.models.dgl_weights import with_dgl_weights
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
+from gatjax.models.han import HAN
 from gatjax.models.mat import MAT
 from gatjax.models.pyg_weights import with_pyg_weights
 from gatjax.models.saving import load_model, save_model
@@ -13,6 +14,7 @@ from gatjax.models.summary import LayerSummary, Memory, Summary, summary
 __all__ = [
     "GAT",
     "GCN",
+    "HAN",
     "MAT",
     "MLP",
     "ConstGAT",

@@ -12,8 +12,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from gatjax.attention.mixture import Kernel, MixtureWeights
+from gatjax.attention.semantic import Semantic
 from gatjax.layers.gaan import Gate, Scale
-from gatjax.layers.options import ResidualOptions, RowOptions, WeighingOptions, WeightOptions
+from gatjax.layers.options import (
+    ResidualOptions,
+    RowOptions,
+    WeighingOptions,
+    WeightOptions,
+)
 
 
 class DepthOptions(TypedDict, total=False):
@@ -66,6 +72,14 @@ class GATv2Options(AttentionOptions, total=False):
     share_weights: bool
     use_score_bias: bool | None
     use_value_bias: bool
+
+
+class HANOptions(ResidualOptions, WeightOptions, total=False):
+    """Of the layers of `HAN`."""
+
+    semantic: Semantic
+    semantic_features: int
+    negative_slope: float
 
 
 class GaANOptions(WeighingOptions, total=False):

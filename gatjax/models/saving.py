@@ -17,6 +17,7 @@ from gatjax.layers.parts import DropoutRates
 from gatjax.models.controls import GCN, MLP
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
+from gatjax.models.han import HAN
 from gatjax.models.mat import MAT
 from gatjax.models.names import decode, encode, is_in, modules_in
 from gatjax.models.stack import Stack
@@ -26,7 +27,8 @@ from gatjax.training.loop import Variables
 MANIFEST, VARIABLES = "manifest.json", "parameters"
 
 CONSTRUCTORS: dict[str, Callable[..., Stack]] = {
-    build.__name__: build for build in (GAT, GATv2, DotProductGAT, ConstGAT, GaAN, MAT, GCN, MLP)
+    build.__name__: build
+    for build in (GAT, GATv2, DotProductGAT, ConstGAT, GaAN, HAN, MAT, GCN, MLP)
 }
 
 

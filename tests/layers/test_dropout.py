@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import (
+    ADDING,
     ALL_THREE,
     CASES,
     EDGES,
@@ -83,7 +84,7 @@ def test_dropout_off_draws_nothing(case):
     assert not jax.tree.leaves(nnx.state(build(case), nnx.RngState))
 
 
-@shared_by_all
+@rows([case for case in ONE_EACH if case in ADDING], REPRESENTATIVES)
 def test_dropout_keeps_the_mean(case):
     """Of an output that is linear in what is dropped: always in values and weights, not always in the inputs."""
     rates = ALL_THREE if case.linear else ALL_THREE._replace(inputs=0.0)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import (
+    ADDING,
     CASES,
     EDGES,
     IN,
@@ -44,7 +45,7 @@ def test_only_the_nodes_are_replaced(case):
     assert alpha.shape == (EDGES, layer.num_heads) and alpha.dtype == jnp.float32
 
 
-@all_layers
+@rows(ADDING)
 def test_a_node_that_no_edge_enters_gets_bias_and_residual(case):
     layer, graph = build(case), graph_for(case)
     shape = NODES, layer.num_heads, head_features(layer)

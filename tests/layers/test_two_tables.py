@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import (
-    CASES,
     EDGES,
     IN,
+    LOCAL,
     NODES,
     ONE_EACH,
     OUT,
@@ -101,7 +101,7 @@ def run(layer, graph, senders, **parts):
 
 
 @rows(
-    [case for case in CASES if "share_weights" not in case.options],
+    [case for case in LOCAL if "share_weights" not in case.options],
     {GATConv, GCNConv, GaANConv, RelationalGATConv},
 )
 def test_two_tables_are_the_equations_on_one(case, x64):

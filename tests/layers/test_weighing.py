@@ -15,6 +15,7 @@ from gatjax.layers import (
     AttentionPooling,
     GATConv,
     GraphNetwork,
+    HANConv,
     RelationalGATConv,
     attend_edges,
 )
@@ -73,7 +74,7 @@ def of_each(layers, graph, mask):
 
 def shared_by(layer, graph):
     """Where the edges that are weighed against one another meet."""
-    if isinstance(layer, RelationalGATConv) and layer.softmax == "within":
+    if isinstance(layer, HANConv) or getattr(layer, "softmax", None) == "within":
         relations = graph.edges if layer.edge_features is None else graph.edges["relation"]
         return np.asarray(graph.receivers) * layer.num_relations + np.asarray(relations)
     return np.asarray(graph.receivers)
