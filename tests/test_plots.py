@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import rejects
 from matplotlib.colors import to_hex
 from matplotlib.text import Annotation
 
@@ -25,6 +26,7 @@ attention_graph: Any = plots.attention_graph
 attention_heads: Any = plots.attention_heads
 learning_curves: Any = plots.learning_curves
 attention_matrix: Any = plots.attention_matrix
+attention_molecule: Any = plots.attention_molecule
 confusion_matrix: Any = plots.confusion_matrix
 seed_lines: Any = plots.seed_lines
 seed_strips: Any = plots.seed_strips
@@ -426,6 +428,35 @@ class TestAttentionMatrix:
     def test_bad_input(self, options, message):
         with pytest.raises(ValueError, match=message):
             attention_matrix(**{"alpha": self.alpha, **options})
+
+
+class TestAttentionMolecule:
+    def test_atoms_are_as_dark_as_their_weights_and_the_dummy_stands_beside(self):
+        ax = attention_molecule("CC=O", [0.0, 0.4, 0.1, 0.3], atom=2, largest=0.8, label="α")
+        assert [text.get_text() for text in ax.texts] == ["dummy", "C", "C", "O"]
+        (discs,) = ax.collections
+        expected = plots.style.ATTENTION_COLORS(np.array([0.0, 0.4, 0.1, 0.3]) / 0.8)
+        np.testing.assert_allclose(discs.get_facecolors(), expected)
+        rims = [to_hex(rim) for rim in discs.get_edgecolors()]
+        assert [i for i, rim in enumerate(rims) if rim != "#ffffff"] == [3], "the oxygen's ring"
+        x = discs.get_offsets()[:, 0]
+        assert x[0] < x[1:].min()
+        # A single bond is one line, a double bond two.
+        assert len(ax.lines) == 3
+        assert [axes.get_ylabel() for axes in ax.figure.axes[1:]] == ["α"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("C1C", [0.1, 0.2]), "'C1C' does not parse as SMILES"),
+            (("CCO", [0.1, 0.2]), "weights has shape [2]: give one for each of 3 atoms, or 4"),
+            (("CCO", [0.1, 0.2, 0.7], 3), "atom = 3 is out of range for 3 nodes"),
+        ],
+    )
+    def test_bad_input(self, arguments, message):
+        smiles, weights, *atom = arguments
+        with rejects(ValueError, message):
+            attention_molecule(smiles, weights, atom=atom[0] if atom else None)
 
 
 class TestSeeds:

@@ -11,6 +11,7 @@ from gatjax.plots.curves import learning_curves, seed_lines, seed_strips
 from gatjax.plots.graph import attention_graph
 from gatjax.plots.heads import attention_heads
 from gatjax.plots.matrix import attention_matrix, confusion_matrix
+from gatjax.plots.molecule import attention_molecule
 
 __all__ = [
     "COLUMN",
@@ -23,6 +24,7 @@ __all__ = [
     "attention_graph",
     "attention_heads",
     "attention_matrix",
+    "attention_molecule",
     "confusion_matrix",
     "learning_curves",
     "save",
