@@ -39,6 +39,7 @@ from gatjax.graph.links import (
 )
 from gatjax.graph.merge import Merged, merge_types
 from gatjax.graph.names import Named, number_names
+from gatjax.graph.paths import PathSize, Step, compose, path_size
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
@@ -62,7 +63,9 @@ __all__ = [
     "Named",
     "NeighborTable",
     "Pairs",
+    "PathSize",
     "Relation",
+    "Step",
     "TypedGraph",
     "add_self_loops",
     "batch",
@@ -71,6 +74,7 @@ __all__ = [
     "build_typed_graph",
     "check_complete",
     "coalesce",
+    "compose",
     "count_nodes",
     "find_relation",
     "from_csv",
@@ -90,6 +94,7 @@ __all__ = [
     "number_names",
     "pad",
     "pad_batches",
+    "path_size",
     "relabel",
     "relation_graph",
     "remove_self_loops",
