@@ -431,7 +431,7 @@ def han(layer, graph, keep=NOTHING_DROPPED):
         weights.append(alpha)
     hidden, query = layer.comparison.hidden, array(layer.comparison.query)[0]
     compared = [np.tanh(affine(hidden, part.reshape(len(part), -1))) @ query for part in parts]
-    if layer.semantic == "graph":
+    if layer.comparison.semantic == "graph":
         compared = [np.full(len(w), w.mean()) for w in compared]
     betas = softmax(np.stack(compared))
     x = sum(beta[:, None, None] * part for beta, part in zip(betas, parts, strict=True))

@@ -123,14 +123,14 @@ def build_typed_graph(
         _check_known(f"num_nodes[{name!r}]", name, nodes)
     built = {}
     for name in sorted(nodes):
-        with _naming(f"nodes[{name!r}]"):
+        with naming(f"nodes[{name!r}]"):
             built[name] = build_graph([], [], nodes[name], num_nodes=counts.get(name))
     rows = {name: graph.nodes for name, graph in built.items()}
     n_node = {name: graph.n_node for name, graph in built.items()}
     edges = {}
     for triple in sorted(_check_triple(triple, rows) for triple in relations):
         sender, _, receiver = triple
-        with _naming(arrow(triple)):
+        with naming(arrow(triple)):
             senders, receivers, features = _ends(relations[triple])
             total, table = (int(n_node[each][0]) for each in (receiver, sender))
             one = build_graph(
@@ -172,12 +172,12 @@ def validate_typed(graph: TypedGraph) -> TypedGraph:
     if len(set(graphs.values())) > 1:
         raise ValueError(f"the counts have {graphs} entries: all need one entry for each graph")
     for name in graph.types:
-        with _naming(f"nodes[{_name('a type', name)!r}]"):
+        with naming(f"nodes[{_name('a type', name)!r}]"):
             n_node = integers("n_node", graph.n_node[name])
             validate(_graph_of(graph.nodes[name], NO_EDGES, n_node, 0 * n_node))
     for triple in graph.triples:
         sender, _, receiver = _check_triple(triple, graph.nodes)
-        with _naming(arrow(triple)):
+        with naming(arrow(triple)):
             one = relation_graph(graph, triple)._replace(nodes=None)
             table = np.asarray(graph.n_node[sender])
             validate(one, None if sender == receiver else int(table.sum()))
@@ -192,7 +192,7 @@ def count_nodes(graph: TypedGraph, name: str) -> int:
     3
     """
     _check_known("type", name, graph.nodes)
-    with _naming(f"nodes[{name!r}]"):
+    with naming(f"nodes[{name!r}]"):
         return rows_of(_graph_of(graph.nodes[name], NO_EDGES, graph.n_node[name], None))
 
 
@@ -286,10 +286,12 @@ def _count(ids: Any) -> int | str:
 
 
 @contextlib.contextmanager
-def _naming(what: str) -> Iterator[None]:
+def naming(what: str) -> Iterator[None]:
     """Say of which type or relation an error speaks."""
     try:
         yield
+    except jax.errors.JAXTypeError:
+        raise
     except (TypeError, ValueError) as error:
         raise type(error)(f"{what}: {error}") from None
 

@@ -25,11 +25,14 @@ from gatjax.layers.gatv2 import GATv2Conv
 from gatjax.layers.general import GeneralConv
 from gatjax.layers.graph_network import GraphNetwork, update_edges, update_globals, update_nodes
 from gatjax.layers.han import HANConv
+from gatjax.layers.hgt import HGTConv
 from gatjax.layers.inputs import Sides
 from gatjax.layers.mat import MATConv
 from gatjax.layers.parts import DropoutRates, HeadProjection, Setup, sender_value
 from gatjax.layers.pooling import AttentionPooling, GraphReadout
 from gatjax.layers.relational import RelationalGATConv
+from gatjax.layers.semantic import SemanticAttention
+from gatjax.layers.typed import TypedConv, TypedLinear
 
 __all__ = [
     "AdditiveConv",
@@ -51,6 +54,7 @@ __all__ = [
     "GraphNetwork",
     "GraphReadout",
     "HANConv",
+    "HGTConv",
     "HeadProjection",
     "MATConv",
     "MeanConv",
@@ -58,8 +62,11 @@ __all__ = [
     "NodeLinear",
     "RelationalGATConv",
     "RowMLP",
+    "SemanticAttention",
     "Setup",
     "Sides",
+    "TypedConv",
+    "TypedLinear",
     "attend_edges",
     "sender_value",
     "update_edges",

@@ -1,7 +1,7 @@
 """Attention among the neighbours by each meta-path, then attention over the paths (HAN)."""
 
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 from flax import nnx
@@ -9,15 +9,13 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
-from gatjax.attention.semantic import Semantic, check_semantic, mix_paths, semantic_weights
+from gatjax.attention.semantic import Semantic
 from gatjax.graph.check import EdgeMask, NodeMask, SideParts
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.gat import additive_terms
 from gatjax.layers.inputs import InFeatures, Sides
-from gatjax.layers.options import AttentionBlockOptions, listed
+from gatjax.layers.options import AttentionBlockOptions, listed, parameter_options
 from gatjax.layers.parts import (
-    Dense,
-    HeadInit,
     HeadOutput,
     Keys,
     Setup,
@@ -31,6 +29,7 @@ from gatjax.layers.relational import (
     relation_pairs,
     relation_vectors,
 )
+from gatjax.layers.semantic import SemanticAttention
 from gatjax.ops.ends import Ends
 from gatjax.ops.features import sum_features
 
@@ -90,13 +89,11 @@ class HANConv(Conv):
         rngs: nnx.Rngs,
         **options: Unpack[AttentionBlockOptions],
     ):
-        check_semantic(semantic)
-        check_widths(num_relations=num_relations, semantic_features=semantic_features)
+        check_widths(num_relations=num_relations)
         check_finite(negative_slope=negative_slope)
         setup = Setup(in_features, out_features, rngs, **options)
         heads, width = setup.heads, setup.widths
         self.num_relations = num_relations
-        self.semantic: Semantic = semantic
         self.negative_slope = negative_slope
         self.projection = RelationProjection(width.senders, heads, num_relations, None)
         self.receiver_projection = (
@@ -109,7 +106,13 @@ class HANConv(Conv):
         self.bias = (
             heads.zeros(num_relations, heads.num_heads, heads.features) if setup.use_bias else None
         )
-        self.comparison = Comparison(out_features, semantic_features, heads)
+        self.comparison = SemanticAttention(
+            out_features,
+            semantic=semantic,
+            semantic_features=semantic_features,
+            rngs=rngs,
+            **parameter_options(options),
+        )
         self.finish(setup)
         self.output = HeadOutput(setup._replace(use_bias=False))
 
@@ -130,8 +133,7 @@ class HANConv(Conv):
         self, x: Float[Array, "N P H C"], graph: GraphsTuple, node_mask: NodeMask
     ) -> Float[Array, "N H C"]:
         """The paths by their weights β."""
-        z = self._activated(x)
-        return mix_paths(self.comparison(graph, z, self.semantic, node_mask), z)
+        return self.comparison(graph, self._paths(x), node_mask=node_mask).reshape(x[:, 0].shape)
 
     def betas(self, graph: GraphsTuple, **parts: Unpack[SideParts]) -> Float[Array, "N P"]:
         """The weights β of the paths, for every node; all nodes of a graph have the same where `semantic="graph"`.
@@ -139,36 +141,19 @@ class HANConv(Conv):
         The arguments are those of the call. The mean is over the nodes that `node_mask` leaves.
         """
         _, mechanism, ends = self.read(graph, **parts)
-        z = self._activated(self.sums(graph, mechanism, ends))
-        return self.comparison(graph, z, self.semantic, parts.get("node_mask"))
+        z = self._paths(self.sums(graph, mechanism, ends))
+        return self.comparison.weights(graph, z, node_mask=parts.get("node_mask"))
 
     def check_features(self, graph: GraphsTuple, edge_mask: EdgeMask) -> GraphsTuple:
         """The graph, if its edges are relations; those that the mask leaves out may hold anything."""
         check_relations(graph.edges, self.num_relations, edge_mask)
         return graph
 
-    def _activated(self, x: Float[Array, "N P H C"]) -> Float[Array, "N P H C"]:
+    def _paths(self, x: Float[Array, "N P H C"]) -> Float[Array, "N P F"]:
+        """z, the heads concatenated."""
         bias = self.bias
-        return jax.nn.elu(x if bias is None else x + bias[...].astype(x.dtype)[None])
-
-
-class Comparison(nnx.Module):
-    """The parameters of `semantic_weights`: W [F, Q], b [Q] and q [Q]."""
-
-    def __init__(self, features: int, width: int, heads: HeadInit):
-        self.hidden = Dense(features, width, heads, use_bias=True)
-        self.query = heads.one(width).vector()
-
-    def __call__(
-        self,
-        graph: GraphsTuple,
-        z: Float[Array, "N P H C"],
-        semantic: Semantic,
-        node_mask: NodeMask,
-    ) -> Float[Array, "N P"]:
-        rows, linear = z.reshape(*z.shape[:2], z.shape[2] * z.shape[3]), self.hidden.linear(z.dtype)
-        known: Any = linear.kernel, linear.bias, self.query[...][0].astype(z.dtype)
-        return semantic_weights(graph, rows, *known, semantic=semantic, node_mask=node_mask)
+        z = jax.nn.elu(x if bias is None else x + bias[...].astype(x.dtype)[None])
+        return z.reshape(*z.shape[:2], z.shape[2] * z.shape[3])
 
 
 def _of_pairs(table: Float[Array, "N P *rest"]) -> Float[Array, "NP *rest"]:

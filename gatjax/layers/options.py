@@ -6,7 +6,7 @@ What each option means stands in the docstring of `GATConv`.
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
 from flax import nnx
@@ -20,14 +20,19 @@ from gatjax.ops.blocks import BlockSize
 Function = TypeVar("Function", bound=Callable)
 
 
-class RowOptions(TypedDict, total=False):
+class ParameterOptions(TypedDict, total=False):
+    """Of every module with parameters."""
+
+    kernel_init: Initializer
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+
+
+class RowOptions(ParameterOptions, total=False):
     """Of every layer."""
 
     use_bias: bool
     dropout_rate: float | DropoutRates
-    kernel_init: Initializer
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
 
 
 class ResidualOptions(RowOptions, total=False):
@@ -56,6 +61,12 @@ class WeightOptions(TypedDict, total=False):
     temperature: float
 
 
+class HGTOptions(RowOptions, WeightOptions, total=False):
+    """Of `HGTConv`, but for its heads."""
+
+    block_size: BlockSize
+
+
 class AttentionBlockOptions(BlockOptions, WeightOptions, total=False):
     """Of `AttentionBlock`."""
 
@@ -68,6 +79,15 @@ class WeighingOptions(WeightOptions, total=False):
     """Of layers with attention and an output of their own."""
 
     block_size: BlockSize
+
+
+def parameter_options(options: Mapping[str, Any]) -> Any:
+    """Those of `ParameterOptions` among the options of a layer, for a part of it.
+
+    >>> parameter_options({"dtype": None, "num_heads": 2})
+    {'dtype': None}
+    """
+    return {name: options[name] for name in get_type_hints(ParameterOptions) if name in options}
 
 
 def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:

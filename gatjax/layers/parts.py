@@ -376,9 +376,10 @@ def project_rows(
     """`project` in the given dtype, or the promoted one, after a check of the width of what `name` says."""
     features = rows.features if isinstance(rows, HeadDropout) else rows
     if features.ndim != 2 or features.shape[1] != np.shape(kernel)[0]:
+        letter = _ROWS[name.partition("[")[0]]
         raise ValueError(
-            f"{name} must be [{_ROWS[name]}, {np.shape(kernel)[0]}], got {list(features.shape)}: as wide as the "
-            "layer was built for"
+            f"{name} must be [{letter}, {np.shape(kernel)[0]}], got {list(features.shape)}: as wide as the layer was "
+            "built for"
         )
     features, weights = promote(dtype, features, jnp.asarray(kernel))
     return project(

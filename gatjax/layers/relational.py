@@ -141,8 +141,8 @@ class RelationalGATConv(Conv):
         adds, has_edges = score == "additive", edge_features is not None
         self.receiver_vector = relation_vectors(heads, num_relations) if adds else None
         self.sender_vector = relation_vectors(heads, num_relations) if adds else None
-        self.query = None if adds else _matrices(heads.features, of_score, num_relations)
-        self.key = None if adds else _matrices(heads.features, of_score, num_relations)
+        self.query = None if adds else relation_matrices(heads.features, of_score, num_relations)
+        self.key = None if adds else relation_matrices(heads.features, of_score, num_relations)
         self.edge_projection = (
             None if edge_features is None else HeadProjection(edge_features, of_score)
         )
@@ -244,7 +244,7 @@ def relation_vectors(heads: HeadInit, num_relations: int) -> nnx.Param:
     return nnx.Param(vectors.reshape(num_relations, heads.num_heads, -1))
 
 
-def _matrices(width: int, heads: HeadInit, num_relations: int) -> nnx.Param:
+def relation_matrices(width: int, heads: HeadInit, num_relations: int) -> nnx.Param:
     """[R, H, C, D]"""
     matrices = heads._replace(num_heads=num_relations * heads.num_heads).kernel(width)[...]
     shape = num_relations, heads.num_heads, width, heads.features

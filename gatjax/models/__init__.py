@@ -5,6 +5,7 @@ from gatjax.models.dgl_weights import with_dgl_weights
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
 from gatjax.models.han import HAN
+from gatjax.models.hgt import HGT
 from gatjax.models.mat import MAT
 from gatjax.models.pyg_weights import with_pyg_weights
 from gatjax.models.saving import load_model, save_model
@@ -15,6 +16,7 @@ __all__ = [
     "GAT",
     "GCN",
     "HAN",
+    "HGT",
     "MAT",
     "MLP",
     "ConstGAT",

@@ -1,6 +1,6 @@
 """The heterogeneous graph attention network."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from flax import nnx
 from jaxtyping import Array
@@ -8,7 +8,7 @@ from jaxtyping import Array
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.han import HANConv
 from gatjax.layers.inputs import InFeatures
-from gatjax.layers.options import RowOptions, listed
+from gatjax.layers.options import listed, parameter_options
 from gatjax.layers.parts import check_sizes
 from gatjax.models.options import HANOptions
 from gatjax.models.stack import Stack, beside_senders
@@ -52,9 +52,6 @@ def HAN(
     Wang et al., Heterogeneous Graph Attention Network, WWW 2019.
     """
     check_sizes(num_layers=num_layers)
-    linear: dict[str, Any] = {
-        name: value for name, value in layer_options.items() if name in _LINEAR_OPTIONS
-    }
     deeper = beside_senders(hidden_features, in_features)
     layers = [
         HANConv(
@@ -67,11 +64,10 @@ def HAN(
         )
         for width in [in_features] + [deeper] * (num_layers - 1)
     ]
-    classes = NodeLinear(hidden_features, out_features, rngs=rngs, **linear)
+    classes = NodeLinear(
+        hidden_features, out_features, rngs=rngs, **parameter_options(layer_options)
+    )
     return Stack([*layers, classes], activation=_as_it_is)
-
-
-_LINEAR_OPTIONS = RowOptions.__annotations__.keys() - {"use_bias", "dropout_rate"}
 
 
 def _as_it_is(x: Array) -> Array:

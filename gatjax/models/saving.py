@@ -18,17 +18,17 @@ from gatjax.models.controls import GCN, MLP
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
 from gatjax.models.han import HAN
+from gatjax.models.hgt import HGT
 from gatjax.models.mat import MAT
 from gatjax.models.names import decode, encode, is_in, modules_in
-from gatjax.models.stack import Stack
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
 from gatjax.training.loop import Variables
 
 MANIFEST, VARIABLES = "manifest.json", "parameters"
 
-CONSTRUCTORS: dict[str, Callable[..., Stack]] = {
+CONSTRUCTORS: dict[str, Callable[..., nnx.Module]] = {
     build.__name__: build
-    for build in (GAT, GATv2, DotProductGAT, ConstGAT, GaAN, HAN, MAT, GCN, MLP)
+    for build in (GAT, GATv2, DotProductGAT, ConstGAT, GaAN, HAN, HGT, MAT, GCN, MLP)
 }
 
 

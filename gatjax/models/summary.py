@@ -13,6 +13,8 @@ import numpy as np
 from flax import nnx
 from jraph import GraphsTuple
 
+from gatjax.graph.typed import TypedGraph
+
 Path = tuple[Any, ...]
 
 
@@ -236,14 +238,15 @@ def _shapes(output: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _is_graph(output: Any) -> bool:
-    return isinstance(output, GraphsTuple)
+    return isinstance(output, GraphsTuple | TypedGraph)
 
 
 def _features(output: Any) -> Any:
     """Those of a graph, and everything else as it is."""
     if not _is_graph(output):
         return output
-    return {name: getattr(output, name) for name in ("nodes", "edges", "globals")}
+    names = ("nodes", "edges", "globals") if isinstance(output, GraphsTuple) else ("nodes",)
+    return {name: getattr(output, name) for name in names}
 
 
 def _is_array(leaf: Any) -> bool:

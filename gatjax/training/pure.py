@@ -12,10 +12,13 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Key
 from jraph import GraphsTuple
 
+from gatjax.graph.typed import TypedGraph
 from gatjax.training.loop import Variables
 from gatjax.training.losses import Labels, Metrics, softmax_cross_entropy
 
 Build = Callable[[nnx.Rngs], Callable[..., Any]]
+
+AnyGraph = GraphsTuple | TypedGraph
 
 # Outputs of all nodes, ids of those to look at, a target for each.
 NodeMetrics = Callable[..., Metrics]
@@ -34,8 +37,8 @@ class NodePrediction(NamedTuple):
     """A predictor of nodes as the pure functions of its training; see `node_prediction`."""
 
     initialise: Callable[[Key[Array, ""]], Any]
-    loss: Callable[[Any, Key[Array, ""], GraphsTuple, Labels], Any]
-    validate: Callable[[Any, GraphsTuple, Labels], Metrics]
+    loss: Callable[[Any, Key[Array, ""], AnyGraph, Labels], Any]
+    validate: Callable[[Any, AnyGraph, Labels], Metrics]
     outputs: Callable[..., Float[Array, "N *targets"]]
 
 
@@ -43,8 +46,8 @@ class NodeClassification(NamedTuple):
     """A classifier of nodes as the pure functions of its training; see `node_classification`."""
 
     initialise: Callable[[Key[Array, ""]], Any]
-    loss: Callable[[Any, Key[Array, ""], GraphsTuple, Labels], Any]
-    validate: Callable[[Any, GraphsTuple, Labels], Metrics]
+    loss: Callable[[Any, Key[Array, ""], AnyGraph, Labels], Any]
+    validate: Callable[[Any, AnyGraph, Labels], Metrics]
     logits: Callable[..., Float[Array, "N classes"]]
 
 
@@ -315,7 +318,7 @@ def _accepted(call: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, 
 
 
 def _outputs(
-    module: Module, parameters: Any, graph: GraphsTuple, key: Key[Array, ""] | None = None
+    module: Module, parameters: Any, graph: AnyGraph, key: Key[Array, ""] | None = None
 ) -> Float[Array, "N *targets"]:
     return apply(module, parameters, graph, key=key).nodes
 
@@ -325,7 +328,7 @@ def _loss(
     metrics: NodeMetrics,
     parameters: Any,
     key: Key[Array, ""],
-    graph: GraphsTuple,
+    graph: AnyGraph,
     labels: Labels,
 ) -> Any:
     of = lambda graph: metrics(graph.nodes, labels.train_nodes, labels.train_labels).loss
@@ -333,7 +336,7 @@ def _loss(
 
 
 def _validate(
-    module: Module, metrics: NodeMetrics, parameters: Any, graph: GraphsTuple, labels: Labels
+    module: Module, metrics: NodeMetrics, parameters: Any, graph: AnyGraph, labels: Labels
 ) -> Metrics:
     outputs = _outputs(module, parameters, graph)
     return metrics(outputs, labels.validation_nodes, labels.validation_labels)
