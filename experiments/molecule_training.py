@@ -192,7 +192,8 @@ def side_by_side(
         try:
             while ahead:
                 done, _ = wait(ahead, return_when=FIRST_COMPLETED)
-                for future in done:
+                # What has ended well is handed over before what has failed is raised.
+                for future in sorted(done, key=lambda each: each.exception() is not None):
                     yield ahead.pop(future), future.result()
         finally:
             stop.set()

@@ -237,7 +237,7 @@ def of_row(settings: Settings, row: RowName) -> Settings:
 
 def train_row(problem: Problem, row: str, checkpoints: Any) -> tuple[dict[str, Any], Any]:
     """All splits and seeds of a model; those that an interrupted run has ended are read."""
-    settings, started = problem.settings, time.perf_counter()
+    settings = problem.settings
     print(ROWS[row].title)
     graphs = problem.graphs(row)
     learner = Learner(
@@ -275,23 +275,22 @@ def train_row(problem: Problem, row: str, checkpoints: Any) -> tuple[dict[str, A
     except KeyboardInterrupt:
         say_interrupted(settings, row, len(kept), len(problem.jobs()))
         raise SystemExit(INTERRUPTED) from None
-    first = kept[problem.jobs()[0]][1]
+    notes = [kept[job][1] for job in problem.jobs()]
     trained = {
-        "train_loss": [kept[job][1]["train_loss"] for job in problem.jobs()],
-        "parameters": first["parameters"],
-        "traces": learner.traces,
-        "seconds": time.perf_counter() - started,
+        "train_loss": [each["train_loss"] for each in notes],
+        "parameters": notes[0]["parameters"],
+        "traces": max(each["traces"] for each in notes),
+        "seconds": sum(each["seconds"] for each in notes),
     }
-    return summary(problem, {job: each for job, (each, _) in kept.items()}) | trained, first[
-        "example"
-    ]
+    predictions = {job: each for job, (each, _) in kept.items()}
+    return summary(problem, predictions) | trained, notes[0]["example"]
 
 
 def train_one(
     problem: Problem, learner: Learner, row: str, job: tuple[int, int], after_epoch: Any
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Predictions of one split and seed, and what else is to be known of it."""
-    settings, (k, seed) = problem.settings, job
+    settings, (k, seed), started = problem.settings, job, time.perf_counter()
     split = problem.splits[k]
     schedule = Schedule(settings.learning_rate, settings.warm_up)
     parameters, loss = learner.train(
@@ -301,6 +300,8 @@ def train_one(
     is_first = job == problem.jobs()[0] and ROWS[row].kind == "transformer"
     notes = {
         "train_loss": loss,
+        "seconds": time.perf_counter() - started,
+        "traces": learner.traces,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
         "example": example_of(problem, learner, parameters, row) if is_first else None,
     }

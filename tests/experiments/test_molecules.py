@@ -201,7 +201,7 @@ def test_all_rows_run_once_resume_after_an_interruption_and_say_what_is_in_the_w
 
     assert molecules.main(config) == whole
     assert "the result of this very run already" in capsys.readouterr().out
-    with rejects(SystemExit, "seeds: 2 there, 1 here", "--overwrite"):
+    with rejects(SystemExit, "seeds: 2 there, 1 here"):
         molecules.main(dataclasses.replace(config, seeds=1))
 
     # Interrupted at the third training, and gone on with: nothing that has ended is done again.
