@@ -10,11 +10,12 @@ layers     Flax NNX modules, one mechanism a file
 training   one compiled run over many seeds
 models     stacks by the paper's name
 data       data sets
+explain    what attention means
 plots      pictures
 ```
 
-What `training`, `data` and `plots` hold is used by the name of the room, `gatjax.training.train`; all else stands here
-too, `gatjax.GATConv`.
+What `training`, `data`, `explain` and `plots` hold is used by the name of the room, `gatjax.training.train`; all else
+stands here too, `gatjax.GATConv`.
 """
 
 import typing as _typing
@@ -23,7 +24,7 @@ from importlib.metadata import version as _version
 from textwrap import fill as _fill
 from types import ModuleType as _ModuleType
 
-from gatjax import attention, data, graph, layers, models, ops, training
+from gatjax import attention, data, explain, graph, layers, models, ops, training
 from gatjax.ops import *
 from gatjax.graph import *
 from gatjax.attention import *
@@ -33,7 +34,7 @@ from gatjax.models import *
 if _typing.TYPE_CHECKING:
     from gatjax import plots as plots
 
-__all__ = ["attention", "data", "graph", "layers", "models", "ops", "training"]
+__all__ = ["attention", "data", "explain", "graph", "layers", "models", "ops", "training"]
 __all__ += ops.__all__
 __all__ += graph.__all__
 __all__ += attention.__all__
@@ -45,7 +46,7 @@ __version__ = _version("gatjax")
 # For `help(gatjax)`.
 _rooms = [
     _fill(f"{room.__name__}: {', '.join(room.__all__)}", 100, subsequent_indent="    ")
-    for room in (ops, graph, attention, layers, training, models, data)
+    for room in (ops, graph, attention, layers, training, models, data, explain)
 ]
 __doc__ = "\n\n".join([str(__doc__), *_rooms])
 
