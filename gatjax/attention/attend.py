@@ -21,6 +21,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows, blocked_attention
 from gatjax.attention.mixture import Mixture
+from gatjax.attention.pairs import attend_to_pairs
 from gatjax.attention.steps import (
     Normalize,
     RowFunction,
@@ -41,6 +42,7 @@ from gatjax.ops.blocks import (
 )
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.ends import Ends
+from gatjax.ops.pairs import PairIds
 from gatjax.ops.segment import segment_sum
 from gatjax.ops.softmax import check_temperature
 
@@ -52,8 +54,8 @@ def edge_attention(
     receiver_rows: PyTree,
     sender_rows: PyTree,
     edge_rows: PyTree,
-    senders: Int[ArrayLike, "E"],
-    receivers: Int[ArrayLike, "E"],
+    senders: Int[ArrayLike, "E"] | PairIds,
+    receivers: Int[ArrayLike, "E"] | PairIds,
     num_receivers: int,
     *,
     edge_mask: EdgeMask = None,
@@ -91,7 +93,8 @@ def edge_attention(
       block_size: None computes the formula directly, holding E·H·C numbers; it is the fastest way on small graphs. An
         integer k walks the edges in blocks of k in little memory, and its derivatives, of either mode, recompute each
         block (softmax only; derivatives of higher order hold E·H·C numbers); any edge order is right, edges sorted by
-        receiver are fastest. "auto" chooses from the sizes.
+        receiver are fastest. "dense" computes all pairs of a graph at once, holding G·H·n² numbers, where the edges are
+        those of `Slots`. "auto" takes it there, and chooses from the sizes elsewhere.
 
     Returns:
       `[num_receivers, H, C]` in the dtype of the values, of fractions where those are whole numbers; 0 for a receiver
@@ -144,7 +147,7 @@ def attend(
 ) -> Float[Array, "N H C"]:
     """`edge_attention` where rows and ends have been checked: what all layers go through."""
     check_weighing(normalize, temperature, block_size)
-    rows, score = jax.tree.map(jnp.asarray, rows), _cooled(score, temperature)
+    rows = jax.tree.map(jnp.asarray, rows)
     if not (multiplier is None or isinstance(multiplier, DropoutMask)):
         multiplier = jnp.asarray(multiplier)
     values = _value_type(score, value, rows, multiplier, len(ends.senders))
@@ -153,9 +156,14 @@ def attend(
         whole, dtype = value, jnp.promote_types(values.dtype, jnp.float32)
         value = lambda *edge: whole(*edge).astype(dtype)
         values = jax.ShapeDtypeStruct(values.shape, dtype)
-    block_size = _block_size(block_size, normalize, values)
+    on_pairs = _on_pairs(block_size, ends)
+    block_size = None if on_pairs else _block_size(block_size, normalize, values)
     if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
+    if on_pairs:
+        multiplier, ends = _factors(multiplier, ends, values.shape[1], blocked=False)
+        return attend_to_pairs(score, value, rows, multiplier, ends, normalize, temperature)
+    score = _cooled(score, temperature)
     if block_size is not None and isinstance(normalize, Mixture):
         functions = score, value, rows, ends, num_receivers
         return _mixed_in_blocks(normalize, *functions, multiplier, block_size)
@@ -243,6 +251,8 @@ def graph_attention(
     ((3, 1, 1), True)
     """
     check_graph(graph)
+    senders: Any = graph.senders
+    receivers: Any = graph.receivers
     return edge_attention(
         score,
         value,
@@ -250,8 +260,8 @@ def graph_attention(
         receiver_rows,
         sender_rows,
         edge_rows,
-        jnp.asarray(graph.senders),
-        jnp.asarray(graph.receivers),
+        senders,
+        receivers,
         num_nodes(graph),
         edge_mask=edge_mask,
         edge_weight=edge_weight,
@@ -294,6 +304,20 @@ def check_weighing(normalize: Normalize, temperature: Temperature, block_size: B
         raise ValueError(
             f"blocks compute the softmax only: for normalize={normalize!r} pass block_size=None"
         )
+
+
+def _on_pairs(block_size: BlockSize, ends: Ends) -> bool:
+    """Whether all pairs of a graph are computed at once, in place of one edge after the other.
+
+    Raises:
+      ValueError: it is wanted, and the edges are not known to be all pairs.
+    """
+    if block_size == "dense" and ends.pairs is None:
+        raise ValueError(
+            'block_size="dense" needs edges between all nodes of graphs of one size, known before jax.jit: '
+            "pad the graphs with Slots"
+        )
+    return block_size in ("dense", "auto") and ends.pairs is not None
 
 
 def _block_size(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
 from gatjax.attention.steps import Normalize, Normalizer, normalizer, weights_of
-from gatjax.ops.softmax import RULES, Groups, check_temperature
+from gatjax.ops.softmax import RULES, along_last, check_temperature
 
 AttentionMechanism = Callable[[Array, Array], Array]
 
@@ -181,7 +181,7 @@ def dense_weights(
     counted = _allowed(mask, logits.shape)
     if callable(normalize):
         return _by_function(normalize, logits, counted, temperature)
-    return RULES[normalize](logits, counted, _along_keys(counted), temperature)
+    return RULES[normalize](logits, counted, along_last(counted), temperature)
 
 
 def attention_layer(
@@ -316,16 +316,3 @@ def _by_function(
     query = jnp.repeat(jnp.arange(num_queries), logits.shape[-1])
     weights = weights_of(normalize, cooled, query, num_queries, counted.ravel())
     return jnp.where(counted, weights.reshape(logits.shape), 0)
-
-
-def _along_keys(counted: Array) -> Groups:
-    """All keys of a query are one group."""
-    reduce = partial(partial, axis=-1, keepdims=True)
-    return Groups(
-        largest=reduce(jnp.max, where=counted, initial=-jnp.inf),
-        first=reduce(jnp.min, initial=jnp.iinfo(jnp.int32).max),
-        total=reduce(jnp.sum),
-        spread=lambda x: x,
-        rank=lambda x: jnp.argsort(jnp.argsort(-x, axis=-1, stable=True), axis=-1),
-        position=jax.lax.broadcasted_iota(jnp.int32, counted.shape, counted.ndim - 1),
-    )

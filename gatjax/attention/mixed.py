@@ -5,6 +5,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention.attend import graph_attention
 from gatjax.attention.mixture import MIXTURE_WEIGHTS, Kernel, Mixture, MixtureWeights
+from gatjax.attention.pairs import mix, on_pairs, product
 from gatjax.attention.scores import dot_product_score
 from gatjax.attention.steps import Normalize, Temperature
 from gatjax.graph.check import EdgeMask, EdgeWeight, check_lengths
@@ -90,9 +91,19 @@ def mixed_attention(
     )
 
 
+def _products(scale, r, s, e):
+    return product(r, s["key"]) * (r.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def _values(p, scale, r, s, e):
+    return mix(p, s["value"])
+
+
+@on_pairs(_products)
 def _query_key(scale, r, s, e):
     return dot_product_score(r, s["key"], scale=scale)
 
 
+@on_pairs(_values)
 def _value(scale, r, s, e):
     return s["value"]

@@ -1,7 +1,7 @@
 """A normaliser that mixes attention with what is known of the edges, their lengths and which of them are bonds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import jax
@@ -13,8 +13,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from gatjax.attention.steps import Normalize, normalizer
 from gatjax.graph.check import first_true
-from gatjax.ops.blocks import gather
-from gatjax.ops.segment import segment_softmax, segment_sum
+from gatjax.ops.segment import groups_of
+from gatjax.ops.softmax import RULES, Groups, along_last
 
 Kernel = Literal["exp", "softmax"]
 MixtureWeights = Sequence[float | int] | Float[Array, "3"]
@@ -60,12 +60,9 @@ class Mixture:
         normalize: Normalize = "softmax",
     ):
         check_kernel(kernel)
-        self.distance, self.adjacency, self.kernel, self.normalize = (
-            distance,
-            adjacency,
-            kernel,
-            normalize,
-        )
+        self.kernel: Kernel = kernel
+        self.normalize: Normalize = normalize
+        self.distance, self.adjacency = distance, adjacency
         self.share, *self.others = check_mixture(weights)
         self.attend = normalizer(normalize)
         for name, weight in zip(("distance", "adjacency"), self.others, strict=True):
@@ -100,14 +97,30 @@ class Mixture:
         dtype: DTypeLike = jnp.float32,
     ) -> Float[Array, "E"]:
         """What is added to the attention: λ_d g(D) + λ_g A / (Σ A + 1e-6)."""
-        groups = segment_ids, num_segments, mask
+        of_edges = jnp.zeros(len(segment_ids), jnp.promote_types(dtype, jnp.float32))
+        groups = groups_of(of_edges, segment_ids, num_segments, mask)
+        return self._known(*groups, mask, dtype)
+
+    def on_pairs(
+        self, alpha: Callable[[], Float[Array, "G H n n"]], counted: Bool[Array, "G n n"]
+    ) -> Float[Array, "G H n n"]:
+        """The weights of all pairs of nodes, in whose order the edges stand; `alpha` gives the attention."""
+        known = self._known(counted, along_last(counted), counted.reshape(-1), jnp.float32)
+        known = jnp.where(counted, known, 0)[:, None]
+        return known if _is_zero(self.share) else self.share * alpha() + known
+
+    def _known(
+        self, counted: Bool[Array, "*shape"], groups: Groups, mask: Array | None, dtype: DTypeLike
+    ) -> Float[Array, "*shape"]:
         of_distance, of_adjacency = self.others
-        known = jnp.zeros(len(segment_ids), dtype)
+        known = jnp.zeros(counted.shape, dtype)
         if not _is_zero(of_distance):
-            distance = _part("distance", self.distance, mask, dtype)
-            known += of_distance * _near(distance, self.kernel, *groups)
+            distance = _part("distance", self.distance, mask, dtype).reshape(counted.shape)
+            known += of_distance * _near(distance, self.kernel, counted, groups)
         if not _is_zero(of_adjacency):
-            known += of_adjacency * _share(_part("adjacency", self.adjacency, mask, dtype), *groups)
+            adjacency = _part("adjacency", self.adjacency, mask, dtype).reshape(counted.shape)
+            total = groups.spread(groups.total(adjacency))
+            known += of_adjacency * adjacency / (total + _EPSILON)
         return known.astype(dtype)
 
 
@@ -163,16 +176,7 @@ def _part(name: str, part: ArrayLike | None, mask: Array | None, dtype) -> Float
     return values if mask is None else jnp.where(mask, values, 0)
 
 
-def _near(
-    distance: Array, kernel: str, segment_ids: Array, num_segments: int, mask: Array | None
-) -> Float[Array, "E"]:
+def _near(distance: Array, kernel: Kernel, counted: Array, groups: Groups) -> Float[Array, "..."]:
     if kernel == "exp":
         return jnp.exp(-distance)
-    return segment_softmax(-distance, segment_ids, num_segments, mask=mask)
-
-
-def _share(
-    adjacency: Array, segment_ids: Array, num_segments: int, mask: Array | None
-) -> Float[Array, "E"]:
-    total = segment_sum(adjacency, segment_ids, num_segments, mask=mask)
-    return adjacency / (gather(total, segment_ids) + _EPSILON)
+    return RULES["softmax"](-distance, counted, groups, 1.0)

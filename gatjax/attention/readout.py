@@ -13,7 +13,7 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import dot_product_score
 from gatjax.attention.steps import Normalize, Temperature
-from gatjax.graph.check import NodeMask, check_ends, check_mask, require_dense
+from gatjax.graph.check import NodeMask, check_ends, check_mask, check_padding, require_dense
 from gatjax.graph.sizes import graph_ids, num_nodes
 from gatjax.ops.blocks import BlockSize, gather, mask_rows
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum
@@ -136,6 +136,7 @@ def _mask(graph: GraphsTuple, node_mask: NodeMask) -> Bool[Array, "N"] | None:
     if graph.nodes is None:
         raise ValueError("nodes is None, so there is nothing to pool: give the graph node features")
     check_mask(num_nodes(graph), node_mask=node_mask)
+    check_padding(graph, node_mask)
     return None if node_mask is None else jnp.asarray(node_mask)
 
 

@@ -1,6 +1,6 @@
 """Data sets for node prediction, known ones by name, your own from a folder; molecules; and batches of many graphs."""
 
-from gatjax.data.budgets import budgets_for
+from gatjax.data.budgets import budgets_for, slots_for
 from gatjax.data.dataset import Dataset, largest_component
 from gatjax.data.features import normalize_rows
 from gatjax.data.featurize import Failure, bond_graph, featurize, featurize_all
@@ -36,6 +36,7 @@ __all__ = [
     "padding_of",
     "random_split",
     "shchur_split",
+    "slots_for",
     "start_at",
     "write_predictions",
 ]

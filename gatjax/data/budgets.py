@@ -1,5 +1,6 @@
 """Budgets for batches drawn at random: a few sizes, so that little is padded and few programs are compiled."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -8,7 +9,9 @@ from jraph import GraphsTuple
 from gatjax.graph.batching import Budget
 from gatjax.graph.check import integers
 from gatjax.graph.messages import check_at_least, check_integer
+from gatjax.graph.slots import check_slots
 from gatjax.ops.blocks import round_up
+from gatjax.ops.pairs import Slots
 
 DRAWS = 512  # batches drawn to learn how large they are
 
@@ -67,9 +70,70 @@ def largest(sizes: np.ndarray, batch_size: int) -> np.ndarray:
     return np.sort(sizes, axis=0)[-batch_size:].sum(axis=0)
 
 
-def smallest_that_holds(budgets: Sequence[Budget], nodes: int, edges: int) -> Budget:
-    """The first budget with room for so many nodes, beside the spare one, and edges."""
-    return next(b for b in budgets if nodes < b.nodes and edges <= b.edges)
+def slots_for(
+    graphs: Iterable[GraphsTuple], *, batch_size: int, count: int = 3
+) -> tuple[Slots, ...]:
+    """Sizes of slots for batches of `batch_size` of these graphs, which are complete, with the fewest pairs in all.
+
+    Args:
+        graphs: the data set.
+        batch_size: how many of them go into one batch.
+        count: how many sizes at most, hence compiled programs.
+
+    Returns:
+        At most `count` slots, the smallest first; the last is as large as the largest graph.
+
+    Raises:
+        ValueError: no graphs, or a number under 1.
+
+    >>> from gatjax.graph import fully_connected
+    >>> [slots.nodes for slots in slots_for([fully_connected(n) for n in (2, 3, 3, 9, 30)], batch_size=2)]
+    [3, 9, 30]
+    """
+    check_at_least(1, batch_size=batch_size, count=count)
+    nodes = np.maximum(sizes_of(graphs)[:, 0], 1)
+    if not len(nodes):
+        raise ValueError("graphs is empty: slots need at least one graph")
+    sizes, counts = np.unique(nodes, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    pairs = lambda j, k: int((below[k] - below[j]) * sizes[k - 1] ** 2)
+    # Of the graphs of the first k sizes: their pairs, and the slots they are in.
+    best: list[tuple[float, tuple[int, ...]]] = [(0, ()), *[(math.inf, ())] * len(sizes)]
+    for _ in range(count):
+        last, best = best, best[:1]
+        for k, size in enumerate(sizes.tolist(), 1):
+            split = ((last[j][0] + pairs(j, k), (*last[j][1], size)) for j in range(k))
+            best.append(min(last[k], *split))
+    return tuple(Slots(size, batch_size) for size in best[-1][1])
+
+
+def smallest_that_holds(
+    sizes: Sequence[Budget | Slots], n_node: np.ndarray, n_edge: np.ndarray
+) -> Budget | Slots:
+    """The first budget with room for graphs of so many nodes and edges, beside a spare node; or slots for each."""
+
+    def holds(size: Budget | Slots) -> bool:
+        if isinstance(size, Slots):
+            return bool(n_node.max(initial=0) <= size.nodes)
+        return bool(n_node.sum() < size.nodes and n_edge.sum() <= size.edges)
+
+    return next(filter(holds, sizes))
+
+
+def check_all_slots(
+    slots: Sequence[Slots], graphs: Sequence[GraphsTuple], batch_size: int
+) -> tuple[Slots, ...]:
+    """The slots in order of size, of which the largest must hold any graph.
+
+    Raises:
+      ValueError: a graph does not fit, or a batch has more than there are slots.
+    """
+    *others, most = sorted(slots)
+    nodes = sizes_of(graphs)[:, 0]
+    for each in others:
+        check_slots(each, nodes[:0], most=batch_size)
+    check_slots(most, nodes, most=batch_size)
+    return *others, most
 
 
 def check_budgets(
@@ -81,8 +145,6 @@ def check_budgets(
       ValueError: a graph, or the largest ones together, do not fit.
     """
     ordered = sorted(budgets, key=lambda budget: (budget.nodes, budget.edges))
-    if not ordered:
-        raise ValueError("budgets is empty: give one, or leave it out")
     for budget in ordered:
         check_integer(**{f"budget.{name}": size for name, size in budget._asdict().items()})
         if budget.graphs <= batch_size:

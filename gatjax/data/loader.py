@@ -10,10 +10,14 @@ import numpy as np
 from jaxtyping import PyTree
 from jraph import GraphsTuple
 
-from gatjax.data.budgets import budgets_for, check_budgets
+from gatjax.data.budgets import budgets_for, check_all_slots, check_budgets
 from gatjax.data.packing import GraphBatch, Targets, pack, take
 from gatjax.graph.batching import Budget, Masks
+from gatjax.graph.build import check_complete
 from gatjax.graph.messages import check_at_least
+from gatjax.ops.pairs import Slots
+
+Budgets = Sequence[Budget] | Sequence[Slots] | Budget | Slots
 
 
 class Padding(NamedTuple):
@@ -32,7 +36,7 @@ def batches(
     batch_size: int,
     seed: int = 0,
     epochs: int | None = 1,
-    budgets: Sequence[Budget] | Budget | None = None,
+    budgets: Budgets | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
 ) -> Any:
@@ -48,7 +52,8 @@ def batches(
         seed: of the orders, from 0 to 2³² - 1.
         epochs: how often each graph comes; None for ever.
         budgets: the shapes of the batches, of which each takes the smallest that holds it; those of `budgets_for` by
-            default.
+            default. Of complete graphs they may be `Slots`, such as those of `slots_for`: a batch then holds graphs of
+            one size, those that go into the same slots.
         shuffle: whether the graphs come in random order; else in their own.
         drop_last: leave out the last batch of an epoch if it is not full.
 
@@ -74,21 +79,49 @@ def batches(
     if seed >= 2**32:
         raise ValueError(f"seed = {seed} must be below 2**32")
     graphs = list(graphs)
-    if drop_last and len(graphs) < batch_size:
-        raise ValueError(
-            f"drop_last leaves nothing of {len(graphs)} graphs: lower batch_size = {batch_size}"
-        )
     targets = targets if isinstance(targets, Targets) else Targets(graph=targets)
     packed = pack(graphs, targets)
-    if budgets is None:
-        budgets = budgets_for(graphs, batch_size=batch_size)
-    budgets = [budgets] if isinstance(budgets, Budget) else budgets
-    ordered = check_budgets([Budget(*budget) for budget in budgets], graphs, batch_size)
-    order = grain.MapDataset.source(range(len(graphs)))
-    order = order.shuffle(seed=seed) if shuffle else order
-    order = order.batch(batch_size, drop_remainder=drop_last, batch_fn=np.array)
+    sizes, classes = _sizes(budgets, graphs, packed.ids.n_node, batch_size)
+    if sizes and isinstance(sizes[0], Slots):
+        check_complete(packed.graph)
+    parts = [
+        _in_batches(grain, part, batch_size, drop_last, seed if shuffle else None)
+        for part in classes
+    ]
+    order = parts[0] if len(parts) == 1 else grain.MapDataset.concatenate(parts)
+    order = order.shuffle(seed=seed) if shuffle and len(parts) > 1 else order
     order = order.repeat(epochs) if epochs != 1 else order
-    return order.map_with_index(lambda step, index: take(packed, index, ordered, step))
+    return order.map_with_index(lambda step, index: take(packed, index, sizes, step))
+
+
+def _sizes(
+    budgets: Budgets | None, graphs: Sequence[GraphsTuple], n_node: np.ndarray, batch_size: int
+) -> tuple[tuple[Budget | Slots, ...], list[np.ndarray]]:
+    """The sizes of batches, smallest first, and which graphs may be in one batch: all, or those of the same slots."""
+    given = budgets_for(graphs, batch_size=batch_size) if budgets is None else budgets
+    given = [given] if isinstance(given, Budget | Slots) else list(given)
+    if not given:
+        raise ValueError("budgets is empty: give one, or leave it out")
+    slots = [size for size in given if isinstance(size, Slots)]
+    if len(slots) < len(given):
+        each = [Budget(*size) for size in given]
+        return check_budgets(each, graphs, batch_size), [np.arange(len(graphs))]
+    ordered = check_all_slots(slots, graphs, batch_size)
+    smallest = np.searchsorted([size.nodes for size in ordered], n_node)
+    parts = (np.flatnonzero(smallest == k) for k in range(len(ordered)))
+    return ordered, [part for part in parts if len(part)]
+
+
+def _in_batches(
+    grain: Any, ids: np.ndarray, batch_size: int, drop_last: bool, seed: int | None
+) -> Any:
+    if drop_last and len(ids) < batch_size:
+        raise ValueError(
+            f"drop_last leaves nothing of {len(ids)} graphs: lower batch_size = {batch_size}"
+        )
+    order = grain.MapDataset.source(ids)
+    order = order if seed is None else order.shuffle(seed=seed)
+    return order.batch(batch_size, drop_remainder=drop_last, batch_fn=np.array)
 
 
 def start_at(dataset: Any, step: int = 0, *, threads: int = 2, ahead: int = 8) -> Any:

@@ -16,6 +16,8 @@ from gatjax.graph.batching import Budget, Masks, batch
 from gatjax.graph.check import Ids, host_ids
 from gatjax.graph.messages import shown
 from gatjax.graph.numbers import DIGITS_REMEDY, default_float, first_over, to_float
+from gatjax.graph.slots import Places, ids_of, place, put, sizes_of
+from gatjax.ops.pairs import Slots
 
 
 class Targets(NamedTuple):
@@ -128,54 +130,56 @@ def _array(name: str, array: np.ndarray, count: int) -> np.ndarray:
     return array
 
 
-def take(packed: Packed, index: np.ndarray, budgets: Sequence[Budget], step: int) -> GraphBatch:
-    """The graphs `index`, padded as `pad` does to the smallest budget that holds them."""
+def take(
+    packed: Packed, index: np.ndarray, shapes: Sequence[Budget | Slots], step: int
+) -> GraphBatch:
+    """The graphs `index`, padded as `pad` does to the smallest shape that holds them."""
     n_node, n_edge = packed.ids.n_node[index], packed.ids.n_edge[index]
     nodes, edges = _ranges(packed.nodes[index], n_node), _ranges(packed.edges[index], n_edge)
-    budget = smallest_that_holds(budgets, len(nodes), len(edges))
     moved = np.repeat(np.cumsum(n_node) - n_node - packed.nodes[index], n_edge).astype(np.int32)
-    senders, receivers = (
-        _filled(end[edges] + moved, budget.edges, len(nodes)) for end in packed.ids[:2]
-    )
-    counts = _filled(n_node, budget.graphs), _filled(n_edge, budget.graphs)
-    counts[0][len(index)], counts[1][len(index)] = (
-        budget.nodes - len(nodes),
-        budget.edges - len(edges),
-    )
-    rows = nodes, edges, index
-    whole = packed.graph
-    features = _rows_of((whole.nodes, whole.edges, whole.globals), rows, budget)
-    tables = dict(zip(("nodes", "edges", "globals"), features, strict=True))
-    ids = Ids(senders, receivers, *counts)._asdict()
-    graph = whole._replace(**tables, **ids)
-    targets = Targets(*_rows_of(packed.targets, rows, budget, _none))
-    masks = Masks(*(np.arange(size) < len(real) for size, real in zip(budget, rows, strict=True)))
-    which = _filled(index.astype(np.int32), budget.graphs, -1)
+    senders, receivers = (end[edges] + moved for end in packed.ids[:2])
+    ids = Ids(senders, receivers, n_node, n_edge)
+    shape = smallest_that_holds(shapes, n_node, n_edge)
+    if isinstance(shape, Slots):
+        sizes, places, fields = sizes_of(shape), place(ids, shape), ids_of(shape)
+    else:
+        sizes, places, fields = shape, *_in_budget(shape, ids)
+    chosen = list(zip((nodes, edges, index), places, sizes, strict=True))
+    features = _rows_of([getattr(packed.graph, name) for name in _TABLES], chosen)
+    graph = packed.graph._replace(**dict(zip(_TABLES, features, strict=True)), **fields)
+    targets = Targets(*_rows_of(packed.targets, chosen, _none))
+    masks = Masks(*(put(np.ones(len(rows), bool), to, size) for rows, to, size in chosen))
+    which = put(index.astype(np.int32), places[2], sizes[2], -1)
     return GraphBatch(graph, targets, masks, which, np.asarray(step, np.int32))
+
+
+_TABLES = ("nodes", "edges", "globals")
+
+
+def _in_budget(budget: Budget, ids: Ids) -> tuple[Places, dict[str, Any]]:
+    """What is real comes first, and a spare graph has the padding."""
+    real = Places(*map(np.arange, (ids.n_node.sum(), len(ids.senders), len(ids.n_node))))
+    spare = len(real.nodes), len(real.edges), len(real.graphs)
+    ends = (put(end, real.edges, budget.edges, spare[0]) for end in ids[:2])
+    counts = [put(count, real.graphs, budget.graphs) for count in ids[2:]]
+    counts[0][spare[2]], counts[1][spare[2]] = budget.nodes - spare[0], budget.edges - spare[1]
+    return real, Ids(*ends, *counts)._asdict()
 
 
 def _rows_of(
     trees: Sequence[PyTree],
-    rows: Sequence[np.ndarray],
-    sizes: Sequence[int],
+    chosen: Sequence[tuple[np.ndarray, np.ndarray, int]],
     padding: Callable[[np.dtype], Any] = lambda dtype: 0,
 ) -> list[PyTree]:
-    """Rows of the tables of nodes, edges and graphs, filled up to the sizes."""
-    filled = lambda chosen, size: lambda leaf: _filled(leaf[chosen], size, padding(leaf.dtype))
-    chosen = zip(trees, rows, sizes, strict=True)
-    return [jax.tree.map(filled(own, size), tree) for tree, own, size in chosen]
+    """Rows of the tables of nodes, edges and graphs, at their places among as many as the sizes say."""
+    filled = lambda rows, to, size: lambda leaf: put(leaf[rows], to, size, padding(leaf.dtype))
+    return [jax.tree.map(filled(*own), tree) for tree, own in zip(trees, chosen, strict=True)]
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """start, start + 1, ... of each, one after the other."""
     before = np.cumsum(counts) - counts
     return np.arange(counts.sum()) + np.repeat(starts - before, counts)
-
-
-def _filled(rows: np.ndarray, size: int, value: Any = 0) -> np.ndarray:
-    result = np.full((size, *rows.shape[1:]), value, rows.dtype)
-    result[: len(rows)] = rows
-    return result
 
 
 def _none(dtype: np.dtype) -> Any:

@@ -52,6 +52,7 @@ from gatjax.graph.typed import (
     relation_graph,
     validate_typed,
 )
+from gatjax.ops.pairs import Slots
 
 __all__ = [
     "Budget",
@@ -65,6 +66,7 @@ __all__ = [
     "Pairs",
     "PathSize",
     "Relation",
+    "Slots",
     "Step",
     "TypedGraph",
     "add_self_loops",

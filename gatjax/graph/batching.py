@@ -16,7 +16,9 @@ from jraph import GraphsTuple
 from gatjax.graph.check import Ids, host_ids, integers, require_dense
 from gatjax.graph.messages import check_at_least, check_integer, shown
 from gatjax.graph.sizes import leaves
+from gatjax.graph.slots import check_slots, fill_slots
 from gatjax.ops.blocks import round_up
+from gatjax.ops.pairs import Slots, all_pairs
 
 
 class Masks(NamedTuple):
@@ -98,7 +100,7 @@ def unbatch(graph: GraphsTuple) -> list[GraphsTuple]:
 
 
 def pad(
-    graphs: GraphsTuple | Sequence[GraphsTuple], budget: Budget | tuple[int, int, int]
+    graphs: GraphsTuple | Sequence[GraphsTuple], budget: Budget | Slots | tuple[int, int, int]
 ) -> tuple[GraphsTuple, Masks]:
     """A batch filled up to the budget, and masks of its real part.
 
@@ -106,22 +108,37 @@ def pad(
     all padding edges, which are self-loops of its first node; any further spare graphs are empty.
     Padding features are zeros.
 
+    Complete graphs, in which each node has one edge from every node, itself included, such as molecules,
+    may go into `Slots` instead: every graph gets n nodes, of which its own come first, and all edges
+    between them, j -> i in row i·n + j, whatever order they had. A layer then knows the edges inside
+    `jax.jit`, and computes all pairs of a graph at once where that is faster. It needs
+    `node_mask=masks.node`, and refuses to go without.
+
     Args:
         graphs: one graph, a batch, or a sequence of them.
-        budget: nodes, edges and graphs of the result.
+        budget: nodes, edges and graphs of the result, or nodes of each of so many graphs.
 
     Returns:
         The padded batch and its `Masks`.
 
     Raises:
         TypeError: sparse node features.
-        ValueError: the graphs do not fit, by the size that is too small.
+        ValueError: the graphs do not fit, by the size that is too small; for `Slots`, a graph that is not
+            complete, by the first pair that has no edge, or two.
 
     >>> from gatjax.graph import build_graph
     >>> graph, masks = pad(build_graph([0], [1], num_nodes=2), Budget(nodes=5, edges=3, graphs=2))
     >>> graph.senders.tolist(), masks.node.tolist()
     ([0, 2, 2], [True, True, False, False, False])
+    >>> from gatjax.graph import fully_connected
+    >>> pad([fully_connected(1), fully_connected(2)], Slots(nodes=2, graphs=2))[1].node.tolist()
+    [True, False, True, True]
     """
+    if isinstance(budget, Slots):
+        together, masks = fill_slots(
+            batch([graphs] if isinstance(graphs, GraphsTuple) else graphs), budget
+        )
+        return together, Masks(*masks)
     budget = _checked(budget)
     together = batch([graphs] if isinstance(graphs, GraphsTuple) else graphs)
     sizes = _sizes(together)
@@ -148,6 +165,8 @@ def unpad(graph: GraphsTuple, masks: Masks) -> GraphsTuple:
     [0]
     """
     require_dense(graph, "unpad")
+    if all_pairs(graph.senders, graph.receivers) is not None:
+        return _out_of_slots(graph, masks)
     kept = []
     for name, mask, size in zip(Masks._fields, masks, _sizes(graph), strict=True):
         mask = np.asarray(mask)
@@ -174,6 +193,10 @@ def masks_of(graph: GraphsTuple, num_real_graphs: int | None = None) -> Masks:
     [True, True]
     """
     _, _, n_node, n_edge = host_ids(graph)
+    if all_pairs(graph.senders, graph.receivers) is not None:
+        raise ValueError(
+            "what is padding in a batch of Slots, only the masks tell that pad returned: keep them"
+        )
     num_graphs = len(n_node)
     real = num_graphs if num_real_graphs is None else num_real_graphs
     check_integer(num_real_graphs=real)
@@ -216,7 +239,7 @@ def budget_for(graphs: Iterable[GraphsTuple], *, batch_size: int, round_to: int 
 
 
 def pad_batches(
-    graphs: Iterable[GraphsTuple], budget: Budget | tuple[int, int, int]
+    graphs: Iterable[GraphsTuple], budget: Budget | Slots | tuple[int, int, int]
 ) -> Iterator[tuple[GraphsTuple, Masks]]:
     """Padded batches of consecutive graphs, each as full as the budget allows.
 
@@ -235,7 +258,13 @@ def pad_batches(
     >>> [masks.graph.sum().item() for _, masks in pad_batches(graphs, Budget(7, 2, 3))]
     [2, 1]
     """
-    graphs, budget = _alike(list(graphs)), _checked(budget)
+    graphs = _alike(list(graphs))
+    if isinstance(budget, Slots):
+        sizes = [integers("n_node", graph.n_node) for graph in graphs]
+        check_slots(budget, np.concatenate([*sizes, np.zeros(0, int)]), most=0)
+        parts = range(0, len(graphs), budget.graphs)
+        return (pad(graphs[part : part + budget.graphs], budget) for part in parts)
+    budget = _checked(budget)
     groups: list[list[GraphsTuple]] = []
     used = (0, 0, 0)
     for graph in graphs:
@@ -335,6 +364,29 @@ def _part(graph: GraphsTuple, ids: Ids, node: slice, edge: slice, part: slice) -
         edges=rows(graph.edges, edge),
         globals=rows(graph.globals, part),
         **ids._asdict(),
+    )
+
+
+def _out_of_slots(graph: GraphsTuple, masks: Masks) -> GraphsTuple:
+    """The real part of a batch in slots."""
+    ids, sizes = host_ids(graph), _sizes(graph)
+    for name, mask, size in zip(Masks._fields, masks, sizes, strict=True):
+        if np.shape(mask) != (size,):
+            raise ValueError(f"masks.{name} has shape {np.shape(mask)}: this graph needs ({size},)")
+    node, edge, part = (np.asarray(mask) for mask in masks)
+    new = np.cumsum(node) - 1
+    count = lambda mask, counts: np.add.reduceat(mask, np.cumsum(counts) - counts, dtype=np.int32)
+    rows = lambda features, kept: jax.tree.map(lambda leaf: leaf[kept], features)
+    return _int32(
+        graph._replace(
+            nodes=rows(graph.nodes, node),
+            edges=rows(graph.edges, edge),
+            globals=rows(graph.globals, part),
+            senders=new[ids.senders[edge]],
+            receivers=new[ids.receivers[edge]],
+            n_node=count(node, ids.n_node)[part],
+            n_edge=count(edge, ids.n_edge)[part],
+        )
     )
 
 

@@ -16,8 +16,9 @@ from jax.experimental.sparse import JAXSparse
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.sizes import is_sparse, leaves, num_edges, num_nodes
+from gatjax.graph.sizes import is_sparse, leaves, num_nodes, num_rows
 from gatjax.ops.ends import Ends, safe_ends
+from gatjax.ops.pairs import PairIds, all_pairs
 from gatjax.ops.sparse import Features
 
 INT32_MAX = int(np.iinfo(np.int32).max)
@@ -227,6 +228,19 @@ def _check_ids(
         )
 
 
+def check_padding(graph: GraphsTuple, *masks: Any) -> None:
+    """Refuse to take padding for nodes: a batch in `Slots`, which has it within its graphs, needs one of the masks.
+
+    Raises:
+        ValueError: there is none.
+    """
+    in_slots = all_pairs(graph.senders, graph.receivers) is not None
+    if in_slots and all(mask is None for mask in masks):
+        raise ValueError(
+            "a batch in Slots has padding within its graphs: pass node_mask=masks.node, of the masks that came with it"
+        )
+
+
 def _first_end(bad: dict[str, np.ndarray]) -> tuple[str, int] | None:
     """The field and index of the first bad edge, if there is one."""
     edge = first_true(bad["senders"] | bad["receivers"])
@@ -248,7 +262,7 @@ def check_graph(graph: GraphsTuple, num_senders: int | None = None) -> None:
         dtype = getattr(graph, name).dtype
         if not np.issubdtype(dtype, np.integer):
             raise TypeError(f"{name} must be integers, got {dtype}; use {name}.astype(np.int32)")
-    total, num_receivers = num_edges(graph), leaves(graph.receivers)[0].shape[0]
+    total, num_receivers = num_rows(graph.senders), num_rows(graph.receivers)
     if num_receivers != total:
         raise ValueError(
             f"senders has {total} ids and receivers has {num_receivers}: an edge needs both ends"
@@ -290,6 +304,7 @@ def check_edges(
     check_graph(graph, num_senders)
     nodes = num_nodes(graph)
     check_mask(nodes, node_mask=node_mask)
+    check_padding(graph, node_mask, edge_mask)
     if num_senders is None:
         num_senders, sender_mask = nodes, node_mask
     check_mask(num_senders, sender_mask=sender_mask)
@@ -312,8 +327,8 @@ def _num_rows(senders: Any, sender_mask: SenderMask) -> int | None:
 
 
 def check_ends(
-    senders: ArrayLike | None,
-    receivers: ArrayLike | None,
+    senders: ArrayLike | PairIds | None,
+    receivers: ArrayLike | PairIds | None,
     num_senders: int | None,
     num_receivers: int,
     edge_mask: EdgeMask = None,
@@ -322,12 +337,19 @@ def check_ends(
     row_masks: tuple[SenderMask, NodeMask] = (None, None),
 ) -> Ends:
     """As `check_edges`, for edges that join the rows of two tables; ids out of range do not count."""
+    pairs = all_pairs(senders, receivers)
+    if (
+        pairs is not None
+        and not num_senders == num_receivers == pairs.slots.graphs * pairs.slots.nodes
+    ):
+        pairs = None
     senders, receivers = _edge_ids("senders", senders), _edge_ids("receivers", receivers)
     _check_mask("edge_mask", edge_mask)
     _check_weight(edge_weight)
     tables = {"receivers": receivers, "edge_mask": edge_mask, "edge_weight": edge_weight}
     check_lengths(len(senders), **tables)
     ends = safe_ends(senders, receivers, num_senders, num_receivers, edge_mask, row_masks)
+    ends = ends._replace(pairs=pairs)
     return ends if edge_weight is None else ends._replace(weight=jnp.asarray(edge_weight))
 
 
@@ -393,7 +415,9 @@ def check_lengths(length: int | None, **tables: PyTree) -> None:
                 raise ValueError(f"{name} must have {length} rows, got {got}")
 
 
-def _edge_ids(name: str, ids: ArrayLike | None) -> Int[Array, "E"]:
+def _edge_ids(name: str, ids: ArrayLike | PairIds | None) -> Int[Array, "E"]:
+    if isinstance(ids, PairIds):
+        return ids.array(jnp)
     ids = ids if isinstance(ids, jax.Array) else np.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         named = ids.dtype.kind in "OSU"

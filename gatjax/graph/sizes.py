@@ -1,5 +1,7 @@
 """How many nodes, edges and graphs: known inside `jax.jit` too, from shapes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +65,16 @@ def num_edges(graph: GraphsTuple) -> int:
     >>> num_edges(build_graph([0, 1], [1, 0], num_nodes=2))
     2
     """
-    return leaves(graph.senders)[0].shape[0]
+    return num_rows(graph.senders)
+
+
+def num_rows(table: Any) -> int:
+    """Of an array, or of what reads as one.
+
+    >>> num_rows(np.zeros((3, 2)))
+    3
+    """
+    return np.shape(table)[0]
 
 
 def graph_ids(counts: ArrayLike, total: int) -> Int[Array, "rows"]:

@@ -2,10 +2,12 @@
 
 from typing import Unpack
 
+import jax.numpy as jnp
 from flax import nnx
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
+from gatjax.attention.pairs import mix, on_pairs, product
 from gatjax.attention.scores import dot_product_score
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.inputs import InFeatures, Sides
@@ -79,10 +81,28 @@ class DotProductConv(Conv):
         return Mechanism(_query_key, _value_with_edge, Rows(edge, query, senders, graph.edges))
 
 
+def _products(edge, r, s, e):
+    """q · (k_j + W_e e_ij) is q · k_j + (W_eᵀ q) · e_ij, so that no row of W_e e_ij is held."""
+    logits = product(r, s["key"])
+    if e is not None:
+        logits += jnp.einsum("gihd,gijd->ghij", jnp.einsum("gihc,dhc->gihd", r, edge.kernel), e)
+    return logits * r.shape[-1] ** -0.5
+
+
+def _sums(p, edge, r, s, e):
+    """Likewise Σ_j p_ij W_e e_ij is W_e Σ_j p_ij e_ij."""
+    out = mix(p, s["value"])
+    if e is None:
+        return out
+    return out + jnp.einsum("gihd,dhc->gihc", jnp.einsum("ghij,gijd->gihd", p, e), edge.kernel)
+
+
+@on_pairs(_products)
 def _query_key(edge, r, s, e):
     return dot_product_score(r, _with_edge(edge, s["key"], e))
 
 
+@on_pairs(_sums)
 def _value_with_edge(edge, r, s, e):
     return _with_edge(edge, s["value"], e)
 

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from gatjax.attention.attend import check_weighing
+from gatjax.attention.pairs import mix, on_pairs
 from gatjax.attention.scores import combine_heads
 from gatjax.attention.steps import Normalize
 from gatjax.graph.messages import is_integer
@@ -435,6 +436,11 @@ class HeadOutput(nnx.Module):
         return add_bias(out, self.bias)
 
 
+def _sender_values(p, weights, r, s, e):
+    return mix(p, s["value"])
+
+
+@on_pairs(_sender_values)
 def sender_value(weights, r, s, e):
     """The value of a mechanism whose senders send a row of their own, `s["value"]`."""
     return s["value"]

@@ -59,13 +59,18 @@ def round_up(num_rows: int, multiple: int = VECTOR) -> int:
 
 
 def choose_block_size(block_size: BlockSize, num_edges: int, width: int) -> int | None:
-    """The number of edges per block, or None for the direct formula; "auto" decides by the rows' number and width."""
+    """The number of edges per block, or None for the direct formula; "auto" decides by the rows' number and width.
+
+    What has no form for all pairs takes "dense" for the direct formula.
+    """
     if block_size == "auto":
         few = DIRECT_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
         return None if num_edges * width <= few else rows_per_block(width)
+    if block_size == "dense":
+        return None
     if block_size is not None and not isinstance(block_size, int | np.integer):
         raise ValueError(
-            f'block_size must be "auto", None or a positive integer, got {block_size!r}'
+            f'block_size must be "auto", "dense", None or a positive integer, got {block_size!r}'
         )
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be positive, got {block_size}")

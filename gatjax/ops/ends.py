@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from gatjax.ops.pairs import PairIds
 from gatjax.ops.segment import over_rows
 
 
@@ -18,6 +19,7 @@ class Ends(NamedTuple):
         rows hold reaches a sum or a gradient.
       safe: an edge that counts; E where none does.
       weight: how much each edge counts; all alike where it is None.
+      pairs: the rule, where the edges are those between all rows of graphs of one size.
     """
 
     senders: Int[Array, "E"]
@@ -25,6 +27,7 @@ class Ends(NamedTuple):
     counted: Bool[Array, "E"]
     safe: Int[Array, ""]
     weight: Float[Array, "E"] | None = None
+    pairs: PairIds | None = None
 
     def weigh(self, factors: Float[Array, "E *H"]) -> Float[Array, "E *H"]:
         """Factors on the edges, each times the weight of its edge."""

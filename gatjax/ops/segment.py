@@ -316,19 +316,19 @@ def _weights(
 ) -> Float[Array, "E *rest"]:
     """The rule on the rows of each id, in float32 at least, and in the dtype of the logits."""
     check_temperature(temperature, "segment_hardmax")
-    counted, groups = _groups(logits, segment_ids, num_segments, mask)
+    counted, groups = groups_of(logits, segment_ids, num_segments, mask)
     wide = logits.astype(_sum_dtype(logits.dtype))
     inexact = jnp.issubdtype(logits.dtype, jnp.inexact)
     return rule(wide, counted, groups, temperature).astype(logits.dtype if inexact else wide.dtype)
 
 
-def _groups(
+def groups_of(
     logits: Float[Array, "E *rest"],
     segment_ids: Int[Array, "E"],
     num_segments: int,
     mask: Bool[Array, "E"] | None,
 ) -> tuple[Bool[Array, "E ..."], Groups]:
-    """The logits that count, and the reductions over the rows of one id."""
+    """The entries that count, and the reductions over the rows of one id."""
     segment_ids = _ids(segment_ids, logits, mask)
     counted = _counted(segment_ids, num_segments, mask)
     ids = jnp.where(counted, segment_ids, num_segments)

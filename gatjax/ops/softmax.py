@@ -13,6 +13,7 @@ counts makes its whole group NaN.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -190,6 +191,19 @@ def _spread_nan(weights, logits, counted, groups):
     """NaN for all of a group in which a logit is not a number, or infinite."""
     largest = groups.spread(groups.largest(jax.lax.stop_gradient(logits)))
     return jnp.where(counted & ~(largest < jnp.inf), jnp.nan, weights)
+
+
+def along_last(counted: Bool[Array, "..."]) -> Groups:
+    """The entries along the last axis are one group."""
+    reduce = partial(partial, axis=-1, keepdims=True)
+    return Groups(
+        largest=reduce(jnp.max, where=counted, initial=-jnp.inf),
+        first=reduce(jnp.min, initial=jnp.iinfo(jnp.int32).max),
+        total=reduce(jnp.sum),
+        spread=lambda x: x,
+        rank=lambda x: jnp.argsort(jnp.argsort(-x, axis=-1, stable=True), axis=-1),
+        position=jax.lax.broadcasted_iota(jnp.int32, counted.shape, counted.ndim - 1),
+    )
 
 
 RULES: dict[str, Rule] = {

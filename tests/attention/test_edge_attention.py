@@ -1037,7 +1037,7 @@ BAD = {
     "unknown block": (
         dict(block_size="big"),
         ValueError,
-        r"block_size must be \"auto\", None or a positive integer, got 'big'",
+        r"block_size must be \"auto\", \"dense\", None or a positive integer, got 'big'",
     ),
     "fractional block": (dict(block_size=2.0), ValueError, r"block_size must be .*integer.* 2\.0"),
     "float senders": (

@@ -1,5 +1,6 @@
 """Batches of graphs: each once an epoch, with its targets; the same from any step on; few shapes, little padding."""
 
+import itertools
 import subprocess
 import sys
 
@@ -11,8 +12,8 @@ import pytest
 from helpers import rejects
 from jax.experimental.sparse import BCOO
 
-from gatjax.data import Targets, batches, budgets_for, padding_of, start_at
-from gatjax.graph import Budget, batch, budget_for, build_graph, pad
+from gatjax.data import Targets, batches, budgets_for, padding_of, slots_for, start_at
+from gatjax.graph import Budget, Slots, batch, budget_for, build_graph, fully_connected, pad
 
 COUNT = 23
 
@@ -145,6 +146,46 @@ def test_few_programs_are_compiled_and_little_is_padded(count):
     assert real == 2 * sizes.sum()
 
 
+def complete(sizes):
+    """Graphs whose rows say which graph they are of."""
+    rows = lambda count, index: np.full((count, 2), index, np.float32)
+    of = lambda index, n: fully_connected(n, nodes=rows(n, index))._replace(
+        edges=rows(n * n, index)
+    )
+    return [of(index, n) for index, n in enumerate(sizes)]
+
+
+def test_complete_graphs_come_in_slots_of_few_sizes():
+    """Each once an epoch, with graphs of its size, in another order each epoch, as `pad` makes it; three programs."""
+    sizes = np.random.default_rng(0).integers(1, 30, 61).tolist()
+    graphs, shapes = complete(sizes), slots_for(complete(sizes), batch_size=8)
+    data = batches(graphs, np.arange(61), batch_size=8, epochs=2, budgets=shapes)
+    traced = []
+    count = jax.jit(lambda graph: traced.append(graph.senders.slots) or graph.nodes.sum())
+    found = order(data)
+    for part, ids in zip(data, found, strict=True):
+        count(part.graph)
+        smallest = min(slots for slots in shapes if slots.nodes >= max(sizes[i] for i in ids))
+        expected, masks = pad([graphs[i] for i in ids], smallest)
+        same((part.graph, part.masks), (expected, masks))
+        assert part.targets.graph.tolist()[: len(ids)] == ids
+    assert sorted(traced) == sorted(shapes) and len(shapes) == 3
+    half = len(found) // 2
+    assert sorted(sum(found[:half], [])) == sorted(sum(found[half:], [])) == list(range(61))
+    assert found[:half] != found[half:]
+
+
+def test_slots_hold_all_graphs_with_the_fewest_pairs():
+    sizes = [1, 2, 2, 4, 7, 7, 7, 8, 20]
+    cost = lambda chosen: sum(min(n for n in chosen if n >= size) ** 2 for size in sizes)
+    distinct = sorted(set(sizes))
+    for count in (1, 2, 3, 9):
+        found = [slots.nodes for slots in slots_for(complete(sizes), batch_size=5, count=count)]
+        others = itertools.combinations(distinct[:-1], min(count, len(distinct)) - 1)
+        assert cost(found) == min(cost((*other, 20)) for other in others)
+    assert slots_for(complete([0, 1]), batch_size=2) == (Slots(1, 2),)
+
+
 def test_gradients_do_not_meet_the_padding():
     part = batches(GRAPHS, TARGETS, batch_size=5)[4]
 
@@ -171,6 +212,9 @@ def test_gradients_do_not_meet_the_padding():
         ({"budgets": Budget(90, 90, 5)}, ValueError, "budget.graphs = 5: 5 graphs and a spare one need 6"),
         ({"budgets": Budget(7, 90, 6)}, ValueError, "graphs[1] has 7 nodes and 5 edges: the largest budget has room"),
         ({"budgets": Budget(20, 99, 6)}, ValueError, "5 graphs may need 46 nodes and 55 edges"),
+        ({"budgets": Slots(9, 5)}, ValueError, "graphs[3] has 10 nodes: a slot has room for 9"),
+        ({"budgets": [Slots(9, 4), Slots(10, 5)]}, ValueError, "slots.graphs = 4 has no room for 5 graphs"),
+        ({"budgets": Slots(10, 5)}, ValueError, "graph 1 has no edges"),
     ],
 )  # fmt: skip
 def test_options_that_are_refused(options, error, message, unchecked):

@@ -136,7 +136,11 @@ def test_every_layer_with_a_graph_takes_a_block_size(case):
             ValueError,
             "blocks compute the softmax only: for normalize='hardmax' pass block_size=None",
         ),
-        ({"block_size": "big"}, ValueError, 'block_size must be "auto", None or a positive'),
+        (
+            {"block_size": "big"},
+            ValueError,
+            'block_size must be "auto", "dense", None or a positive',
+        ),
     ],
 )
 def test_options_that_no_layer_takes(options, error, message, unchecked):
