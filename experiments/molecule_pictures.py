@@ -98,10 +98,11 @@ def of_example(example: dict[str, Any]) -> Axes:
                 example["parts"][name],
                 atom=example["atom"],
                 largest=largest,
-                label="",
+                label=None,
                 ax=ax,
             )
             ax.set_title(f"{title} × {example['shares'][name]:.2f}")
+        figure.colorbar(panels[0].collections[0], ax=panels, aspect=18, pad=0.01)
         figure.suptitle(
             f"what the ringed atom takes in, layer {example['layer'] + 1}, mean of the heads"
         )

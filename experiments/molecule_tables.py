@@ -79,8 +79,7 @@ def table(result: dict[str, Any]) -> str:
     rows, name = result["rows"], result["dataset"]
     first = next(iter(rows))
     splits = len(rows[first]["test"])
-    follows = config["splits"] == "fixed" and config["limit"] is None
-    paper = PAPER.get(name, {}) if follows else {}
+    paper = paper_of(result)
     set_name = f"{name}, {result['target']}" if config["target"] else name
     title = f"{set_name}, {count(splits, 'split')}, {count(config['seeds'], 'seed')}"
     header = [title, "paper", "AUC" if labels else "error (z)"]
@@ -105,6 +104,39 @@ def table(result: dict[str, Any]) -> str:
         line += [f"{row['parameters']:,}" if trained else "-", f"{row['seconds']:.0f}"]
         cells.append(line)
     return markdown_table(header, cells)
+
+
+def lines(result: dict[str, Any], folder: str) -> list[list[str]]:
+    """The rows that the paper has, or that the network is to be measured by, for a table of all sets."""
+    config, labels = result["config"], result["task"] == "labels"
+    shown = {
+        key: row for key, row in result["rows"].items() if key in ("mat", "forest", "morgan-forest")
+    }
+    paper, cells = paper_of(result), []
+    for key, row in shown.items():
+        scores = means(row["test"])
+        ours = mean_and_sd(scores, scale=1, digits=3)
+        unit = f"{mean_and_sd(scores, scale=result['std'], digits=2)} {result['unit']}"
+        cells.append(
+            [
+                result["dataset"] + ", AUC" * labels,
+                ROWS[key].title,
+                paper.get(key, "-"),
+                ours,
+                "-" if labels else unit,
+                str(len(row["test"])),
+                str(config["seeds"]),
+                f"[json]({folder}/{result['file']})",
+            ]
+        )
+    return cells
+
+
+def paper_of(result: dict[str, Any]) -> dict[str, str]:
+    """The paper's numbers, where the run is on all of its molecules and on its splits."""
+    config = result["config"]
+    follows = config["splits"] == "fixed" and config["limit"] is None
+    return PAPER.get(result["dataset"], {}) if follows else {}
 
 
 def has_any(scores: list[list[float | None]]) -> bool:

@@ -2,16 +2,17 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
 from gatjax.data.conformers import embed, parse, silence
 from gatjax.plots.checks import check_node
-from gatjax.plots.style import ATTENTION_COLORS, new_axes, styled
+from gatjax.plots.style import ATTENTION_COLORS, PALETTE, new_axes, styled
 
-# In points, and lengths of a bond: the disc of an atom, and how far the dummy node stands beside the molecule.
-DISC, BESIDE = 13.0, 1.6
+# The disc of an atom in points, at most, and as a share of a bond; the length of a bond, as RDKit draws it; how far the
+# dummy node stands beside the molecule; and the room around all.
+DISC, SHARE, BOND, BESIDE, MARGIN = 13.0, 0.62, 1.5, 1.6, 0.14
+RING = PALETTE[5]
 # Lines of a bond, by its order; an aromatic one has a second, dotted line.
 GAP = 0.16
 
@@ -23,7 +24,7 @@ def attention_molecule(
     *,
     atom: int | np.integer | None = None,
     largest: float | None = None,
-    label: str = "attention",
+    label: str | None = "attention",
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a molecule with a weight on each atom: the darker, the more.
@@ -33,7 +34,8 @@ def attention_molecule(
         weights: one per atom, `[n]`; or `[n + 1]` with a dummy node before them, which is drawn beside the molecule.
         atom: the atom that looks, or is looked at, gets a ring; the dummy node does not count.
         largest: the weight of the darkest colour; that of the weights by default.
-        label: what the weights are, beside the colours.
+        label: what the weights are, beside a bar of the colours; None for no bar, as where several molecules share that
+            of `ax.figure.colorbar(ax.collections[0], ax=axes)`.
         ax: axes to draw into; a new figure by default.
 
     Returns:
@@ -65,25 +67,39 @@ def attention_molecule(
     ax = new_axes(ax, 2.3)
     ax.set_axis_off()
     ax.set_aspect("equal")
-    ax.margins(0.14)
+    ax.margins(MARGIN)
     _draw_bonds(ax, molecule, places)
     top = largest or weights.max(initial=0) or 1
-    scale = ScalarMappable(Normalize(0, top), ATTENTION_COLORS)
-    rims = [
-        "#D55E00" if atom is not None and i == atom + dummy else "white" for i in range(len(spots))
-    ]
-    widths = [2.0 if rim != "white" else 0.6 for rim in rims]
-    colors = scale.to_rgba(weights)
-    ax.scatter(*spots.T, s=DISC**2, c=colors, edgecolors=rims, linewidths=widths, zorder=2)
+    size = _disc(ax, spots)
+    ringed = [atom is not None and i == atom + dummy for i in range(len(spots))]
+    discs = ax.scatter(
+        *spots.T,
+        s=size**2,
+        c=weights,
+        cmap=ATTENTION_COLORS,
+        norm=Normalize(0, top),
+        edgecolors=[RING if ring else "white" for ring in ringed],
+        linewidths=[2.0 if ring else 0.6 for ring in ringed],
+        clip_on=False,
+        zorder=2,
+    )
     for (x, y), symbol, weight in zip(spots, symbols, weights, strict=True):
         inside = len(symbol) < 3
         ink = "white" if inside and weight > 0.35 * top else "black"
-        place = {"xytext": (0, 0 if inside else -DISC), "textcoords": "offset points"}
-        ax.annotate(
-            symbol, (x, y), **place, ha="center", va="center", fontsize=7, color=ink, zorder=3
-        )
-    ax.figure.colorbar(scale, ax=ax, label=label, shrink=0.8, aspect=18, pad=0.02)
+        place = {"xytext": (0, 0 if inside else -size), "textcoords": "offset points"}
+        style = {"ha": "center", "va": "center", "fontsize": 0.55 * size, "color": ink}
+        ax.annotate(symbol, (x, y), **place, **style, zorder=3)
+    if label is not None:
+        ax.figure.colorbar(discs, ax=ax, label=label, shrink=0.8, aspect=18, pad=0.02)
     return ax
+
+
+def _disc(ax: Axes, spots: np.ndarray) -> float:
+    """How large an atom may be, in points, so that bonds are seen between two."""
+    span = np.maximum((1 + 2 * MARGIN) * np.ptp(spots, axis=0), BOND)
+    box = ax.get_window_extent()
+    unit = min(box.width / span[0], box.height / span[1]) * 72 / ax.figure.dpi
+    return float(min(DISC, SHARE * BOND * unit))
 
 
 def _draw_bonds(ax: Axes, molecule, places: np.ndarray) -> None:
