@@ -1,4 +1,4 @@
-"""Data sets for node prediction, known ones by name, your own from a folder; molecules; and batches of many graphs."""
+"""Data sets for node prediction by name or from a folder of yours; molecules, traffic, batches of many graphs."""
 
 from gatjax.data.budgets import budgets_for, slots_for
 from gatjax.data.dataset import Dataset, largest_component
@@ -12,6 +12,17 @@ from gatjax.data.packing import GraphBatch, Targets
 from gatjax.data.planetoid import load
 from gatjax.data.predictions import write_predictions
 from gatjax.data.splits import Splits, has_label, random_split, shchur_split
+from gatjax.data.traffic import (
+    Scaling,
+    TimeSplit,
+    Traffic,
+    daily_profile,
+    fit_scaling,
+    load_traffic,
+    split_in_time,
+    window_starts,
+    windows,
+)
 
 __all__ = [
     "Dataset",
@@ -19,24 +30,33 @@ __all__ = [
     "GraphBatch",
     "Molecules",
     "Padding",
+    "Scaling",
     "Splits",
     "Targets",
+    "TimeSplit",
+    "Traffic",
     "as_dataset",
     "batches",
     "bond_graph",
     "budgets_for",
+    "daily_profile",
     "featurize",
     "featurize_all",
+    "fit_scaling",
     "has_label",
     "largest_component",
     "load",
     "load_folder",
     "load_molecules",
+    "load_traffic",
     "normalize_rows",
     "padding_of",
     "random_split",
     "shchur_split",
     "slots_for",
+    "split_in_time",
     "start_at",
+    "window_starts",
+    "windows",
     "write_predictions",
 ]

@@ -41,6 +41,12 @@ class _StoredMatrix:
     """What a pickle says about a sparse matrix: its attributes."""
 
 
+def _bytes_of(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
 class _PlainUnpickler(pickle._Unpickler):
     """The unpickler in Python, not in C: damaged data can end in nothing worse than an exception.
 
@@ -61,6 +67,8 @@ class _PlainUnpickler(pickle._Unpickler):
             "numpy._core.multiarray._reconstruct": array,
             "scipy.sparse.csr.csr_matrix": matrix,
             "scipy.sparse._csr.csr_matrix": matrix,
+            # What Python 3 writes for bytes where it is to be read by Python 2.
+            "_codecs.encode": _bytes_of,
         }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -104,6 +112,31 @@ def load_plain_pickle(data: bytes, where: str) -> np.ndarray | sparse.csr_array 
     if not isinstance(content, dict):
         raise ValueError(f"{where}: refused: it holds a {type(content).__name__}, not plain data")
     return content
+
+
+def load_adjacency(data: bytes, where: str) -> tuple[list[str], np.ndarray]:
+    """Read a pickle of names, of the place of each, and of the matrix between them, as DCRNN publishes its graphs.
+
+    Returns:
+        The names, and the matrix in their order.
+
+    Raises:
+        ValueError: the pickle is damaged, or holds or names anything else.
+
+    >>> import pickle
+    >>> names, matrix = load_adjacency(pickle.dumps([["a"], {"a": 0}, np.eye(1)]), "example")
+    >>> names, matrix.tolist()
+    (['a'], [[1.0]])
+    """
+    try:
+        names, place, matrix = _PlainUnpickler(data).load()
+        matrix = _array(matrix)
+        if not all(isinstance(name, str) for name in names) or matrix.shape != (len(names),) * 2:
+            raise ValueError("it is not a list of names with a square matrix of as many rows")
+        order = [int(place[name]) for name in names]
+        return list(names), matrix[np.ix_(order, order)]
+    except Exception as error:
+        raise ValueError(f"{where}: refused: {str(error) or type(error).__name__}") from None
 
 
 def _array(stored: Any) -> np.ndarray:

@@ -20,6 +20,7 @@ from gatjax.graph.build import (
 )
 from gatjax.graph.check import validate
 from gatjax.graph.convert import from_networkx, from_scipy, to_networkx, to_scipy
+from gatjax.graph.copies import disjoint_copies
 from gatjax.graph.edge_lists import EdgeTable, from_csv, from_named_csv, from_table
 from gatjax.graph.edit import (
     add_self_loops,
@@ -78,6 +79,7 @@ __all__ = [
     "coalesce",
     "compose",
     "count_nodes",
+    "disjoint_copies",
     "find_relation",
     "from_csv",
     "from_dgl",

@@ -30,6 +30,7 @@ from gatjax.layers.inputs import Sides
 from gatjax.layers.mat import MATConv
 from gatjax.layers.parts import DropoutRates, HeadProjection, Setup, sender_value
 from gatjax.layers.pooling import AttentionPooling, GraphReadout
+from gatjax.layers.recurrent import GGRUCell, GraphState, gated_update, over_time
 from gatjax.layers.relational import RelationalGATConv
 from gatjax.layers.semantic import SemanticAttention
 from gatjax.layers.typed import TypedConv, TypedLinear
@@ -48,11 +49,13 @@ __all__ = [
     "GATConv",
     "GATv2Conv",
     "GCNConv",
+    "GGRUCell",
     "GaANConv",
     "GeneralConv",
     "GraphIndependent",
     "GraphNetwork",
     "GraphReadout",
+    "GraphState",
     "HANConv",
     "HGTConv",
     "HeadProjection",
@@ -68,6 +71,8 @@ __all__ = [
     "TypedConv",
     "TypedLinear",
     "attend_edges",
+    "gated_update",
+    "over_time",
     "sender_value",
     "update_edges",
     "update_globals",

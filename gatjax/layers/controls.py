@@ -11,7 +11,7 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.graph.check import SideParts, check_edges, check_not_negative
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.inputs import InFeatures, Sides, check_widths, node_features
+from gatjax.layers.inputs import InFeatures, Sides, check_widths, node_features, widths
 from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
 from gatjax.layers.parts import (
     Dropout,
@@ -19,7 +19,7 @@ from gatjax.layers.parts import (
     HeadProjection,
     Keys,
     Setup,
-    check_sizes,
+    check_in_features,
     sender_value,
 )
 from gatjax.ops.blocks import gather
@@ -179,12 +179,16 @@ class NodeLinear(nnx.Module):
 
     @listed(RowOptions, Setup)
     def __init__(
-        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **options: Unpack[RowOptions]
+        self,
+        in_features: InFeatures,
+        out_features: int,
+        *,
+        rngs: nnx.Rngs,
+        **options: Unpack[RowOptions],
     ):
-        check_sizes(in_features=in_features)
         setup = Setup(in_features, out_features, rngs, **options)
-        self.in_features = in_features
-        self.projection = HeadProjection(in_features, setup.heads)
+        self.in_features = check_in_features(setup.in_features)
+        self.projection = HeadProjection(setup.widths.receivers, setup.heads)
         self.dropout = Dropout(setup.dropout_rate, rngs=rngs)
         self.output = HeadOutput(setup)
 
@@ -199,6 +203,6 @@ class NodeLinear(nnx.Module):
         """As `GATConv`; the edges, their senders, masks and weights change nothing."""
         check_edges(graph, **parts)
         nodes = keep_rows(node_features(graph), parts.get("node_mask"))
-        check_widths(Sides(nodes, nodes), self.in_features)
+        check_widths(Sides(nodes, nodes), widths(self.in_features).receivers)
         z = self.projection(self.dropout.inputs(nodes, self.dropout.keys(deterministic, rngs)))
         return graph._replace(nodes=self.output(z, nodes))

@@ -2,6 +2,7 @@
 
 from gatjax.models.controls import GCN, MLP
 from gatjax.models.dgl_weights import with_dgl_weights
+from gatjax.models.forecast import EncoderDecoder, Forecaster, RecurrentStack, teaching_rate
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
 from gatjax.models.han import HAN
@@ -21,15 +22,19 @@ __all__ = [
     "MLP",
     "ConstGAT",
     "DotProductGAT",
+    "EncoderDecoder",
+    "Forecaster",
     "GATv2",
     "GaAN",
     "LayerSummary",
     "Memory",
+    "RecurrentStack",
     "Stack",
     "Summary",
     "load_model",
     "save_model",
     "summary",
+    "teaching_rate",
     "with_dgl_weights",
     "with_pyg_weights",
 ]

@@ -8,6 +8,7 @@ your own has it in `with plt.rc_context(STYLE)` or after `plt.rcParams.update(ST
 
 from gatjax.plots.style import COLUMN, LINES, MARKERS, NO_COLOR, PAGE, PALETTE, STYLE, save  # isort: skip
 from gatjax.plots.curves import learning_curves, seed_lines, seed_strips
+from gatjax.plots.forecast import forecast_lines
 from gatjax.plots.graph import attention_graph
 from gatjax.plots.heads import attention_heads
 from gatjax.plots.matrix import attention_matrix, confusion_matrix
@@ -26,6 +27,7 @@ __all__ = [
     "attention_matrix",
     "attention_molecule",
     "confusion_matrix",
+    "forecast_lines",
     "learning_curves",
     "save",
     "seed_lines",

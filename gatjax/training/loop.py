@@ -73,6 +73,8 @@ class Training(NamedTuple):
       patience: epochs without progress before a seed stops.
       max_epochs: epochs at most.
       epochs_per_dispatch: epochs per call of the compiled program; no influence on results.
+      steps_per_epoch: steps of the optimizer before each validation, each with a key of its own, from which a loss on
+        part of the data draws its part. The history's training loss is their mean.
     """
 
     initialise: Callable[[Key[Array, ""]], PyTree]
@@ -83,6 +85,7 @@ class Training(NamedTuple):
     patience: int = 100
     max_epochs: int = 100_000
     epochs_per_dispatch: int = 25
+    steps_per_epoch: int = 1
 
 
 class Trained(NamedTuple):
@@ -115,7 +118,7 @@ def check_training(training: Training) -> None:
     Raises:
       ValueError: by field, value and remedy.
     """
-    for name in ("patience", "max_epochs", "epochs_per_dispatch"):
+    for name in ("patience", "max_epochs", "epochs_per_dispatch", "steps_per_epoch"):
         value = getattr(training, name)
         if not is_integer(value) or value < 1:
             raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
@@ -208,10 +211,7 @@ def _run_epoch(
     training: Training, data: PyTree, labels: PyTree, state: TrainState
 ) -> tuple[TrainState, History]:
     key = jax.random.fold_in(state.key, state.epoch)
-    before = _trainable(state.parameters)
-    loss, gradient, replace = _gradient(training, state.parameters, key, data, labels)
-    updates, optimizer = training.optimizer.update(gradient, state.optimizer, before)
-    parameters = replace(optax.apply_updates(before, updates))
+    parameters, optimizer, loss = _run_steps(training, state, key, data, labels)
     now = training.validate(parameters, data, labels)
 
     best, valid = state.progress, jnp.isfinite(now.loss)
@@ -234,6 +234,27 @@ def _run_epoch(
         stopped=diverged | (waited >= training.patience) | (epoch >= training.max_epochs),
     )
     return state, History(loss, now.loss, now.accuracy)
+
+
+def _run_steps(
+    training: Training, state: TrainState, key: Key[Array, ""], data: PyTree, labels: PyTree
+) -> tuple[PyTree, PyTree, Float[Array, ""]]:
+    """Parameters and optimizer after the steps of an epoch, and the mean of their losses."""
+
+    def step(before: tuple[PyTree, PyTree], key: Key[Array, ""]) -> Any:
+        parameters, optimizer = before
+        trainable = _trainable(parameters)
+        loss, gradient, replace = _gradient(training, parameters, key, data, labels)
+        updates, optimizer = training.optimizer.update(gradient, optimizer, trainable)
+        return (replace(optax.apply_updates(trainable, updates)), optimizer), loss
+
+    before = state.parameters, state.optimizer
+    if training.steps_per_epoch == 1:
+        (parameters, optimizer), loss = step(before, key)
+        return parameters, optimizer, loss
+    keys = jax.random.split(key, training.steps_per_epoch)
+    (parameters, optimizer), losses = jax.lax.scan(step, before, keys)
+    return parameters, optimizer, losses.mean()
 
 
 def _trainable(variables: PyTree) -> PyTree:

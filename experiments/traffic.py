@@ -1,0 +1,390 @@
+"""Forecast traffic: does attention over the road network help, and against what?
+
+    python experiments/traffic.py                              # Los-loop, one seed of three networks
+    python experiments/traffic.py --seeds 5 --models gru mean t-gcn gat ggru
+    python experiments/traffic.py --head decoder               # step by step, as in the papers
+    python experiments/traffic.py --resume                     # after an interruption
+
+Networks see the last hour of every sensor and its profile of the time of day, and forecast the next hour. They are
+trained on the first 70 % of the time, kept where the error on the next 10 % is lowest, and looked at once on the last
+20 %, beside forecasts without a network, which are fitted to the first 80 %:
+
+    gru     every sensor alone                  ggru    the graph GRU of GaAN: attention inside the cell
+    mean    the mean of the neighbours          gat     the same cell, with the attention of GAT
+    t-gcn   graph convolution, as in T-GCN      dot-product   with dot products
+
+Errors are given up to the horizon, all steps together, as T-GCN has them, and at the step, as DCRNN has them.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import script
+from devices import use_every_core
+from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
+from report import as_json, count, describe_run, markdown_table, save_result
+from seed_runs import open_checkpoints, say_interrupted, train_seeds
+from settings import check
+from traffic_baselines import BASELINES, Past
+from traffic_network import attention_of, forecast_of, functions_of, share
+from traffic_scores import difference, horizons_of, interval, scores_of
+
+from gatjax import build_graph, plots
+from gatjax.data import TimeSplit, Traffic, load_traffic, split_in_time, window_starts
+from gatjax.training import Checkpoints
+
+matplotlib.use("Agg")
+
+Network = Literal["gru", "mean", "t-gcn", "gat", "dot-product", "ggru"]
+
+# In minutes.
+DAY = 24 * 60
+
+ATTENTIVE = ("gat", "dot-product", "ggru")
+
+# RMSE and MAE at 15, 30, 45 and 60 minutes, all steps up to there; of the epoch with the lowest error on the test.
+PUBLISHED = {
+    "los-loop": {
+        "T-GCN (paper)": [(5.13, 3.18), (6.06, 3.75), (6.71, 4.12), (7.27, 4.60)],
+        "A3T-GCN (paper)": [(5.09, 3.14), (6.00, 3.66), (6.68, 4.17), (7.10, 4.23)],
+    }
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Train networks to forecast traffic, and hold them against forecasts without one."""
+
+    data: Literal["los-loop", "metr-la", "pems-bay"] = "los-loop"
+    """The series; those of DCRNN are read from GATJAX_DATA/dcrnn."""
+    models: tuple[Network, ...] = ("gru", "mean", "ggru")
+    """What the recurrent cell aggregates with."""
+    head: Literal["direct", "decoder"] = "direct"
+    """All steps at once, or one after the other, each from the one before."""
+    seeds: int = 1
+    """Number of seeds."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
+    seeds_per_device: int = 1
+    """Seeds that one device trains side by side."""
+    steps_in: int = 12
+    """Steps that a network sees."""
+    steps_out: int = 12
+    """Steps that it forecasts."""
+    train: float = 0.7
+    """Share of the time to train on, the first."""
+    validation: float = 0.1
+    """Share to keep the best epoch by, the next; the rest is the test."""
+    hidden_features: int = 32
+    """Width of the state."""
+    num_layers: int = 1
+    """Cells one above the other."""
+    num_heads: int = 2
+    """Heads, of the networks that attend."""
+    key_features: int = 8
+    """Of ggru, per head."""
+    value_features: int = 16
+    """Of ggru, per head."""
+    gate_features: int = 16
+    """Of ggru."""
+    batch_size: int = 64
+    """Windows of a step of training."""
+    epochs: int = 15
+    """Times that the error is looked at; the learning rate falls to 0 over them along a cosine."""
+    steps_per_epoch: int = 22
+    """Steps of training in each."""
+    validation_stride: int = 4
+    """Every so many-th window of the validation part is looked at."""
+    learning_rate: float = 3e-3
+    """Of Adam at the start."""
+    clip: float = 5.0
+    """Largest norm of a gradient."""
+    teaching: float = 100.0
+    """Of the decoder: steps after which the truth begins to give way to the forecast, in inverse sigmoid decay."""
+    resume: bool = False
+    """Go on with an interrupted run."""
+    overwrite: bool = False
+    """Replace the result that the output folder holds."""
+    progress: bool = True
+    """Show a progress bar."""
+    checkpoint_seconds: float = 60.0
+    """How often a run is saved."""
+    output: Path = Path("runs") / "traffic"
+    """Folder for result.json, errors.png, day.png and attention.png."""
+
+
+def check_config(config: Config) -> None:
+    counts = "seeds seeds_per_device steps_in steps_out hidden_features num_layers num_heads key_features"
+    counts += " value_features gate_features batch_size epochs steps_per_epoch validation_stride"
+    check(
+        config,
+        at_least=dict.fromkeys(counts.split(), 1) | {"first_seed": 0, "checkpoint_seconds": 0},
+        above_zero=("learning_rate", "clip", "teaching", "train"),
+        rates=("train", "validation"),
+    )
+    if config.validation == 0:
+        raise SystemExit("--validation 0.0: some of the time must be left to keep an epoch by")
+    if len(set(config.models)) < len(config.models):
+        raise SystemExit(f"--models {' '.join(config.models)}: names one twice")
+
+
+def split_of(traffic: Traffic, config: Config) -> TimeSplit:
+    """The parts, each with a window at least."""
+    try:
+        split = split_in_time(traffic.num_steps, train=config.train, validation=config.validation)
+        for part in split:
+            window_starts(part, config.steps_in, config.steps_out)
+        starts = window_starts(split.train, config.steps_in, config.steps_out)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    if len(starts) < config.batch_size:
+        raise SystemExit(
+            f"--batch-size {config.batch_size}: there are {len(starts)} windows to train on"
+        )
+    return split
+
+
+def run_network(
+    name: Network, config: Config, traffic: Traffic, split: TimeSplit
+) -> "Outcome | None":
+    """A network trained with all seeds; None after Ctrl-C."""
+    functions, data = functions_of(name, config), share(traffic, split, config, name)
+    settings = dataclasses.replace(config, output=config.output / name)
+    checkpoints = open_checkpoints(settings)
+    began = time.perf_counter()
+    finished = train_seeds(functions.training, settings, data, lambda seed: 0.0, checkpoints)
+    if len(finished) < config.seeds:
+        say_interrupted(settings, len(finished), checkpoints)
+        return None
+    runs = [finished[seed] for seed in sorted(finished)]
+    sound = [trained.parameters for trained in runs if not trained.diverged]
+    row = {
+        "epochs": [trained.best_epoch for trained in runs],
+        "diverged": [trained.diverged_epoch for trained in runs],
+        "validation": [float(np.nanmin(trained.history.validation_loss)) for trained in runs],
+        "seconds": time.perf_counter() - began,
+    }
+    if sound and name in ATTENTIVE:
+        attention = attention_of(name, config, sound[0], data, traffic, split)
+        row |= {} if attention is None else {"attention": attention}
+    forecast = lambda starts: [
+        forecast_of(functions, parameters, data, starts, traffic, split) for parameters in sound
+    ]
+    return Outcome(row, forecast, checkpoints)
+
+
+class Outcome(NamedTuple):
+    """A network: what is told of its training, its forecasts by seed, and what it has saved."""
+
+    row: dict[str, Any]
+    forecast: Callable[[np.ndarray], list[np.ndarray]]
+    checkpoints: Checkpoints
+
+
+def make_result(
+    config: Config, traffic: Traffic
+) -> tuple[dict[str, Any], list[Checkpoints]] | None:
+    """Everything trained, then the test looked at; None after Ctrl-C."""
+    split, began = split_of(traffic, config), time.perf_counter()
+    horizons = horizons_of(traffic, config.steps_out)
+    outcomes = {}
+    for name in config.models:
+        outcome = run_network(name, config, traffic, split)
+        if outcome is None:
+            return None
+        outcomes[name] = outcome
+
+    # The windows of T-GCN, one fewer than there are, for its shortest horizon.
+    starts = np.arange(split.test.start, split.test.stop - config.steps_in - min(horizons.values()))
+    past = Past(traffic, range(split.test.start), config.steps_in, config.steps_out)
+    forecasts = {name: [forecast(past, starts)] for name, forecast in BASELINES.items()}
+    forecasts |= {name: outcome.forecast(starts) for name, outcome in outcomes.items()}
+    scores = {
+        name: scores_of(each, traffic, split, starts, config.steps_in, horizons)
+        for name, each in forecasts.items()
+        if each
+    }
+    rows = {
+        name: (outcomes[name].row if name in outcomes else {})
+        | (scores[name].as_json() | {"interval": interval(scores[name])} if name in scores else {})
+        for name in forecasts
+    }
+    result = {
+        "rows": rows,
+        "horizons": horizons,
+        "published": PUBLISHED.get(config.data, {}),
+        "test_windows": len(starts),
+        "config": dataclasses.asdict(config),
+        **describe_run(),
+    }
+    best = next((name for name in reversed(config.models) if name in scores), None)
+    if best is not None:
+        rivals = [name for name in scores if name in config.models or name.startswith("linear")]
+        result["differences"] = {
+            f"{best} - {name}": difference(scores[best], scores[name])
+            for name in rivals
+            if name != best
+        }
+        result["day"] = day_of(best, outcomes[best], traffic, split, config)
+    result["seconds"] = time.perf_counter() - began
+    return result, [outcome.checkpoints for outcome in outcomes.values()]
+
+
+def day_of(
+    name: str, outcome: Outcome, traffic: Traffic, split: TimeSplit, config: Config
+) -> dict[str, Any]:
+    """A day of the sensor whose speed varies most, forecast by the mean of the seeds.
+
+    The band of a forecast is the middle 90 % of its errors at this sensor over the validation part.
+    """
+    series = traffic.series
+    windows_of = lambda part: window_starts(part, config.steps_in, config.steps_out)
+    shown, checked = windows_of(split.test)[: traffic.steps_per_day], windows_of(split.validation)
+    sensor = int(np.nanstd(series[shown + config.steps_in], axis=0).argmax())
+    made, before = (
+        np.mean(outcome.forecast(starts), axis=0)[:, :, sensor] for starts in (shown, checked)
+    )
+    forecasts, bands = {}, {}
+    for step in sorted({max(0, config.steps_out // 4 - 1), config.steps_out - 1}):
+        # What had been forecast for each moment, so many steps before it.
+        ahead = f"{(step + 1) * traffic.step_minutes} min ahead"
+        forecasts[ahead] = [None] * step + made[: len(shown) - step, step].tolist()
+        errors = series[checked + config.steps_in + step, sensor] - before[:, step]
+        bands[ahead] = np.nanquantile(errors, [0.05, 0.95]).tolist()
+    moments = shown + config.steps_in
+    return {
+        "model": name,
+        "sensor": traffic.sensors[sensor],
+        "minutes": ((moments + traffic.step_of_day[0]) * traffic.step_minutes).tolist(),
+        "measured": series[moments, sensor].tolist(),
+        "forecasts": forecasts,
+        "bands": bands,
+        "unit": traffic.unit,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """RMSE / MAE up to each horizon, the published ones below."""
+    horizons = list(result["horizons"])
+    cell = lambda values: " / ".join(f"{value:.2f}" for value in np.mean(values, axis=0))
+    spread = lambda values: f" ± {np.std(values, axis=0, ddof=1)[0]:.2f}" if len(values) > 1 else ""
+    rows = [
+        [name, *(cell(row["up_to"][h]) + spread(row["up_to"][h]) for h in horizons)]
+        for name, row in result["rows"].items()
+        if "up_to" in row
+    ]
+    rows += [
+        [name, *(cell([pair]) for pair in published)]
+        for name, published in result["published"].items()
+    ]
+    seeds = count(result["config"]["seeds"], "seed")
+    return markdown_table([f"RMSE / MAE, {seeds}", *(f"{h} min" for h in horizons)], rows)
+
+
+def differences_table(result: dict[str, Any]) -> str:
+    """What the last network gains, with the middle 95 % of a block bootstrap over the test."""
+    horizons = list(result["horizons"])
+    cell = lambda found: "{:+.2f} [{:+.2f}, {:+.2f}]".format(found["mean"], *found["interval"])
+    rows = [
+        [name, *(cell(found[h]) for h in horizons)] for name, found in result["differences"].items()
+    ]
+    return markdown_table(["difference in RMSE", *(f"{h} min" for h in horizons)], rows)
+
+
+def plot_errors(result: dict[str, Any]) -> Any:
+    """Error at the step against the horizon, the networks and the forecasts that come near them."""
+    minutes = [int(horizon) for horizon in result["horizons"]]
+    shown = [*result["config"]["models"], "linear + time of day", "last value"]
+    lines = {
+        name: [np.array(result["rows"][name]["at_step"][str(m)])[:, 0] for m in minutes]
+        for name in shown
+        if "at_step" in result["rows"].get(name, {})
+    }
+    widest = max(len(seeds) for line in lines.values() for seeds in line)
+    full = lambda seeds: (
+        np.resize(seeds, widest)
+        if len(seeds) == 1
+        else np.pad(seeds, (0, widest - len(seeds)), constant_values=np.nan)
+    )
+    groups = {name: [full(seeds) for seeds in line] for name, line in lines.items()}
+    return plots.seed_lines(minutes, groups, xlabel="minutes ahead", ylabel="RMSE at that step")
+
+
+def plot_day(result: dict[str, Any]) -> Any:
+    """A day of one sensor, beside what was forecast for it a quarter and a whole horizon before."""
+    day = result["day"]
+    number = lambda line: [np.nan if value is None else value for value in line]
+    return plots.forecast_lines(
+        np.array(day["minutes"]) - day["minutes"][0] // DAY * DAY,
+        number(day["measured"]),
+        {name: number(line) for name, line in day["forecasts"].items()},
+        bands=day["bands"],
+        ylabel=f"speed ({day['unit']})",
+    )
+
+
+def plot_attention(result: dict[str, Any]) -> Any:
+    """The neighbours of one sensor, and how much it attends to each, in the morning and at night."""
+    rows, models = result["rows"], result["config"]["models"]
+    found = next(rows[name]["attention"] for name in reversed(models) if "attention" in rows[name])
+    others = len(found["neighbours"])
+    center = others if found["own"] is None else found["own"]
+    nodes = max(others, center + 1)
+    star = build_graph(np.arange(others), np.full(others, center), num_nodes=nodes)
+    _, axes = plt.subplots(1, len(found["alpha"]), figsize=(7, 2.8))
+    for ax, (when, alpha) in zip(np.atleast_1d(axes), found["alpha"].items(), strict=True):
+        plots.attention_graph(star, np.array(alpha), center=center, edge_labels=False, ax=ax)
+        ax.set_title(when)
+    return np.atleast_1d(axes)[0]
+
+
+def draw(config: Config, result: dict[str, Any]) -> None:
+    drawn: dict[str, Callable[[dict[str, Any]], Any]] = {"errors": plot_errors}
+    if "day" in result:
+        drawn["day"] = plot_day
+    if any("attention" in row for row in result["rows"].values()):
+        drawn["attention"] = plot_attention
+    for name, plot in drawn.items():
+        try_to_plot(
+            config.output / f"{name}.png", lambda path, plot=plot: plots.save(plot(result), path)
+        )
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, and say where everything is."""
+    use_every_core()
+    check_config(config)
+    path = config.output / "result.json"
+    with claimed(config.output):
+        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        if result is None:
+            try:
+                traffic = load_traffic(config.data)
+            except (FileNotFoundError, ImportError) as error:
+                raise SystemExit(str(error)) from None
+            print(traffic)
+            made = make_result(config, traffic)
+            if made is None:
+                raise SystemExit(INTERRUPTED)
+            result = as_json(made[0])
+            save_result(path, result)
+            for checkpoints in made[1]:
+                checkpoints.remove()
+            draw(config, result)
+        else:
+            say_found(path)
+    print(f"\n{table(result)}\n")
+    if "differences" in result:
+        print(f"{differences_table(result)}\n")
+    print(f"{result['seconds']:.0f} s; details in {config.output}")
+    return result
+
+
+if __name__ == "__main__":
+    script.run(main, Config)
