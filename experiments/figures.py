@@ -78,6 +78,30 @@ def graph_network(result: dict[str, Any]) -> Axes:
     return graph_network.plot_accuracy(result)
 
 
+def molecules_predicted(result: dict[str, Any]) -> Axes:
+    import molecule_pictures
+
+    return molecule_pictures.against_measured(result)
+
+
+def molecules_attention(result: dict[str, Any]) -> Axes:
+    import molecule_pictures
+
+    return molecule_pictures.of_example(result["example"])
+
+
+def molecules_rows(result: dict[str, Any]) -> Axes:
+    import molecule_pictures
+
+    return molecule_pictures.of_rows(result)
+
+
+def fully_connected(result: dict[str, Any]) -> Axes:
+    import fully_connected
+
+    return fully_connected.plot(result)
+
+
 FIGURES = {
     "scaling": Figure("benchmark-scaling.json", scaling),
     "learning-curves": Figure("curves-citeseer-gat-public.json", curves),
@@ -87,6 +111,10 @@ FIGURES = {
     "lookup": Figure("dictionary-lookup.json", lookup),
     "relations": Figure("relations.json", relations),
     "graph-network": Figure("graph-network.json", graph_network),
+    "molecules-predicted": Figure("molecules-freesolv.json", molecules_predicted),
+    "molecules-attention": Figure("molecules-freesolv.json", molecules_attention),
+    "molecules-rows": Figure("molecules-freesolv.json", molecules_rows),
+    "pairs-range": Figure("fully-connected-range.json", fully_connected),
 }
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import script
 from devices import use_every_core
@@ -289,6 +290,8 @@ def plot(result: dict[str, Any]) -> Axes:
     ax.set_xlabel("bonds to the atom asked for")
     ax.axhline(100 / ELEMENTS, color="0.6", lw=0.8, ls=":", zorder=0)
     ax.set_ylim(0, 102)
+    with plt.rc_context(dict(plots.STYLE)):
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return ax
 
 

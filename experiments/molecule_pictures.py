@@ -90,7 +90,7 @@ def of_rows(result: dict[str, Any]) -> Axes:
 def of_example(example: dict[str, Any]) -> Axes:
     """The parts of one atom's weights side by side, on the molecule."""
     with plt.rc_context(dict(plots.STYLE)):
-        figure, panels = plt.subplots(1, 3, figsize=(plots.PAGE, 2.2))
+        figure, panels = plt.subplots(1, 3, figsize=(plots.PAGE, 2.4))
         largest = max(max(part) for part in example["parts"].values())
         for ax, (name, title) in zip(panels, PARTS.items(), strict=True):
             plots.attention_molecule(

@@ -149,6 +149,31 @@ def relations_tables() -> str:
     return "\n\n".join(with_command(result, relations.table(result)) for result in results)
 
 
+def molecules_table(folder: str) -> str:
+    """MAT and forests beside the paper's; `folder` is where the results lie, seen from the page."""
+    import molecule_tables
+
+    results = read("molecules-*.json", "python experiments/molecules.py")
+    results = [each for each in results if "forest" in each["rows"]]
+    header = ["data", "model", "paper", "ours: mean ± sd", "in units", "splits", "seeds", "details"]
+    rows = [line for result in results for line in molecule_tables.lines(result, folder)]
+    return markdown_table(header, rows)
+
+
+def molecules_tables() -> str:
+    import molecule_tables
+
+    results = read("molecules-*.json", "python experiments/molecules.py")
+    return "\n\n".join(with_command(result, molecule_tables.table(result)) for result in results)
+
+
+def fully_connected_table(study: str) -> str:
+    import fully_connected
+
+    (result,) = read(f"fully-connected-{study}.json", "python experiments/fully_connected.py")
+    return with_command(result, fully_connected.table(result))
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -168,7 +193,8 @@ BENCHMARKS = {
 
 PAGES = {
     ROOT / "README.md": {
-        "citation": partial(citation_table, "experiments/results", beside_a_paper=True)
+        "citation": partial(citation_table, "experiments/results", beside_a_paper=True),
+        "molecules": partial(molecules_table, "experiments/results"),
     },
     ROOT / "docs" / "results.md": {
         "citation": partial(citation_table, "../experiments/results"),
@@ -177,6 +203,8 @@ PAGES = {
         "relations": relations_tables,
         "graph network": graph_network_tables,
         "links": link_tables,
+        "molecules": molecules_tables,
+        "pairs and bonds: range": partial(fully_connected_table, "range"),
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
