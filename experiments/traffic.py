@@ -22,29 +22,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import script
 from devices import use_every_core
 from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
-from report import as_json, count, describe_run, markdown_table, save_result
+from report import as_json, describe_run, save_result
 from seed_runs import open_checkpoints, say_interrupted, train_seeds
 from settings import check
 from traffic_baselines import BASELINES, Past
 from traffic_network import attention_of, forecast_of, functions_of, share
+from traffic_report import PICTURES, differences_table, step_table, table
 from traffic_scores import difference, horizons_of, interval, scores_of
 
-from gatjax import build_graph, plots
+from gatjax import plots
 from gatjax.data import TimeSplit, Traffic, load_traffic, split_in_time, window_starts
 from gatjax.training import Checkpoints
 
-matplotlib.use("Agg")
-
 Network = Literal["gru", "mean", "t-gcn", "gat", "dot-product", "ggru"]
-
-# In minutes.
-DAY = 24 * 60
 
 ATTENTIVE = ("gat", "dot-product", "ggru")
 
@@ -269,91 +263,16 @@ def day_of(
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """RMSE / MAE up to each horizon, the published ones below."""
-    horizons = list(result["horizons"])
-    cell = lambda values: " / ".join(f"{value:.2f}" for value in np.mean(values, axis=0))
-    spread = lambda values: f" ± {np.std(values, axis=0, ddof=1)[0]:.2f}" if len(values) > 1 else ""
-    rows = [
-        [name, *(cell(row["up_to"][h]) + spread(row["up_to"][h]) for h in horizons)]
-        for name, row in result["rows"].items()
-        if "up_to" in row
-    ]
-    rows += [
-        [name, *(cell([pair]) for pair in published)]
-        for name, published in result["published"].items()
-    ]
-    seeds = count(result["config"]["seeds"], "seed")
-    return markdown_table([f"RMSE / MAE, {seeds}", *(f"{h} min" for h in horizons)], rows)
-
-
-def differences_table(result: dict[str, Any]) -> str:
-    """What the last network gains, with the middle 95 % of a block bootstrap over the test."""
-    horizons = list(result["horizons"])
-    cell = lambda found: "{:+.2f} [{:+.2f}, {:+.2f}]".format(found["mean"], *found["interval"])
-    rows = [
-        [name, *(cell(found[h]) for h in horizons)] for name, found in result["differences"].items()
-    ]
-    return markdown_table(["difference in RMSE", *(f"{h} min" for h in horizons)], rows)
-
-
-def plot_errors(result: dict[str, Any]) -> Any:
-    """Error at the step against the horizon, the networks and the forecasts that come near them."""
-    minutes = [int(horizon) for horizon in result["horizons"]]
-    shown = [*result["config"]["models"], "linear + time of day", "last value"]
-    lines = {
-        name: [np.array(result["rows"][name]["at_step"][str(m)])[:, 0] for m in minutes]
-        for name in shown
-        if "at_step" in result["rows"].get(name, {})
-    }
-    widest = max(len(seeds) for line in lines.values() for seeds in line)
-    full = lambda seeds: (
-        np.resize(seeds, widest)
-        if len(seeds) == 1
-        else np.pad(seeds, (0, widest - len(seeds)), constant_values=np.nan)
-    )
-    groups = {name: [full(seeds) for seeds in line] for name, line in lines.items()}
-    return plots.seed_lines(minutes, groups, xlabel="minutes ahead", ylabel="RMSE at that step")
-
-
-def plot_day(result: dict[str, Any]) -> Any:
-    """A day of one sensor, beside what was forecast for it a quarter and a whole horizon before."""
-    day = result["day"]
-    number = lambda line: [np.nan if value is None else value for value in line]
-    return plots.forecast_lines(
-        np.array(day["minutes"]) - day["minutes"][0] // DAY * DAY,
-        number(day["measured"]),
-        {name: number(line) for name, line in day["forecasts"].items()},
-        bands=day["bands"],
-        ylabel=f"speed ({day['unit']})",
-    )
-
-
-def plot_attention(result: dict[str, Any]) -> Any:
-    """The neighbours of one sensor, and how much it attends to each, in the morning and at night."""
-    rows, models = result["rows"], result["config"]["models"]
-    found = next(rows[name]["attention"] for name in reversed(models) if "attention" in rows[name])
-    others = len(found["neighbours"])
-    center = others if found["own"] is None else found["own"]
-    nodes = max(others, center + 1)
-    star = build_graph(np.arange(others), np.full(others, center), num_nodes=nodes)
-    _, axes = plt.subplots(1, len(found["alpha"]), figsize=(7, 2.8))
-    for ax, (when, alpha) in zip(np.atleast_1d(axes), found["alpha"].items(), strict=True):
-        plots.attention_graph(star, np.array(alpha), center=center, edge_labels=False, ax=ax)
-        ax.set_title(when)
-    return np.atleast_1d(axes)[0]
-
-
 def draw(config: Config, result: dict[str, Any]) -> None:
-    drawn: dict[str, Callable[[dict[str, Any]], Any]] = {"errors": plot_errors}
-    if "day" in result:
-        drawn["day"] = plot_day
-    if any("attention" in row for row in result["rows"].values()):
-        drawn["attention"] = plot_attention
-    for name, plot in drawn.items():
-        try_to_plot(
-            config.output / f"{name}.png", lambda path, plot=plot: plots.save(plot(result), path)
-        )
+    there = {
+        "errors": True,
+        "day": "day" in result,
+        "attention": any("attention" in row for row in result["rows"].values()),
+    }
+    for name, plot in PICTURES.items():
+        if there[name]:
+            path = config.output / f"{name}.png"
+            try_to_plot(path, lambda path, plot=plot: plots.save(plot(result), path))
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -381,7 +300,7 @@ def main(config: Config) -> dict[str, Any]:
             say_found(path)
     print(f"\n{table(result)}\n")
     if "differences" in result:
-        print(f"{differences_table(result)}\n")
+        print(f"{differences_table(result)}\n\n{step_table(result)}\n")
     print(f"{result['seconds']:.0f} s; details in {config.output}")
     return result
 
