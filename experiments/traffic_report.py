@@ -96,7 +96,7 @@ def plot_attention(result: dict[str, Any]) -> Any:
     center = others if found["own"] is None else found["own"]
     nodes = max(others, center + 1)
     star = build_graph(np.arange(others), np.full(others, center), num_nodes=nodes)
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(dict(plots.STYLE)):
         _, axes = plt.subplots(1, len(found["alpha"]), figsize=(plots.PAGE, 2.5), squeeze=False)
         for ax, (when, alpha) in zip(axes[0], found["alpha"].items(), strict=True):
             plots.attention_graph(star, np.array(alpha), center=center, edge_labels=False, ax=ax)
