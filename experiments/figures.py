@@ -114,6 +114,7 @@ FIGURES = {
     "molecules-predicted": Figure("molecules-freesolv.json", molecules_predicted),
     "molecules-attention": Figure("molecules-freesolv.json", molecules_attention),
     "molecules-rows": Figure("molecules-freesolv.json", molecules_rows),
+    "pairs-size": Figure("fully-connected-size.json", fully_connected),
     "pairs-range": Figure("fully-connected-range.json", fully_connected),
 }
 

@@ -204,6 +204,7 @@ PAGES = {
         "graph network": graph_network_tables,
         "links": link_tables,
         "molecules": molecules_tables,
+        "pairs and bonds: size": partial(fully_connected_table, "size"),
         "pairs and bonds: range": partial(fully_connected_table, "range"),
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
