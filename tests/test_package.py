@@ -166,6 +166,7 @@ def test_the_wheel_holds_data_types_and_licence(wheel):
     assert "gatjax/py.typed" in names
     assert "gatjax/data/bundled/citeseer.npz" in names
     assert "gatjax/data/bundled/freesolv.csv" in names
+    assert "gatjax/data/bundled/imdb.npz" in names
     assert wheel.stat().st_size < 2_000_000
     assert "gatjax/data/bundled/README.md" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

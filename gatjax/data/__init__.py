@@ -23,6 +23,7 @@ from gatjax.data.traffic import (
     window_starts,
     windows,
 )
+from gatjax.data.typed import TypedDataset, load_typed
 
 __all__ = [
     "Dataset",
@@ -35,6 +36,7 @@ __all__ = [
     "Targets",
     "TimeSplit",
     "Traffic",
+    "TypedDataset",
     "as_dataset",
     "batches",
     "bond_graph",
@@ -49,6 +51,7 @@ __all__ = [
     "load_folder",
     "load_molecules",
     "load_traffic",
+    "load_typed",
     "normalize_rows",
     "padding_of",
     "random_split",

@@ -40,18 +40,38 @@ from gatjax.graph.links import (
 )
 from gatjax.graph.merge import Merged, merge_types
 from gatjax.graph.names import Named, number_names
-from gatjax.graph.paths import PathSize, Step, compose, path_size
+from gatjax.graph.paths import PathSize, Step, compose, meta_paths, path_size
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
 from gatjax.graph.typed import (
     Relation,
     TypedGraph,
+    add_reverses,
     build_typed_graph,
     count_nodes,
     find_relation,
     relation_graph,
     validate_typed,
+)
+from gatjax.graph.typed_batching import (
+    TypedBudget,
+    TypedMasks,
+    batch_typed,
+    pad_typed,
+    typed_budget_for,
+    unbatch_typed,
+    unpad_typed,
+)
+from gatjax.graph.typed_convert import (
+    TypedImport,
+    from_tables,
+    from_typed_dgl,
+    from_typed_networkx,
+    from_typed_pyg,
+    to_typed_dgl,
+    to_typed_networkx,
+    to_typed_pyg,
 )
 from gatjax.ops.pairs import Slots
 
@@ -69,9 +89,14 @@ __all__ = [
     "Relation",
     "Slots",
     "Step",
+    "TypedBudget",
     "TypedGraph",
+    "TypedImport",
+    "TypedMasks",
+    "add_reverses",
     "add_self_loops",
     "batch",
+    "batch_typed",
     "budget_for",
     "build_graph",
     "build_typed_graph",
@@ -88,16 +113,22 @@ __all__ = [
     "from_pyg",
     "from_scipy",
     "from_table",
+    "from_tables",
+    "from_typed_dgl",
+    "from_typed_networkx",
+    "from_typed_pyg",
     "fully_connected",
     "in_degree",
     "isolated_nodes",
     "masks_of",
     "merge_types",
+    "meta_paths",
     "neighbor_table",
     "num_nodes",
     "number_names",
     "pad",
     "pad_batches",
+    "pad_typed",
     "path_size",
     "relabel",
     "relation_graph",
@@ -111,9 +142,15 @@ __all__ = [
     "to_networkx",
     "to_pyg",
     "to_scipy",
+    "to_typed_dgl",
+    "to_typed_networkx",
+    "to_typed_pyg",
     "to_undirected",
+    "typed_budget_for",
     "unbatch",
+    "unbatch_typed",
     "unpad",
+    "unpad_typed",
     "validate",
     "validate_typed",
 ]

@@ -54,7 +54,7 @@ def from_networkx(
     >>> graph.senders.tolist(), graph.receivers.tolist()
     ([0, 1], [1, 2])
     """
-    nx = _networkx()
+    nx = networkx()
     if not isinstance(g, nx.Graph):
         raise TypeError(f"g must be a NetworkX graph, got {type(g).__name__}")
     number = {node: index for index, node in enumerate(g.nodes)}
@@ -66,8 +66,8 @@ def from_networkx(
     return build_graph(
         np.array([number[u] for u, _, _ in edges], np.int32),
         np.array([number[v] for _, v, _ in edges], np.int32),
-        _attribute_rows("node_features", node_features, node_items),
-        edges=_attribute_rows("edge_features", edge_features, edge_items),
+        attribute_rows("node_features", node_features, node_items),
+        edges=attribute_rows("edge_features", edge_features, edge_items),
         num_nodes=len(number),
     )
 
@@ -90,13 +90,13 @@ def to_networkx(graph: GraphsTuple) -> Any:
     >>> g.nodes[2]["features"].tolist(), list(g.edges(keys=True))
     ([7.0], [(0, 1, 0), (1, 2, 1)])
     """
-    nx = _networkx()
+    nx = networkx()
     require_dense(validate(graph), "convert")
     g = nx.MultiDiGraph()
-    node_rows = _row_attributes(graph.nodes, num_nodes(graph))
+    node_rows = row_attributes(graph.nodes, num_nodes(graph))
     g.add_nodes_from(enumerate(node_rows))
     senders, receivers = np.asarray(graph.senders).tolist(), np.asarray(graph.receivers).tolist()
-    edge_rows = _row_attributes(graph.edges, len(senders))
+    edge_rows = row_attributes(graph.edges, len(senders))
     g.add_edges_from(zip(senders, receivers, range(len(senders)), edge_rows, strict=True))
     return g
 
@@ -189,7 +189,7 @@ def to_scipy(graph: GraphsTuple) -> scipy.sparse.coo_array:
     return scipy.sparse.coo_array((weight, (senders, receivers)), shape=(total, total))
 
 
-def _networkx() -> Any:
+def networkx() -> Any:
     try:
         import networkx
     except ImportError:
@@ -197,7 +197,7 @@ def _networkx() -> Any:
     return networkx
 
 
-def _attribute_rows(
+def attribute_rows(
     field: str,
     names: str | Sequence[str] | Mapping[str, int] | None,
     items: list[tuple[Any, dict]],
@@ -245,7 +245,7 @@ def _item(item: tuple) -> str:
     return f"node {shown(item[0])}" if len(item) == 1 else f"edge {' -> '.join(map(shown, item))}"
 
 
-def _row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
+def row_attributes(features: PyTree, count: int) -> list[dict[str, PyTree]]:
     """One attribute dictionary per row; empty ones where there are no features."""
     if features is None:
         return [{} for _ in range(count)]

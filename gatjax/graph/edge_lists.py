@@ -174,7 +174,7 @@ def from_csv(
         table = read_names(source, ends, others="number", ignore=ignore, text=text)
         senders, receivers, _ = _number(table, ends, known)
         limit = len(known) if limit is None else limit
-    return build_graph(senders, receivers, nodes, edges=_others(table, ends), num_nodes=limit)
+    return build_graph(senders, receivers, nodes, edges=numbers_of(table, ends), num_nodes=limit)
 
 
 def from_named_csv(
@@ -206,7 +206,7 @@ def from_named_csv(
     ends = find_ends(source, header_of(source))
     table = read_names(source, ends, others="number", ignore=ignore)
     senders, receivers, names = _number(table, ends, None)
-    edges, total = _others(table, ends), len(names)
+    edges, total = numbers_of(table, ends), len(names)
     return build_graph(senders, receivers, edges=edges, num_nodes=total), names
 
 
@@ -305,7 +305,7 @@ def _weights(table: Table, column: str) -> np.ndarray:
     return weights
 
 
-def _others(table: Table, ends: Iterable[str]) -> np.ndarray | None:
+def numbers_of(table: Table, ends: Iterable[str]) -> np.ndarray | None:
     """All columns but the ends, [E, F]; None where there are none."""
     columns = [name for name in table.columns if name not in ends]
     return _numbers(table, columns) if columns else None

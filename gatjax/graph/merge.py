@@ -107,6 +107,8 @@ def _stacked(field: str, tables: dict[str, PyTree]) -> PyTree:
                 f"{field} of {name} have rows {kind}, of {first} {model}: project them to one width "
                 "first, or give all of them features or none"
             )
+    if len(tables) == 1:
+        return next(iter(tables.values()))
     if any(is_sparse(leaf) for table in tables.values() for leaf in leaves(table)):
         raise TypeError(f"{field} are sparse (BCOO): project them to dense rows first")
     return jax.tree.map(lambda *rows: jnp.concatenate(rows), *tables.values()) if tables else None

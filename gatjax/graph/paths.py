@@ -6,7 +6,7 @@ host, by SciPy's sparse products, before `jax.jit` and padding.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jraph import GraphsTuple
@@ -17,7 +17,7 @@ from gatjax.graph.build import build_graph
 from gatjax.graph.check import first_true
 from gatjax.graph.messages import check_at_least, listed, shown
 from gatjax.graph.numbers import to_float
-from gatjax.graph.typed import Triple, TypedGraph, arrow, find_relation, validate_typed
+from gatjax.graph.typed import Relation, Triple, TypedGraph, arrow, find_relation, validate_typed
 
 Path = str | Sequence[str]
 Multiplicity = Mapping[Triple | str, ArrayLike] | None
@@ -133,6 +133,49 @@ def compose(
     owner = np.repeat(np.arange(len(n_node)), n_node)[receivers]
     n_edge = np.bincount(owner, minlength=len(n_node)).astype(np.int32)
     return one._replace(n_node=n_node.astype(np.int32), n_edge=n_edge)
+
+
+def meta_paths(graph: TypedGraph, paths: Mapping[str, Path], **options: Any) -> TypedGraph:
+    """Several meta-paths of one type as a graph whose relations they are, which `HANConv` and layers by relation take.
+
+    Args:
+        graph: one graph or a batch.
+        paths: of each name a path, all from and to the same type.
+        **options: of `compose`, for all of them; with `counts` edges have one feature.
+
+    Returns:
+        A graph of that type alone, with relations (type, name, type).
+
+    Raises:
+        ValueError: no path, paths of several types, and all that `compose` refuses.
+
+    >>> from gatjax.graph import build_typed_graph, merge_types
+    >>> graph = build_typed_graph(
+    ...     {"author": [[1.0], [2.0], [3.0]], "paper": [[0.0]]},
+    ...     {("author", "writes", "paper"): ([0, 1], [0, 0])},
+    ... )
+    >>> meta_paths(graph, {"APA": "author-paper-author"})
+    TypedGraph of 1 graph
+      author                3 nodes  float32[1]
+      author -APA-> author  5 edges
+    """
+    starts = {name: _parts(path)[0] for name, path in paths.items()}
+    if len(set(starts.values())) != 1:
+        found = ", ".join(f"{name} from {start}" for name, start in starts.items()) or "none"
+        raise ValueError(f"paths must all start from one type, got {found}")
+    kind = next(iter(starts.values()))
+    ones = {(kind, name, kind): compose(graph, path, **options) for name, path in paths.items()}
+    return validate_typed(
+        TypedGraph(
+            {kind: graph.nodes[kind]},
+            {
+                t: Relation(np.asarray(one.senders), np.asarray(one.receivers), one.edges)
+                for t, one in ones.items()
+            },
+            {kind: graph.n_node[kind]},
+            {triple: one.n_edge for triple, one in ones.items()},
+        )
+    )
 
 
 def path_size(graph: TypedGraph, path: Path, *, multiplicity: Multiplicity = None) -> PathSize:

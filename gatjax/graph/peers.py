@@ -96,7 +96,7 @@ def to_pyg(graph: GraphsTuple, *, edge_weight: ArrayLike | None = None) -> Any:
     """
     fields = _pyg_tensors(graph, edge_weight)
     torch, geometric = (
-        _library(name, "PyTorch Geometric") for name in ("torch", "torch_geometric.data")
+        library(name, "PyTorch Geometric") for name in ("torch", "torch_geometric.data")
     )
     tensors = [
         {
@@ -177,7 +177,7 @@ def to_dgl(graph: GraphsTuple, *, edge_weight: ArrayLike | None = None) -> Any:
         ValueError: globals, which DGL has no place for, or weights that are not one for each edge.
     """
     nodes, edges, weight = _parts(graph, edge_weight, "DGL")
-    torch, dgl = (_library(name, "DGL") for name in ("torch", "dgl"))
+    torch, dgl = (library(name, "DGL") for name in ("torch", "dgl"))
     ids = host_ids(graph)
     ends = (torch.tensor(end.astype(np.int64)) for end in (ids.senders, ids.receivers))
     g = dgl.graph(tuple(ends), num_nodes=int(ids.n_node.sum()))
@@ -268,10 +268,10 @@ def _parts(
             f"globals: {library} has no place for features of a graph; leave them out, graph._replace(globals=None)"
         )
     weight = _weights(graph, edge_weight)
-    return _one("nodes", graph.nodes), _one("edges", graph.edges), weight
+    return one_array("nodes", graph.nodes), one_array("edges", graph.edges), weight
 
 
-def _one(name: str, features: PyTree) -> np.ndarray | None:
+def one_array(name: str, features: PyTree) -> np.ndarray | None:
     if features is None:
         return None
     if len(leaves(features)) != 1 or leaves(features)[0] is not features:
@@ -328,7 +328,7 @@ def as_array(name: str, value: Any) -> Any:
     return tensor.numpy()
 
 
-def _library(name: str, title: str) -> Any:
+def library(name: str, title: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -122,6 +122,8 @@ def test_what_cannot_be_merged():
         sparse = {name: BCOO.fromdense(jnp.asarray(table)) for name, table in rows.items()}
         plain = {t: r._replace(edges=None) for t, r in graph.relations.items()}
         merge_types(graph._replace(nodes=sparse, relations=plain))
+    alone = build_typed_graph({"user": BCOO.fromdense(jnp.eye(2))}, {})
+    assert merge_types(alone).graph.nodes is alone.nodes["user"]
     with rejects(ValueError, "nodes is empty"):
         merge_types(build_typed_graph({}, {}))
 
