@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 
 import gatjax
 from gatjax import plots
-from gatjax.graph import build_graph
+from gatjax.graph import build_graph, build_typed_graph
 from gatjax.plots import NO_COLOR, PALETTE
 from gatjax.training import History
 
@@ -456,6 +456,33 @@ class TestAttentionMolecule:
         smiles, weights, *atom = arguments
         with rejects(ValueError, message):
             attention_molecule(smiles, weights, atom=atom[0] if atom else None)
+
+
+class TestTypedSchema:
+    def test_every_type_and_relation_is_there_and_none_lies_on_another(self):
+        rows = {"author": np.ones((3, 2)), "paper": np.ones((4, 1))}
+        ends = {
+            ("author", "writes", "paper"): ([0, 1], [0, 3]),
+            ("paper", "by", "author"): ([], []),
+        }
+        ends |= {("paper", "cites", "paper"): ([0], [1])}
+        ax = plots.typed_schema(build_typed_graph(rows, ends))
+        texts = {text.get_text(): text.get_position() for text in ax.texts}
+        assert set(texts) == {"author\n3", "paper\n4", "writes, 2", "by, 0", "cites, 1"}
+        places = np.array(list(texts.values()))
+        apart = np.linalg.norm(places[:, None] - places, axis=-1) + 9 * np.eye(5)
+        assert len(ax.patches) == 3 and apart.min() > 0.2
+        plain = plots.typed_schema(build_typed_graph(rows, ends), counts=False)
+        assert {text.get_text() for text in plain.texts} == {
+            "author",
+            "paper",
+            "writes",
+            "by",
+            "cites",
+        }
+        assert plots.typed_schema(build_typed_graph(rows, ends), ax=ax) is ax
+        with rejects(ValueError, "graph has no types: there is nothing to draw"):
+            plots.typed_schema(build_typed_graph({}, {}))
 
 
 class TestSeeds:

@@ -13,6 +13,7 @@ from gatjax.plots.graph import attention_graph
 from gatjax.plots.heads import attention_heads
 from gatjax.plots.matrix import attention_matrix, confusion_matrix
 from gatjax.plots.molecule import attention_molecule
+from gatjax.plots.schema import typed_schema
 
 __all__ = [
     "COLUMN",
@@ -32,4 +33,5 @@ __all__ = [
     "save",
     "seed_lines",
     "seed_strips",
+    "typed_schema",
 ]
