@@ -49,7 +49,8 @@ def typed_schema(graph: TypedGraph, *, counts: bool = True, ax: Axes | None = No
             "ec": LINES[place % len(LINES)],
             "lw": 1.2,
         }
-        ax.text(*places[name], f"{name}{size}", ha="center", va="center", bbox=box, zorder=3)
+        x, y = places[name]
+        ax.text(x, y, f"{name}{size}", ha="center", va="center", bbox=box, zorder=3)
     ax.set(xlim=(-1.8, 1.8), ylim=(-1.5, 1.6), aspect="equal")
     ax.axis("off")
     return ax
@@ -81,5 +82,13 @@ def _relation(ax: Axes, triple: Triple, text: str, places: dict, count: int) -> 
     )
     box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
     ax.text(
-        *middle, text, ha="center", va="center", fontsize=6, color="#404040", bbox=box, zorder=2
+        middle[0],
+        middle[1],
+        text,
+        ha="center",
+        va="center",
+        fontsize=6,
+        color="#404040",
+        bbox=box,
+        zorder=2,
     )
