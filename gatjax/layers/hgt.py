@@ -33,6 +33,7 @@ from gatjax.layers.typed import (
 )
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends, safe_ends
+from gatjax.ops.features import per_head
 from gatjax.ops.sparse import Features, keep_rows
 
 _NO_KEYS = Keys()
@@ -190,18 +191,8 @@ class HGTConv(nnx.Module):
                 for part in (self.query, self.key, self.value)
             )
         offsets = dict(zip(self.types, np.cumsum([0, *map(len, queries.values())]), strict=False))
-        sent = [
-            self._sent(place, edges.senders, keyed[triple[0]], valued[triple[0]])
-            for place, (triple, edges) in enumerate(of_edges.items())
-        ]
+        key, value, senders = self._sent(list(of_edges.values()), keyed, valued)
         query = jnp.concatenate(list(queries.values()))
-        none = jnp.zeros((0, *query.shape[1:]), query.dtype)
-        key, value = (
-            jnp.concatenate([none, *(getattr(each, name) for each in sent)]).astype(query.dtype)
-            for name in ("key", "value")
-        )
-        starts = np.cumsum([0, *(len(each.key) for each in sent)])
-        senders = [each.senders + start for each, start in zip(sent, starts, strict=False)]
         receivers = [edges.receivers + offsets[t[2]] for t, edges in of_edges.items()]
         senders, receivers, counted = (
             jnp.concatenate([jnp.zeros(0, dtype), *(each.astype(dtype) for each in rows)])
@@ -226,24 +217,47 @@ class HGTConv(nnx.Module):
                 found[triple] = check_edges(one, **parts.of(graph, triple))
         return found
 
-    def _sent(self, place: int, senders: Int[Array, "E"], key: Array, value: Array) -> "Sent":
-        """K h A and V h M of one relation: of all nodes of its sender type, or of each edge, whichever are fewer."""
-        if len(senders) < len(key):
-            key, value = gather((key, value), senders, accumulate=jnp.float32)
-            senders = jnp.arange(len(senders), dtype=jnp.int32)
-        scale = self.prior[...][place] / np.sqrt(key.shape[2])
-        of_key = self.key_matrices[...][place] * scale[:, None, None]
-        of_value = self.value_matrices[...][place]
-        product = lambda z, matrices: jnp.einsum("nhc,hcd->nhd", z, matrices.astype(z.dtype))
-        return Sent(product(key, of_key), product(value, of_value), senders)
+    def _sent(
+        self, of_edges: list[Ends], keyed: dict[str, Array], valued: dict[str, Array]
+    ) -> tuple[Array, Array, list[Array]]:
+        """K h A and V h M, and the row that each edge reads of both, by relation.
+
+        A relation sends rows of all nodes of its sender type, or of each of its edges, whichever are fewer; those of a
+        type that send all are multiplied at once.
+        """
+        groups = []
+        for name in self.types:
+            key, value = keyed[name], valued[name]
+            places = [place for place, triple in enumerate(self.relations) if triple[0] == name]
+            whole = [place for place in places if len(of_edges[place].senders) >= len(key)]
+            rows = [of_edges[place].senders * len(whole) + k for k, place in enumerate(whole)]
+            groups += [Group(whole, key, value, rows)] if whole else []
+            for place in sorted({*places} - {*whole}):
+                ids = of_edges[place].senders
+                own_key, own_value = gather((key, value), ids, accumulate=jnp.float32)
+                every = jnp.arange(len(ids), dtype=jnp.int32)
+                groups.append(Group([place], own_key, own_value, [every]))
+        scale = (self.prior[...] / np.sqrt(self.key_matrices.shape[-1]))[:, :, None, None]
+        matrices = self.key_matrices[...] * scale, self.value_matrices[...]
+        keys, values, senders, start = [], [], {}, 0
+        for group in groups:
+            for out, rows, each in zip((keys, values), group[1:3], matrices, strict=True):
+                product = per_head(rows, each[np.array(group.places)].astype(rows.dtype))
+                out.append(product.reshape(-1, *rows.shape[1:]))
+            senders |= {
+                place: ids + start for place, ids in zip(group.places, group.rows, strict=True)
+            }
+            start += len(group.places) * len(group.key)
+        return jnp.concatenate(keys), jnp.concatenate(values), [senders[k] for k in sorted(senders)]
 
 
-class Sent(NamedTuple):
-    """What one relation sends: rows of keys and values, and the row that each edge reads."""
+class Group(NamedTuple):
+    """Relations that multiply the same rows of keys and values, and of each the products that its edges read."""
 
+    places: list[int]
     key: Float[Array, "rows H C"]
     value: Float[Array, "rows H C"]
-    senders: Int[Array, "E"]
+    rows: list[Int[Array, "_"]]
 
 
 class GatedUpdate(nnx.Module):

@@ -48,6 +48,7 @@ from gatjax.training.pure import (
     node_classification,
     node_prediction,
 )
+from gatjax.training.ranking import filtered_ranks, ranking_metrics
 from gatjax.training.seeds import train
 from gatjax.training.stopping import (
     RULES,
@@ -94,6 +95,7 @@ __all__ = [
     "class_weights",
     "draw_pairs",
     "either_metric",
+    "filtered_ranks",
     "functional",
     "functional_with_statistics",
     "graph_prediction",
@@ -103,6 +105,7 @@ __all__ = [
     "lowest_loss",
     "node_classification",
     "node_prediction",
+    "ranking_metrics",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "squared_error",

@@ -277,6 +277,7 @@ BAD = [
     ("graph_network", {"train_nodes": (9, 3)}, "the smallest comes first"),
     ("graph_network", {"num_heads": 5}, "--features 32: must be a multiple of --num-heads 5"),
     ("graph_network", {"aggregations": ()}, "aggregations is empty: give at least one"),
+    ("knowledge", {"share": 1.5}, "--share 1.5: must be at most 1"),
     ("relations", {"relations": 1}, "--relations 1: must be at least 2"),
     ("relations", {"num_heads": 5}, "--features 32: must be a multiple of --num-heads 5"),
     ("benchmark", {"libraries": ("foo",)}, "--libraries foo: must be one of gatjax, gatjax plain"),
