@@ -102,6 +102,12 @@ def fully_connected(result: dict[str, Any]) -> Axes:
     return fully_connected.plot(result)
 
 
+def importance(result: dict[str, Any]) -> Axes:
+    import importance
+
+    return importance.plot(result)
+
+
 FIGURES = {
     "scaling": Figure("benchmark-scaling.json", scaling),
     "learning-curves": Figure("curves-citeseer-gat-public.json", curves),
@@ -116,6 +122,7 @@ FIGURES = {
     "molecules-rows": Figure("molecules-freesolv.json", molecules_rows),
     "pairs-size": Figure("fully-connected-size.json", fully_connected),
     "pairs-range": Figure("fully-connected-range.json", fully_connected),
+    "importance": Figure("importance-churn.json", importance),
 }
 
 

@@ -174,6 +174,47 @@ def fully_connected_table(study: str) -> str:
     return with_command(result, fully_connected.table(result))
 
 
+def importance_tables() -> str:
+    import importance
+
+    results = read("importance-*.json", "python experiments/importance.py")
+    return "\n\n".join(with_command(result, importance.tables(result)) for result in results)
+
+
+def what_attention_does(notebooks: str) -> str:
+    """A question, the answer in numbers, and the notebook that explains it; `notebooks` is seen from the page."""
+    (churn,) = read("importance-churn.json", "python experiments/importance.py --graphs churn")
+    truth = {row["model"]: row for row in churn["truth"]}
+    of = lambda measure, method: " / ".join(
+        f"{np.mean(truth[model][measure][method]):.2f}" for model in ("GAT", "GATv2")
+    )
+    (gat,) = (row for row in churn["campaign"] if row["model"] == "GAT")
+    weights = {
+        kind: np.mean([each[kind] for each in gat["attention"]]) for kind in gat["attention"][0]
+    }
+    page = f"[notebook]({notebooks}/06_importance_or_correlation.ipynb)"
+    rows = [
+        [
+            "does attention find the neighbour that decides?",
+            f"AUROC {of('auroc', 'mean attention')} of GAT / GATv2 where it is planted; exact deletion "
+            f"{of('auroc', 'deletion')}",
+            page,
+        ],
+        [
+            "does it rank the others as deletion does?",
+            f"rank correlation {of('correlation', 'mean attention')}",
+            page,
+        ],
+        [
+            "does it warn of a coincidence?",
+            f"no: GAT gives {weights['campaign']:.2f} to the spurious neighbour, {weights['friend']:.2f} to the "
+            f"cause; accuracy {mean_and_sd(gat['intact'])} %, and {mean_and_sd(gat['broken'])} % when it ends",
+            page,
+        ],
+    ]
+    return markdown_table(["question", "answer", ""], rows)
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -195,6 +236,7 @@ PAGES = {
     ROOT / "README.md": {
         "citation": partial(citation_table, "experiments/results", beside_a_paper=True),
         "molecules": partial(molecules_table, "experiments/results"),
+        "attention does": partial(what_attention_does, "notebooks"),
     },
     ROOT / "docs" / "results.md": {
         "citation": partial(citation_table, "../experiments/results"),
@@ -206,6 +248,7 @@ PAGES = {
         "molecules": molecules_tables,
         "pairs and bonds: size": partial(fully_connected_table, "size"),
         "pairs and bonds: range": partial(fully_connected_table, "range"),
+        "importance": importance_tables,
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
