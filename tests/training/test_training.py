@@ -231,3 +231,27 @@ def test_progress_shows_loss_and_accuracy(capsys):
     assert "3/3" in shown
     for word in ("epochs=21", "loss=", "val_loss=", "val_score="):
         assert word in shown
+
+
+def test_several_steps_between_two_validations():
+    """Each with a key of its own; the history has their mean, and every validation comes after the last of them."""
+    keys = lambda key: jax.random.uniform(key)
+    training = scripted([9.0, 9.0, 5.0, 9.0, 9.0, 7.0], [0.0] * 6, patience=9, max_epochs=2)
+    training = training._replace(
+        loss=lambda step, key, data, labels: -step + keys(key), steps_per_epoch=3
+    )
+    (trained,) = train(training, [0], 0.0, lambda seed: 0.0, progress=False)
+    assert trained.history.validation_loss.tolist() == [5, 7]
+    assert (trained.parameters, trained.best_epoch) == (3, 1)
+    state = start(training, 0)
+    drawn = jnp.stack(
+        [
+            jnp.stack([keys(key) for key in jax.random.split(jax.random.fold_in(state.key, e), 3)])
+            for e in range(2)
+        ]
+    )
+    assert len(np.unique(drawn)) == 6
+    expected = drawn.mean(axis=1) - jnp.array([1.0, 4.0])
+    np.testing.assert_allclose(trained.history.train_loss, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="steps_per_epoch must be a whole number from 1 on, got 0"):
+        start(training._replace(steps_per_epoch=0), 0)
