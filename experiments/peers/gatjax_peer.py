@@ -2,13 +2,26 @@
 
 import functools
 import time
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from devices import use_every_core
+from flax import nnx
 
-from gatjax import DotProductConv, GATConv, GATv2Conv, build_graph
+from gatjax import (
+    DotProductConv,
+    GATConv,
+    GATv2Conv,
+    Masks,
+    MATConv,
+    Slots,
+    build_graph,
+    fully_connected,
+    pad,
+    unpad,
+)
 from gatjax.ops import blocks
 from gatjax.training import advance, functional, start, train
 from peers import Problem, Workload, on_jax
@@ -109,3 +122,44 @@ def seeds(dataset: str, count: int) -> Workload:
         list(train(training, range(count), task.graph, task.labels, **together))
 
     return Workload(run, times=SEED_EPOCHS)
+
+
+def molecule_layer(
+    batch: Mapping[str, np.ndarray], num_heads: int, how: str = "pairs"
+) -> tuple[Workload, Callable[[], list[float]]]:
+    """The gradient of MAT's layer, and what it gives, as `torch_peer` has them; over the edges alone on demand."""
+    graphs, nodes, width = batch["nodes"].shape
+    slots, mask = Slots(nodes, graphs), batch["mask"].reshape(-1)
+    complete = [fully_connected(nodes, nodes=x) for x in batch["nodes"]]
+    known = {name: batch[name].reshape(graphs, -1) for name in ("distance", "adjacency")}
+    edges = [{name: rows[g] for name, rows in known.items()} for g in range(graphs)]
+    graph, _ = pad([g._replace(edges=e) for g, e in zip(complete, edges, strict=True)], slots)
+    counted = mask
+    if how == "edges":
+        edge = mask[np.asarray(graph.senders)] & mask[np.asarray(graph.receivers)]
+        graph = unpad(graph, Masks(mask, edge, np.ones(graphs, bool)))
+        counted = np.ones(len(graph.nodes), bool)
+    rngs = nnx.Rngs(0)
+    conv = MATConv(width, width, num_heads=num_heads, weights=batch["weights"].tolist(), rngs=rngs)
+    mix = nnx.Linear(width, width, rngs=rngs)
+    for name in ("query", "key", "value"):
+        projection = getattr(conv, name)
+        projection.kernel[...] = jnp.asarray(batch[name].reshape(width, num_heads, -1))
+    mix.kernel[...] = jnp.asarray(batch["mix"])
+    split, parameters = nnx.split((conv, mix))
+
+    def gradient(parameters, x, graph):
+        def loss(parameters, x):
+            conv, mix = nnx.merge(split, parameters)
+            out = mix(conv(graph._replace(nodes=x), node_mask=counted).nodes)
+            return (jnp.where(counted[:, None], out, 0) ** 2).sum()
+
+        return jax.value_and_grad(loss, argnums=(0, 1))(parameters, x)
+
+    workload = on_jax.compiled(gradient, parameters, graph.nodes, graph)
+
+    def values() -> list[float]:
+        loss, (_, of_nodes) = workload.run()
+        return [float(loss), float(jnp.sqrt((of_nodes**2).sum()))]
+
+    return workload, values

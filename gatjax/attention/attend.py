@@ -21,7 +21,7 @@ from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows, blocked_attention
 from gatjax.attention.mixture import Mixture
-from gatjax.attention.pairs import attend_to_pairs
+from gatjax.attention.pairs import attend_to_pairs, has_forms
 from gatjax.attention.steps import (
     Normalize,
     RowFunction,
@@ -33,6 +33,7 @@ from gatjax.attention.steps import (
 from gatjax.graph.check import EdgeMask, EdgeWeight, check_ends, check_graph, check_lengths
 from gatjax.graph.sizes import num_nodes
 from gatjax.ops.blocks import (
+    PAIR_NUMBERS,
     BlockSize,
     choose_block_size,
     fill_rows,
@@ -94,7 +95,8 @@ def edge_attention(
         integer k walks the edges in blocks of k in little memory, and its derivatives, of either mode, recompute each
         block (softmax only; derivatives of higher order hold E·H·C numbers); any edge order is right, edges sorted by
         receiver are fastest. "dense" computes all pairs of a graph at once, holding G·H·n² numbers, where the edges are
-        those of `Slots`. "auto" takes it there, and chooses from the sizes elsewhere.
+        those of `Slots`. "auto" does so there as far as it is faster: for scores and values that are products of
+        matrices, such as dot products, and for any others on small graphs; elsewhere it chooses from the sizes.
 
     Returns:
       `[num_receivers, H, C]` in the dtype of the values, of fractions where those are whole numbers; 0 for a receiver
@@ -156,8 +158,8 @@ def attend(
         whole, dtype = value, jnp.promote_types(values.dtype, jnp.float32)
         value = lambda *edge: whole(*edge).astype(dtype)
         values = jax.ShapeDtypeStruct(values.shape, dtype)
-    on_pairs = _on_pairs(block_size, ends)
-    block_size = None if on_pairs else _block_size(block_size, normalize, values)
+    asked, block_size = block_size, _block_size(block_size, normalize, values)
+    on_pairs = _on_pairs(asked, ends, block_size, has_forms(score, value), values)
     if values.size == 0 or num_receivers == 0 or _num_rows(rows.senders) == 0:
         return jnp.zeros((num_receivers, *values.shape[1:]), values.dtype)
     if on_pairs:
@@ -306,18 +308,29 @@ def check_weighing(normalize: Normalize, temperature: Temperature, block_size: B
         )
 
 
-def _on_pairs(block_size: BlockSize, ends: Ends) -> bool:
+def _on_pairs(
+    asked: BlockSize,
+    ends: Ends,
+    block_size: int | None,
+    as_products: bool,
+    values: jax.ShapeDtypeStruct,
+) -> bool:
     """Whether all pairs of a graph are computed at once, in place of one edge after the other.
 
+    "auto" does where it is the faster way: as products of matrices always, unless the weights alone are very many, and
+    else as long as blocks of edges would not be taken.
+
     Raises:
-      ValueError: it is wanted, and the edges are not known to be all pairs.
+      ValueError: it is asked for, and the edges are not known to be all pairs.
     """
-    if block_size == "dense" and ends.pairs is None:
+    if asked == "dense" and ends.pairs is None:
         raise ValueError(
             'block_size="dense" needs edges between all nodes of graphs of one size, known before jax.jit: '
             "pad the graphs with Slots"
         )
-    return block_size in ("dense", "auto") and ends.pairs is not None
+    if ends.pairs is None or asked != "auto":
+        return asked == "dense"
+    return block_size is None or (as_products and math.prod(values.shape[:2]) <= PAIR_NUMBERS)
 
 
 def _block_size(

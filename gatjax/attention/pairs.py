@@ -47,6 +47,11 @@ def on_pairs(pairs: Callable[..., Array]) -> Callable[[RowFunction], RowFunction
 _FORM = "pairs"
 
 
+def has_forms(*functions: RowFunction) -> bool:
+    """Whether all of them have a form of all pairs."""
+    return all(hasattr(function, _FORM) for function in functions)
+
+
 def product(q: Float[Array, "G n H C"], k: Float[Array, "G m H C"]) -> Float[Array, "G H n m"]:
     """The dot products of all queries and keys of a graph, in float32 at least."""
     return _einsum("gihc,gjhc->ghij", q, k)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
+from gatjax.attention.pairs import on_pairs
 from gatjax.attention.scores import additive_score
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.inputs import InFeatures, Sides
@@ -61,7 +62,7 @@ class GATConv(Conv):
       temperature: T, positive: towards 0 attention is hard, towards infinity uniform. To learn one, make it a weight of
         a score of your own, as the guide to mechanisms does.
       block_size: how many edges are computed at a time, as in `edge_attention`; "auto" chooses from the sizes, None is
-        all at once.
+        all at once, "dense" all pairs of complete graphs in `Slots`.
       residual: True adds the input, projected where the widths differ; "linear" adds it through a matrix W_res of its
         own at all widths, as the paper's PPI layer and PyG do.
       use_bias: b, on the output.
@@ -122,7 +123,8 @@ class GATConv(Conv):
         if self.edge_term is not None:
             edges = self.edge_term(mask_rows(graph.edges, ends.counted))
         rows = Rows(None, add_bias(receiver_term, self.score_bias), senders, edges)
-        score = partial(additive_terms, negative_slope=self.negative_slope)
+        slope = {"negative_slope": self.negative_slope}
+        score = on_pairs(partial(_additive_pairs, **slope))(partial(additive_terms, **slope))
         return Mechanism(score, sender_value, rows)
 
     def _terms(self, nodes: Sides) -> tuple[Array, Array, Array]:
@@ -155,3 +157,9 @@ class EdgeTerm(nnx.Module):
 def additive_terms(weights, r, s, e, *, negative_slope):
     """The score of a mechanism whose rows are the terms of both ends, those of senders `s["term"]`."""
     return additive_score(r, s["term"], e, negative_slope=negative_slope)
+
+
+def _additive_pairs(weights, r, s, e, *, negative_slope):
+    """The same of all pairs, [G, H, n, n]."""
+    here, there = jnp.broadcast_arrays(r[:, :, None], s["term"][:, None])
+    return jnp.moveaxis(additive_score(here, there, e, negative_slope=negative_slope), -1, 1)

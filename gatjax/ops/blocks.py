@@ -25,6 +25,9 @@ ACCELERATOR_BLOCK_NUMBERS = 2**25
 # block is that large, has no use for a single block.
 DIRECT_NUMBERS = 2**16
 
+# Up to this many weights of all pairs, 128 MiB in float32, they are held at once.
+PAIR_NUMBERS = 2**25
+
 # XLA's CPU backend vectorises a loop over an array whose number of entries is a multiple of this; others take up to ten
 # times as long.
 VECTOR = 16

@@ -149,6 +149,16 @@ def test_no_row_is_looked_up_or_added_up_by_its_id():
         assert ("scatter" in program(make(MATConv, block_size=size), graph)) == expected
     with rejects(ValueError, "pad the graphs with Slots"):
         make(MATConv, block_size="dense")(edges, node_mask=masks.node)
+    bare, _, masks = in_slots(only(), nodes=50)
+    for kind, size, expected in (
+        (DotProductConv, "auto", False),
+        (GATConv, "auto", False),
+        (GATv2Conv, "dense", False),
+        # Blocks of edges are faster here.
+        (GATv2Conv, "auto", True),
+    ):
+        layer = kind(WIDTH, 64, num_heads=2, block_size=size, rngs=nnx.Rngs(0))
+        assert ("scatter" in program(layer, bare)) == expected
 
 
 def test_functions_of_all_pairs_and_a_loop():
