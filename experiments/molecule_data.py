@@ -43,7 +43,8 @@ def prepare(
     """
     molecules = load_molecules(name, splits=splits, seed=seed)
     if limit is not None and limit < len(molecules):
-        rows = np.random.default_rng(seed).permutation(len(molecules))[:limit]
+        # A stream of its own: that of the random splits would draw from their training parts alone.
+        rows = np.random.default_rng((seed, 1)).permutation(len(molecules))[:limit]
         molecules = molecules.take(np.sort(rows))
     graphs, failures = featurize_all(
         molecules.smiles,

@@ -21,6 +21,13 @@ def test_a_part_of_a_set_is_drawn_with_its_graphs_and_splits(tmp_path, capsys):
     assert "conformers: 100%" in capsys.readouterr().err
 
 
+def test_a_part_of_a_set_with_random_splits_has_molecules_in_every_part(tmp_path):
+    found = prepare("freesolv", splits="random", limit=40, cache=tmp_path).molecules
+    for split in found.splits:
+        train, validation, test = map(len, split)
+        assert train > 20 and validation and test, split
+
+
 def test_descriptors_and_counts_of_known_molecules():
     smiles = ("CCO", "c1ccccc1", "C")
     table, names = descriptors(smiles)
