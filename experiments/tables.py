@@ -215,6 +215,13 @@ def what_attention_does(notebooks: str) -> str:
     return markdown_table(["question", "answer", ""], rows)
 
 
+def knowledge_tables() -> str:
+    import knowledge
+
+    results = read("knowledge-*.json", "python experiments/knowledge.py")
+    return "\n\n".join(with_command(result, knowledge.table(result)) for result in results)
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -243,6 +250,7 @@ PAGES = {
         "studies": study_tables,
         "lookup": lookup_tables,
         "relations": relations_tables,
+        "knowledge": knowledge_tables,
         "graph network": graph_network_tables,
         "links": link_tables,
         "molecules": molecules_tables,
