@@ -149,6 +149,13 @@ def relations_tables() -> str:
     return "\n\n".join(with_command(result, relations.table(result)) for result in results)
 
 
+def hetero_tables() -> str:
+    import hetero
+
+    results = read("hetero-*.json", "python experiments/hetero.py")
+    return "\n\n".join(with_command(result, hetero.table(result)) for result in results)
+
+
 def molecules_table(folder: str) -> str:
     """MAT and forests beside the paper's; `folder` is where the results lie, seen from the page."""
     import molecule_tables
@@ -251,6 +258,7 @@ PAGES = {
         "lookup": lookup_tables,
         "relations": relations_tables,
         "knowledge": knowledge_tables,
+        "hetero": hetero_tables,
         "graph network": graph_network_tables,
         "links": link_tables,
         "molecules": molecules_tables,
