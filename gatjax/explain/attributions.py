@@ -57,8 +57,10 @@ def unrolled_attention(
 ) -> Float[Array, "E"]:
     """Attention over all places of an edge in the computation tree, each times the attention on its way up: GAtt.
 
-    ```
-    φ_ij = Σ_{m=0}^{L-1} c_i^m α_ij^{L-m},        c^0 = 1 at the target,        c_j^{m+1} = Σ_{j -> i} c_i^m α_ij^{L-m}
+    ```text
+    φ_ij    = Σ_m c_i^m α_ij^(L-m)                    m = 0 ... L - 1
+    c_j^0   = 1 at the target, 0 elsewhere
+    c_j^m+1 = Σ_{j -> i} c_i^m α_ij^(L-m)
     ```
 
     α is the mean over heads. Where values are linear this is how the target's output changes with the edge.
