@@ -142,7 +142,7 @@ def integrated_gradients(
 ) -> Float[Array, "E"]:
     """The gradient on the way from no edge to all of them; the attributions sum to the difference of the two scores.
 
-    ```
+    ```text
     φ_e = w_e ∫_0^1 ∂ score(t w) / ∂ w_e dt
     ```
 

@@ -28,7 +28,7 @@ def edge_deletion(
 ) -> Float[Array, "E"]:
     """What the score loses where an edge is not there: exact, one call of the model per edge.
 
-    ```
+    ```text
     φ_e = score(G) - score(G \\ e)
     ```
 
@@ -92,7 +92,7 @@ def learned_mask(
 ) -> Float[Array, "E"]:
     """A mask of few edges by which the model says the same, found by gradient descent: GNNExplainer's, of edges.
 
-    ```
+    ```text
     φ    = sigmoid(m)
     loss = -log p(label | w φ) + size Σ_e φ_e + entropy · mean of -φ_e log φ_e - (1 - φ_e) log(1 - φ_e)
     ```

@@ -47,7 +47,7 @@ def probability(outputs: Float[Array, "K"], label: Int[ArrayLike, ""]) -> Float[
 def log_odds(outputs: Float[Array, "K"], label: Int[ArrayLike, ""]) -> Float[Array, ""]:
     """The probability of a class, on a scale without end: where a model is sure, it still tells more from less.
 
-    ```
+    ```text
     log p / (1 - p) = z_y - log Σ_{k ≠ y} exp(z_k)
     ```
 

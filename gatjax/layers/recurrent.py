@@ -72,7 +72,7 @@ def gated_update(
 class GGRUCell(nnx.Module):
     """Graph gated recurrent unit: a GRU whose linear maps are layers on the graph.
 
-    ```
+    ```text
     [x_u ‖ x_r ‖ x_c] = Γ_x(X, X)
     [s_u ‖ s_r ‖ s_c] = Γ_h(X ‖ H, H)
     H' = gated_update(x, s, H)

@@ -56,7 +56,7 @@ def filtered_ranks(
 def ranking_metrics(ranks: Float[ArrayLike, "Q"]) -> dict[str, Array]:
     """Mean reciprocal rank, and the share of questions whose answer is among the first 1, 3 and 10.
 
-    ```
+    ```text
     MRR = 1/Q Σ_q 1/rank_q        hits@k = 1/Q Σ_q [rank_q ≤ k]
     ```
 
