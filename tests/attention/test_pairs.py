@@ -161,6 +161,7 @@ def test_no_row_is_looked_up_or_added_up_by_its_id():
         assert ("scatter" in program(layer, bare)) == expected
 
 
+@pytest.mark.slow
 def test_functions_of_all_pairs_and_a_loop():
     """Scores and values of one's own, and the mixture, in float64 against a loop over pairs."""
     graph, _ = pad([fully_connected(2), fully_connected(3)], Slots(3, 2))
@@ -191,6 +192,7 @@ def test_functions_of_all_pairs_and_a_loop():
     assert "scatter" not in str(jax.make_jaxpr(own)(k))
 
 
+@pytest.mark.slow
 def test_a_batch_in_slots_is_each_molecule_alone():
     network = MAT(WIDTH, 2, hidden_features=8, num_layers=1, num_heads=2, rngs=nnx.Rngs(0))
     outputs = nnx.jit(lambda network, graph, mask=None: network(graph, node_mask=mask).globals)

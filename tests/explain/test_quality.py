@@ -57,6 +57,7 @@ def star():
     return layer, graph, {"label": 0, "score": lambda outputs, label: outputs[0]}
 
 
+@pytest.mark.slow
 def test_curves_by_hand():
     layer, graph, options = star()
     values = edge_deletion(layer, graph, 3, **options)

@@ -108,6 +108,7 @@ def test_size_changes_the_energy_alone_and_not_the_quotient(case):
     close(np.array(large), np.array(small) * [1e-6, 1, 1e-3, 1, 1, 1])
 
 
+@pytest.mark.slow
 def test_order_and_padding_do_not_matter(case):
     graph, nodes = case
     expected = measures(graph, nodes)

@@ -118,6 +118,7 @@ def loop_agreement(graph, weights):
     return 1 - against / total
 
 
+@pytest.mark.slow
 def test_agreement_against_a_loop():
     random = np.random.default_rng(3)
     ends = np.argwhere(random.random((11, 9)) < 0.6)
@@ -131,6 +132,7 @@ def test_agreement_against_a_loop():
     assert float(ranking_agreement(jnp.ones(len(ends)), shared_pairs(graph))) == 1
 
 
+@pytest.mark.slow
 def test_static_attention_agrees_and_dynamic_attention_need_not():
     """On a complete bipartite graph, as the dictionary has it: by theorem for GAT, whatever its parameters."""
     keys, queries = 13, 11

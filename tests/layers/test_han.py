@@ -131,6 +131,7 @@ def renamed(layer, old_ids):
     return layer
 
 
+@pytest.mark.slow
 def test_the_order_of_the_paths_does_not_matter():
     new_ids = np.array([2, 0, 3, 1])
     old_ids, graph = np.argsort(new_ids), graph_for(GRAPH)
@@ -140,6 +141,7 @@ def test_the_order_of_the_paths_does_not_matter():
     assert_close(betas(other, turned), betas(build(GRAPH), graph)[:, old_ids])
 
 
+@pytest.mark.slow
 def test_a_path_without_edges_and_a_node_that_no_edge_enters(x64):
     """They have the activated bias of each path, and the reference says so."""
     layer, graph = build(NODE, param_dtype=jnp.float64), graph_for(NODE, dtype=np.float64)

@@ -223,6 +223,7 @@ def test_every_step_drops_anew():
     assert_close(run(deterministic=True), run(deterministic=True))
 
 
+@pytest.mark.slow
 def test_bad_input_is_named():
     with rejects(ValueError, "hidden_features must be at least 1, got 0"):
         GGRUCell(F, 0, rngs=nnx.Rngs(0))
