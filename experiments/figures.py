@@ -10,6 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +109,12 @@ def importance(result: dict[str, Any]) -> Axes:
     return importance.plot(result)
 
 
+def traffic(result: dict[str, Any], picture: str) -> Axes:
+    import traffic_report
+
+    return traffic_report.PICTURES[picture](result)
+
+
 FIGURES = {
     "scaling": Figure("benchmark-scaling.json", scaling),
     "learning-curves": Figure("curves-citeseer-gat-public.json", curves),
@@ -116,6 +123,9 @@ FIGURES = {
     "study-details": Figure("study-details-citeseer.json", study),
     "lookup": Figure("dictionary-lookup.json", lookup),
     "relations": Figure("relations.json", relations),
+    "traffic-errors": Figure("traffic-los-loop.json", partial(traffic, picture="errors")),
+    "traffic-day": Figure("traffic-los-loop.json", partial(traffic, picture="day")),
+    "traffic-attention": Figure("traffic-los-loop.json", partial(traffic, picture="attention")),
     "graph-network": Figure("graph-network.json", graph_network),
     "molecules-predicted": Figure("molecules-freesolv.json", molecules_predicted),
     "molecules-attention": Figure("molecules-freesolv.json", molecules_attention),

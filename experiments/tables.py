@@ -229,6 +229,18 @@ def knowledge_tables() -> str:
     return "\n\n".join(with_command(result, knowledge.table(result)) for result in results)
 
 
+def traffic_tables() -> str:
+    import traffic_report
+
+    (result,) = read("traffic-los-loop.json", "python experiments/traffic.py --seeds 5")
+    tables = (
+        traffic_report.table(result),
+        traffic_report.differences_table(result),
+        traffic_report.step_table(result),
+    )
+    return with_command(result, "\n\n".join(tables))
+
+
 # The benchmarks of docs/speed.md, in its order, and what makes each.
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
@@ -265,6 +277,7 @@ PAGES = {
         "pairs and bonds: size": partial(fully_connected_table, "size"),
         "pairs and bonds: range": partial(fully_connected_table, "range"),
         "importance": importance_tables,
+        "traffic": traffic_tables,
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
