@@ -105,6 +105,20 @@ def benchmark_table(name: str) -> str:
     return "\n\n".join(with_command(result, benchmark.table(result)) for result in results)
 
 
+def molecule_layer_table() -> str:
+    import molecule_layer
+
+    (result,) = read("molecule-layer.json", "python experiments/molecule_layer.py")
+    return with_command(result, molecule_layer.table(result))
+
+
+def traffic_cell_table() -> str:
+    import traffic_cell
+
+    (result,) = read("traffic-cell.json", "python experiments/traffic_cell.py")
+    return with_command(result, traffic_cell.table(result))
+
+
 def lookup_tables() -> str:
     import dictionary_lookup
 
@@ -286,7 +300,8 @@ PAGES = {
     },
     ROOT / "docs" / "speed.md": {
         f"benchmark {name}": partial(benchmark_table, name) for name in BENCHMARKS
-    },
+    }
+    | {"molecule layer": molecule_layer_table, "traffic cell": traffic_cell_table},
 }
 
 
