@@ -36,7 +36,15 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
 gc.set_threshold(100_000, 50, 100)
 
 PROGRAMS = "GATJAX_TEST_PROGRAMS"
-LONG_PAGES = {"time.md", "recipes.md", "graphs.md", "links.md", "index.md"}
+LONG_PAGES = {
+    "typed_graphs.md",
+    "molecules.md",
+    "time.md",
+    "recipes.md",
+    "graphs.md",
+    "links.md",
+    "index.md",
+}
 SINCE_CLEARED = pytest.StashKey[int]()
 
 

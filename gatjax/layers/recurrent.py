@@ -258,7 +258,8 @@ def over_time(
       deterministic, rngs: as in the call of a layer; every step drops anew.
 
     >>> from gatjax.graph import build_graph
-    >>> cell = GGRUCell(2, 4, rngs=nnx.Rngs(0))
+    >>> from gatjax.layers.controls import MeanConv
+    >>> cell = GGRUCell(2, 4, aggregator=MeanConv, rngs=nnx.Rngs(0))
     >>> carry, hidden = over_time(cell, jnp.ones((5, 3, 2)), cell.initialize_carry(build_graph([0], [1], num_nodes=3)))
     >>> hidden.shape, bool((hidden[-1] == carry.hidden).all())
     ((5, 3, 4), True)

@@ -24,7 +24,8 @@ class RecurrentStack(nnx.Module):
       **options: of `GGRUCell` and its aggregator.
 
     >>> from gatjax.graph import build_graph
-    >>> stack = RecurrentStack(2, 4, num_layers=2, rngs=nnx.Rngs(0))
+    >>> from gatjax.layers import MeanConv
+    >>> stack = RecurrentStack(2, 4, num_layers=2, aggregator=MeanConv, rngs=nnx.Rngs(0))
     >>> stack(build_graph([0], [1], num_nodes=3), jnp.ones((5, 3, 2)))[1].shape
     (5, 3, 4)
     """
@@ -154,7 +155,8 @@ class EncoderDecoder(nnx.Module):
       hidden_features, num_layers, rngs, **options: as in `Forecaster`; encoder and decoder are of the same size.
 
     >>> from gatjax.graph import build_graph
-    >>> model = EncoderDecoder(2, 1, hidden_features=4, rngs=nnx.Rngs(0))
+    >>> from gatjax.layers import MeanConv
+    >>> model = EncoderDecoder(2, 1, hidden_features=4, aggregator=MeanConv, rngs=nnx.Rngs(0))
     >>> model(build_graph([0], [1], num_nodes=3), jnp.ones((7, 5, 3, 2)), 6).shape
     (7, 6, 3, 1)
 
