@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import check_edges
@@ -240,7 +240,7 @@ class GGRUCell(nnx.Module):
 
 def over_time(
     cell: GGRUCell,
-    signals: Array,
+    signals: ArrayLike,
     carry: GraphState,
     *,
     deterministic: bool | None = None,
@@ -264,6 +264,7 @@ def over_time(
     >>> hidden.shape, bool((hidden[-1] == carry.hidden).all())
     ((5, 3, 4), True)
     """
+    signals = jnp.asarray(signals)
     if signals.ndim < 3:
         raise ValueError(f"signals must be [T, N, F] or [B, T, N, F], got {list(signals.shape)}")
     key = _dropout_key(cell, deterministic, rngs)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.messages import check_at_least
@@ -51,7 +51,7 @@ class RecurrentStack(nnx.Module):
     def __call__(
         self,
         graph: GraphsTuple,
-        signals: Array,
+        signals: ArrayLike,
         *,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
@@ -65,13 +65,14 @@ class RecurrentStack(nnx.Module):
           deterministic, rngs: as in the call of a layer.
           **parts: `edge_mask`, `edge_weight` and `node_mask`, of the one graph.
         """
-        batch_size = signals.shape[0] if signals.ndim == 4 else None
+        rows = jnp.asarray(signals)
+        batch_size = rows.shape[0] if rows.ndim == 4 else None
         states = []
         for cell in self.cells:
             carry = cell.initialize_carry(graph, batch_size=batch_size, **parts)
-            state, signals = over_time(cell, signals, carry, deterministic=deterministic, rngs=rngs)
+            state, rows = over_time(cell, rows, carry, deterministic=deterministic, rngs=rngs)
             states.append(state)
-        return states, signals
+        return states, rows
 
     def step(
         self, states: list[GraphState], inputs: Float[Array, "*B N F"], **how: Any
@@ -126,7 +127,7 @@ class Forecaster(nnx.Module):
         self.head = _head(hidden_features, horizon * out_features, options, rngs)
 
     def __call__(
-        self, graph: GraphsTuple, signals: Array, **options: Any
+        self, graph: GraphsTuple, signals: ArrayLike, **options: Any
     ) -> Float[Array, "*B horizon N out"]:
         """The forecast; the arguments are those of `RecurrentStack`."""
         states, _ = self.past(graph, signals, **options)
@@ -185,11 +186,11 @@ class EncoderDecoder(nnx.Module):
     def __call__(
         self,
         graph: GraphsTuple,
-        signals: Array,
+        signals: ArrayLike,
         horizon: int,
         *,
-        future: Array | None = None,
-        targets: Array | None = None,
+        future: ArrayLike | None = None,
+        targets: ArrayLike | None = None,
         teaching: Any = 0.0,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
@@ -209,6 +210,7 @@ class EncoderDecoder(nnx.Module):
           ValueError: no step to forecast, a `future` or `targets` of another shape, truth without keys.
         """
         check_at_least(1, horizon=horizon)
+        signals = jnp.asarray(signals)
         self._check(signals, horizon, future, targets)
         how = {"deterministic": deterministic, "rngs": rngs}
         states, _ = self.encoder(graph, signals, **how, **parts)
@@ -219,7 +221,7 @@ class EncoderDecoder(nnx.Module):
             coins = jax.random.bernoulli(rngs.dropout(), teaching, (horizon,))
         key = None if rngs is None else rngs.dropout()
         keys = None if key is None else jax.random.split(key, horizon)
-        by_time = lambda table: None if table is None else jnp.moveaxis(table, -3, 0)
+        by_time = lambda table: None if table is None else jnp.moveaxis(jnp.asarray(table), -3, 0)
         steps = coins, by_time(future), by_time(targets), keys
         graphs, hidden = (
             [state._replace(hidden=None) for state in states],
@@ -241,9 +243,7 @@ class EncoderDecoder(nnx.Module):
         _, forecasts = jax.lax.scan(step, hidden, steps)
         return jnp.moveaxis(forecasts, 0, -3)
 
-    def _check(
-        self, signals: Array, horizon: int, future: Array | None, targets: Array | None
-    ) -> None:
+    def _check(self, signals: Array, horizon: int, future: Any, targets: Any) -> None:
         *batch, _, rows, _ = signals.shape
         expected = {
             "future": (future, self.future_features),
