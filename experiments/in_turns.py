@@ -13,9 +13,6 @@ import numpy as np
 from benchmark import forget_peak, peak_memory
 from tqdm import tqdm
 
-# Relative, of numbers that are sums of many float32.
-AGREEMENT = 1e-3
-
 
 class Peer(NamedTuple):
     """What one library does: `function(batch, *arguments)` of a module of `peers`, a `Workload` and its values."""
@@ -25,7 +22,9 @@ class Peer(NamedTuple):
     arguments: tuple[Any, ...] = ()
 
 
-def compare(peers: Mapping[str, Peer], path: Path, *, rounds: int, runs: int) -> dict[str, Any]:
+def compare(
+    peers: Mapping[str, Peer], path: Path, *, rounds: int, runs: int, agreement: float
+) -> dict[str, Any]:
     """Time and memory of each, on the arrays in a file.
 
     Args:
@@ -33,6 +32,7 @@ def compare(peers: Mapping[str, Peer], path: Path, *, rounds: int, runs: int) ->
       path: an npz file, whose arrays every peer gets.
       rounds: processes for each, in turns.
       runs: timed runs in each process, of which the median counts.
+      agreement: by how much, relative, the numbers of two processes may differ.
 
     Returns:
       By name the seconds of every round and their median, the memory of a run, and the seconds of compilation.
@@ -44,9 +44,9 @@ def compare(peers: Mapping[str, Peer], path: Path, *, rounds: int, runs: int) ->
     for _ in tqdm(range(rounds), unit="round"):
         for name, peer in peers.items():
             found[name].append(_in_a_process(name, peer, path, runs))
-    values = {name: results[0]["values"] for name, results in found.items()}
-    table = np.array(list(values.values()))
-    if not np.allclose(table, table[0], rtol=AGREEMENT):
+    values = {name: [each["values"] for each in results] for name, results in found.items()}
+    table = np.concatenate(list(values.values()))
+    if not np.allclose(table, table[0], rtol=agreement):
         raise SystemExit(f"the libraries do not agree: {values}")
     return {
         name: {

@@ -8,26 +8,21 @@ in turns; all of them must give the same loss and gradient. Needs RDKit and PyTo
 
 import dataclasses
 import importlib.util
-import json
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import script
-from benchmark import forget_peak, peak_memory
+from in_turns import Peer, compare
 from outputs import claimed, find_result, say_found
 from report import describe_run, markdown_table, save_result
 from settings import check
-from tqdm import tqdm
 
 from gatjax.data import featurize_all, load_molecules
 from gatjax.graph import Slots, pad
 
-LIBRARIES = {"gatjax": "jax", "gatjax, edges": "jax", "torch": "torch"}
+OTHERS = "gatjax, edges", "torch"
 WEIGHTS = 0.33, 0.33, 0.34
 # Relative, of a loss and a norm that are sums of thousands of float32.
 AGREEMENT = 1e-4
@@ -82,49 +77,14 @@ def drawn(config: Config, count: int, folder: Path) -> Path:
     return path
 
 
-def work(library: str, path: str, heads: int, runs: int) -> dict[str, Any]:
-    """Set up, run once, time the rest."""
-    with np.load(path) as file:
-        batch = dict(file)
-    name, *how = library.split(", ")
-    peer = importlib.import_module(f"peers.{name}_peer")
-    workload, values = peer.molecule_layer(batch, heads, *how)
-    resident = forget_peak()
-    seconds = []
-    for _ in range(runs + 1):
-        started = time.perf_counter()
-        workload.run()
-        seconds.append(time.perf_counter() - started)
-    return {
-        "seconds": float(np.median(seconds[1:])),
-        "run_bytes": peak_memory() - resident,
-        "compile_seconds": workload.compile_seconds,
-        "values": values(),
-    }
-
-
-def measure(library: str, path: Path, config: Config) -> dict[str, Any]:
-    """Let a worker do it."""
-    arguments = json.dumps([library, str(path), config.heads, config.runs])
-    process = subprocess.run(
-        [sys.executable, __file__, "worker", arguments], capture_output=True, text=True
-    )
-    if process.returncode:
-        raise SystemExit(f"{library}:\n{process.stderr}")
-    return json.loads(process.stdout.splitlines()[-1])
-
-
-def compare(path: Path, config: Config) -> dict[str, Any]:
+def measured(path: Path, config: Config) -> dict[str, Any]:
     """All libraries in turns, and what tells one batch from another."""
-    rounds: dict[str, list[dict[str, Any]]] = {library: [] for library in LIBRARIES}
-    for _ in tqdm(range(config.rounds), unit="round"):
-        for library, found in rounds.items():
-            found.append(measure(library, path, config))
-    values = np.array([each["values"] for found in rounds.values() for each in found])
-    if not np.allclose(values, values[0], rtol=AGREEMENT):
-        raise SystemExit(
-            f"the layers do not agree: loss and norm of the gradient are {values.tolist()}"
-        )
+    peers = {
+        "gatjax": Peer("gatjax_peer", "molecule_layer", (config.heads,)),
+        "gatjax, edges": Peer("gatjax_peer", "molecule_layer", (config.heads, "edges")),
+        "torch": Peer("torch_peer", "molecule_layer", (config.heads,)),
+    }
+    libraries = compare(peers, path, rounds=config.rounds, runs=config.runs, agreement=AGREEMENT)
     with np.load(path) as file:
         graphs, nodes = file["mask"].shape
         real = int((file["mask"].sum(1) ** 2).sum())
@@ -132,25 +92,16 @@ def compare(path: Path, config: Config) -> dict[str, Any]:
         "graphs": graphs,
         "nodes": nodes,
         "edges": real,
-        "libraries": {
-            library: {
-                "seconds": [each["seconds"] for each in found],
-                "median_seconds": float(np.median([each["seconds"] for each in found])),
-                "run_bytes": int(np.median([each["run_bytes"] for each in found])),
-                "compile_seconds": found[-1]["compile_seconds"],
-            }
-            for library, found in rounds.items()
-        },
+        "libraries": libraries,
     }
 
 
 def table(result: dict[str, Any]) -> str:
     """A row per batch: our time and memory, and those of the others as multiples of ours."""
     rows = []
-    others = [library for library in LIBRARIES if library != "gatjax"]
     for batch in result["results"]:
         ours, pairs = batch["libraries"]["gatjax"], batch["graphs"] * batch["nodes"] ** 2
-        theirs = [batch["libraries"][library] for library in others]
+        theirs = [batch["libraries"][library] for library in OTHERS]
         times, memories = (
             [f"{each[field] / max(ours[field], 1e-9):.1f}x" for each in theirs]
             for field in ("median_seconds", "run_bytes")
@@ -167,8 +118,8 @@ def table(result: dict[str, Any]) -> str:
             ]
         )
     header = ["molecules", "pairs of atoms", "of the padded", "gatjax (ms)"]
-    header += [f"{library}: time" for library in others]
-    header += ["gatjax (MiB)", *(f"{library}: memory" for library in others)]
+    header += [f"{library}: time" for library in OTHERS]
+    header += ["gatjax (MiB)", *(f"{library}: memory" for library in OTHERS)]
     return markdown_table(header, rows)
 
 
@@ -186,7 +137,7 @@ def main(config: Config) -> None:
             print(f"\n{table(found)}")
             return
         batches = [drawn(config, count, Path(folder)) for count in config.batch_sizes]
-        results = [compare(batch, config) for batch in batches]
+        results = [measured(batch, config) for batch in batches]
         result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
         print(f"\n{table(result)}")
         save_result(path, result)
@@ -194,7 +145,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["worker"]:
-        print(json.dumps(work(*json.loads(sys.argv[2]))))
-    else:
-        script.run(main, Config)
+    script.run(main, Config)

@@ -53,6 +53,9 @@ class Config:
     """Folder for result.json."""
 
 
+# Relative, of numbers that are sums of many float32, twelve steps deep.
+AGREEMENT = 1e-3
+
 SIZES = "in_features hidden_features num_heads key_features value_features gate_features".split()
 
 
@@ -72,7 +75,8 @@ def make_result(config: Config) -> dict[str, Any]:
             arrays: dict[str, Any] = {"senders": graph.senders, "receivers": graph.receivers}
             arrays |= weights | {"signals": random.normal(size=shape).astype(np.float32)}
             np.savez(path, **arrays)
-            libraries = compare(peers, path, rounds=config.rounds, runs=config.runs)
+            times = {"rounds": config.rounds, "runs": config.runs}
+            libraries = compare(peers, path, **times, agreement=AGREEMENT)
             edges = count * int(graph.n_edge[0])
             results.append({"signals": count, "edges": edges, "libraries": libraries})
     return {"results": results, "config": dataclasses.asdict(config), **describe_run()}
