@@ -81,9 +81,17 @@ from gatjax.graph.typed_convert import (
     to_typed_networkx,
     to_typed_pyg,
 )
+from gatjax.graph.virtual import (
+    EDGE_TYPES,
+    add_expander,
+    add_virtual_nodes,
+    connect_all,
+    edge_types,
+)
 from gatjax.ops.pairs import Slots
 
 __all__ = [
+    "EDGE_TYPES",
     "Budget",
     "EdgeSplit",
     "EdgeTable",
@@ -101,8 +109,10 @@ __all__ = [
     "TypedGraph",
     "TypedImport",
     "TypedMasks",
+    "add_expander",
     "add_reverses",
     "add_self_loops",
+    "add_virtual_nodes",
     "batch",
     "batch_typed",
     "budget_for",
@@ -111,9 +121,11 @@ __all__ = [
     "check_complete",
     "coalesce",
     "compose",
+    "connect_all",
     "count_nodes",
     "degree_encoding",
     "disjoint_copies",
+    "edge_types",
     "find_relation",
     "flip_signs",
     "from_csv",

@@ -57,7 +57,7 @@ def add_self_loops(graph: GraphsTuple, *, fill: PyTree = "mean") -> GraphsTuple:
     nothing = is_unknown(graph.edges)
     edges = new if nothing else jax.tree.map(lambda *rows: np.concatenate(rows), old, new)
     senders, receivers = (np.concatenate([ids[kept], bare]) for ids in (senders, receivers))
-    return _with_edges(graph, senders, receivers, edges)
+    return with_edges(graph, senders, receivers, edges)
 
 
 def remove_self_loops(graph: GraphsTuple) -> GraphsTuple:
@@ -69,7 +69,7 @@ def remove_self_loops(graph: GraphsTuple) -> GraphsTuple:
     """
     senders, receivers, _, _ = host_ids(graph)
     kept = np.flatnonzero(senders != receivers)
-    return _with_edges(graph, senders[kept], receivers[kept], _take(graph.edges, kept))
+    return with_edges(graph, senders[kept], receivers[kept], _take(graph.edges, kept))
 
 
 def to_undirected(graph: GraphsTuple, *, reduce: Reduction = "mean") -> GraphsTuple:
@@ -97,7 +97,7 @@ def to_undirected(graph: GraphsTuple, *, reduce: Reduction = "mean") -> GraphsTu
     edges = _take(graph.edges, np.concatenate([np.arange(len(senders)), reversible]))
     both = np.concatenate([senders, receivers[reversible]])
     reverse = np.concatenate([receivers, senders[reversible]])
-    return coalesce(_with_edges(graph, both, reverse, edges), reduce=reduce)
+    return coalesce(with_edges(graph, both, reverse, edges), reduce=reduce)
 
 
 def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
@@ -127,7 +127,7 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
     first[1:] = (senders[1:] != senders[:-1]) | (receivers[1:] != receivers[:-1])
     group = np.cumsum(first) - 1
     merge = lambda leaf: _reduce_rows(np.asarray(leaf), group, int(first.sum()), reduce)
-    return _with_edges(graph, senders[first], receivers[first], jax.tree.map(merge, graph.edges))
+    return with_edges(graph, senders[first], receivers[first], jax.tree.map(merge, graph.edges))
 
 
 def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver") -> GraphsTuple:
@@ -148,7 +148,7 @@ def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver
         raise ValueError(f"unknown by {shown(by)}: choose receiver or sender")
     senders, receivers, _, _ = host_ids(graph)
     order = np.lexsort((senders, receivers) if by == "receiver" else (receivers, senders))
-    return _with_edges(graph, senders[order], receivers[order], _take(graph.edges, order))
+    return with_edges(graph, senders[order], receivers[order], _take(graph.edges, order))
 
 
 def split_weights(
@@ -191,7 +191,7 @@ def split_weights(
     return graph, to_float(edges[:, column], place)
 
 
-def _with_edges(
+def with_edges(
     graph: GraphsTuple, senders: np.ndarray, receivers: np.ndarray, edges: PyTree
 ) -> GraphsTuple:
     """The graph with other edges; each graph's edges are made contiguous, in the order given."""
