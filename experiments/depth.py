@@ -1,0 +1,367 @@
+"""What fails with depth: are nodes smoothed over, or is the network merely hard to train?
+
+    python experiments/depth.py                                     # a quarter of an hour
+    python experiments/depth.py --depths 2 4 8 10 16 32 64 --alone 8 16 32 64 --seeds 5 --max-epochs 1000    # hours
+
+Stacks of one-head GAT layers of growing depth, plain and with what is said to help: residuals, norms, both, the first
+layer's output at every layer, and the balanced initialisation. At some depths each is trained once more on self-loops
+alone. There nothing can be smoothed, so what does not fit its training nodes there is hard to train, and what fits them
+there but not on the graph has been smoothed.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import script
+from deep import Deep, Norm, balance
+from devices import use_every_core
+from flax import nnx
+from jraph import GraphsTuple
+from outputs import claimed, find_result, say_found, try_to_plot
+from report import describe_run, markdown_table, mean_and_sd, save_result
+from settings import check
+from study_rows import finish_rows
+
+from gatjax import add_self_loops, plots
+from gatjax.data import load
+from gatjax.explain import dirichlet_energy, numerical_rank
+from gatjax.training import Labels, Training, lowest_loss, node_classification, train
+
+
+class Variant(NamedTuple):
+    """What is done against depth: a norm, the factors α and β of `Deep`, and how weights begin."""
+
+    norm: Norm = "none"
+    residual: float = 0
+    initial: float = 0
+    balanced: bool = False
+
+
+VARIANTS = {
+    "plain": Variant(),
+    "residual": Variant(residual=1),
+    "LayerNorm": Variant("LayerNorm"),
+    "PairNorm": Variant("PairNorm"),
+    "residual + LayerNorm": Variant("LayerNorm", residual=1),
+    "initial residual": Variant(initial=0.1),
+    "balanced": Variant(balanced=True),
+}
+Name = Literal["cora", "citeseer"]
+VariantName = Literal[
+    "plain",
+    "residual",
+    "LayerNorm",
+    "PairNorm",
+    "residual + LayerNorm",
+    "initial residual",
+    "balanced",
+]
+
+# From so many points of test accuracy below two plain layers on, depth has failed.
+FAILS = 0.1
+# What fits less of its training nodes has not learned.
+FITS = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Accuracy, energy, rank and first gradient over the depth, of plain stacks and of remedies."""
+
+    datasets: tuple[Name, ...] = ("cora", "citeseer")
+    """Citation graphs, with their public splits."""
+    depths: tuple[int, ...] = (2, 10, 16, 32)
+    """Numbers of layers."""
+    alone: tuple[int, ...] = (16,)
+    """Numbers of layers that are trained on self-loops alone, too."""
+    variants: tuple[VariantName, ...] = (
+        "plain",
+        "residual",
+        "LayerNorm",
+        "PairNorm",
+        "residual + LayerNorm",
+        "initial residual",
+        "balanced",
+    )
+    """What is done against depth."""
+    seeds: int = 2
+    """Seeds 0, 1, ... of the parameters, side by side on the cores."""
+    features: int = 32
+    """Width of the layers, even."""
+    max_epochs: int = 150
+    """Epochs at most."""
+    patience: int = 50
+    """Epochs without a lower validation loss before a seed stops."""
+    learning_rate: float = 5e-3
+    """Of Adam."""
+    overwrite: bool = False
+    """Replace the result that the output folder holds."""
+    progress: bool = False
+    """Show a progress bar."""
+    output: Path = Path("runs/depth")
+    """Folder for result.json, depth.png and the finished rows: a stopped run goes on behind the last of them."""
+
+
+class Study:
+    """Stacks of one depth and norm on one data set: what is compiled serves all its variants."""
+
+    def __init__(self, config: Config, name: str, depth: int, norm: Norm, *, alone: bool):
+        self.config, self.data = config, load(name, features="sparse")
+        self.whole = add_self_loops(self.data.graph)
+        self.graph = only_loops(self.whole) if alone else self.whole
+        widths = self.data.num_features, config.features, self.data.num_classes
+        build = lambda rngs: Deep(widths, depth, norm, rngs)
+        self.functions = node_classification(build)
+        self.graphdef, _, self.rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)
+        fit, stop, _ = self.data.splits
+        self.labels = Labels(fit, self.data.labels[fit], stop, self.data.labels[stop])
+        self.training = Training(
+            self.functions.initialise,
+            self.functions.loss,
+            self.functions.validate,
+            optax.chain(optax.add_decayed_weights(5e-4), optax.adam(config.learning_rate)),
+            rule=lowest_loss,
+            patience=config.patience,
+            max_epochs=config.max_epochs,
+        )
+
+    def run(self, variant: Variant) -> dict[str, Any]:
+        """Measures at the start and at the end, by seed."""
+        factors = np.array([[variant.residual, variant.initial]], np.float32)
+        graph, training = self.graph._replace(globals=factors), self.training
+        if variant.balanced:
+            training = training._replace(initialise=self._balanced)
+        seeds, progress = range(self.config.seeds), self.config.progress
+        runs = train(training, seeds, graph, lambda seed: self.labels, progress=progress)
+        trained = sorted(runs, key=lambda one: one.seed)
+        for_parameters = lambda seed: jax.random.split(jax.random.key(seed))[0]
+        starts = [training.initialise(for_parameters(seed)) for seed in seeds]
+        measured = lambda parameters: {
+            name: float(value) for name, value in self._measure(parameters, graph).items()
+        }
+        return {
+            "start": [measured(parameters) for parameters in starts],
+            "end": [measured(one.parameters) for one in trained],
+            "epochs": [one.epochs for one in trained],
+        }
+
+    def _balanced(self, key: jax.Array) -> Any:
+        parameters = self.functions.initialise(key)
+        model = nnx.merge(self.graphdef, parameters, self.rest, copy=True)
+        balance(model, nnx.Rngs(key))
+        return nnx.state(model, nnx.Param)
+
+    @functools.cached_property
+    def _measure(self) -> Any:
+        """Of the answers, of what enters the last layer, and of the first layer's gradient."""
+        fit, _, test = self.data.splits
+
+        def measure(parameters: Any, graph: GraphsTuple) -> dict[str, jax.Array]:
+            model = nnx.merge(self.graphdef, parameters, self.rest, copy=True)
+            nodes = model.hidden(graph)
+            logits = jnp.asarray(model.last(graph._replace(nodes=nodes)).nodes)
+            right = logits.argmax(-1) == self.data.labels
+            loss = self.functions.loss
+            slope = jax.grad(loss)(parameters, jax.random.key(0), graph, self.labels)
+            kernel = slope["first"]["attend"]["projection"]["kernel"][...]
+            return {
+                "fitted": right[fit].mean(),
+                "test_accuracy": right[test].mean(),
+                "energy": dirichlet_energy(self.whole, nodes, normalize=True),
+                "rank": numerical_rank(nodes),
+                "gradient": jnp.linalg.norm(kernel.ravel()),
+            }
+
+        return jax.jit(measure)
+
+
+def only_loops(graph: GraphsTuple) -> GraphsTuple:
+    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+    alone = senders == receivers
+    count = np.array([alone.sum()])
+    return graph._replace(senders=senders[alone], receivers=receivers[alone], n_edge=count)
+
+
+def make_result(config: Config) -> dict[str, Any]:
+    started = time.perf_counter()
+    study = functools.cache(functools.partial(Study, config))
+
+    def row(name: str, depth: int, variant: str, alone: bool) -> dict[str, Any]:
+        measures = study(name, depth, VARIANTS[variant].norm, alone=alone).run(VARIANTS[variant])
+        cell = {"dataset": name, "depth": depth, "variant": variant, "alone": alone}
+        return cell | measures
+
+    cells = [(depth, False) for depth in config.depths] + [(depth, True) for depth in config.alone]
+    makers = {
+        f"{name} {depth} {variant}{' alone' * alone}": functools.partial(
+            row, name, depth, variant, alone
+        )
+        for name in config.datasets
+        for depth, alone in cells
+        for variant in config.variants
+    }
+    rows = finish_rows(config, makers)
+    return {
+        "rows": list(rows.values()),
+        "seconds": time.perf_counter() - started,
+        "config": dataclasses.asdict(config),
+        **describe_run(),
+    }
+
+
+def mean(row: Mapping[str, Any], when: str, name: str) -> float:
+    """Of a measure, over the seeds."""
+    return float(np.mean([seed[name] for seed in row[when]]))
+
+
+def failure(row: Mapping[str, Any], alone: Mapping[str, Any], shallow: float) -> str:
+    """What fails at a depth, next to the accuracy of two plain layers: its training, or its nodes, which are smoothed.
+
+    >>> result = lambda accuracy, fitted: {"end": [{"test_accuracy": accuracy, "fitted": fitted}]}
+    >>> failure(result(0.3, 0.2), result(0.3, 0.2), 0.8), failure(result(0.3, 0.2), result(0.5, 1.0), 0.8)
+    ('training', 'smoothing')
+    """
+    if mean(row, "end", "test_accuracy") > shallow - FAILS:
+        return "nothing"
+    if mean(row, "end", "fitted") > FITS:
+        return "fits, and errs elsewhere"
+    return "smoothing" if mean(alone, "end", "fitted") > FITS else "training"
+
+
+def tables(result: dict[str, Any]) -> str:
+    """For each data set the accuracy by depth, and what each network looks like where it was trained on loops, too."""
+    return "\n\n".join(
+        block for name in result["config"]["datasets"] for block in _of(result, name)
+    )
+
+
+def _of(result: dict[str, Any], name: str) -> list[str]:
+    config = result["config"]
+    cells = {
+        (row["variant"], row["depth"], row["alone"]): row
+        for row in result["rows"]
+        if row["dataset"] == name
+    }
+    accuracy = lambda row: mean_and_sd([seed["test_accuracy"] for seed in row["end"]])
+    by_depth = [
+        [variant, *(accuracy(cells[variant, depth, False]) for depth in config["depths"])]
+        for variant in config["variants"]
+    ]
+    header = [f"{name}, test (%)", *(f"{depth} layers" for depth in config["depths"])]
+    blocks = [markdown_table(header, by_depth)]
+    first = config["variants"][0], config["depths"][0], False
+    shallow = mean(cells[first], "end", "test_accuracy")
+    percent = lambda row: f"{100 * mean(row, 'end', 'fitted'):.0f}"
+    for depth in config["alone"]:
+        rows = []
+        for variant in config["variants"]:
+            row, alone = cells[variant, depth, False], cells[variant, depth, True]
+            both = lambda measure, row=row: (
+                f"{mean(row, 'start', measure):.2g} -> {mean(row, 'end', measure):.2g}"
+            )
+            rows.append(
+                [
+                    variant,
+                    percent(row),
+                    percent(alone),
+                    f"{mean(row, 'start', 'gradient'):.1g}",
+                    both("energy"),
+                    both("rank"),
+                    failure(row, alone, shallow),
+                ]
+            )
+        header = [
+            f"{name}, {depth} layers",
+            "fitted (%)",
+            "on self-loops alone",
+            "first gradient",
+            "energy",
+            "rank",
+            "what fails",
+        ]
+        blocks.append(markdown_table(header, rows))
+    return blocks
+
+
+PANELS = {
+    "test accuracy (%)": lambda seed: 100 * seed["end"]["test_accuracy"],
+    "first gradient, at the start": lambda seed: seed["start"]["gradient"],
+    "normalised energy, at the start": lambda seed: seed["start"]["energy"],
+}
+
+
+def plot(result: dict[str, Any]) -> Any:
+    """Accuracy, the first gradient and the first energy over the depth, a row of panels for each data set."""
+    import matplotlib.pyplot as plt
+
+    config = result["config"]
+    depths, names = config["depths"], config["datasets"]
+    cells = {
+        (row["dataset"], row["variant"], row["depth"]): [
+            {"start": start, "end": end}
+            for start, end in zip(row["start"], row["end"], strict=True)
+        ]
+        for row in result["rows"]
+        if not row["alone"]
+    }
+    with plt.rc_context(dict(plots.STYLE)):
+        size = plots.PAGE, 0.6 + 1.9 * len(names)
+        figure, axes = plt.subplots(len(names), 3, figsize=size, sharex=True, squeeze=False)
+        for row, name in zip(axes, names, strict=True):
+            for ax, (label, value) in zip(row, PANELS.items(), strict=True):
+                groups = {
+                    variant: [[value(seed) for seed in cells[name, variant, d]] for d in depths]
+                    for variant in config["variants"]
+                }
+                last = "layers" if name == names[-1] else ""
+                plots.seed_lines(depths, groups, xlabel=last, ylabel=label, ax=ax)
+                ax.set_xscale("log", base=2)
+                ax.set_xticks(depths, [str(depth) for depth in depths])
+                ax.minorticks_off()
+                if ax is row[0]:
+                    ax.set_title(name)
+                else:
+                    ax.set_yscale("log")
+                ax.get_legend().remove()
+        handles = axes[0][0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=4)
+    return axes[0][0]
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, and say where everything is."""
+    use_every_core()
+    check(
+        config,
+        at_least=dict.fromkeys("seeds features max_epochs patience".split(), 1)
+        | {"depths": 2, "alone": 2},
+        above_zero=("learning_rate",),
+    )
+    if config.features % 2:
+        raise SystemExit(f"--features {config.features}: must be even, for the balanced weights")
+    if missing := set(config.alone) - set(config.depths):
+        raise SystemExit(
+            f"--alone {min(missing)}: is none of --depths {' '.join(map(str, config.depths))}"
+        )
+    path = config.output / "result.json"
+    with claimed(config.output):
+        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        if result is None:
+            result = make_result(config)
+            save_result(path, result)
+            try_to_plot(config.output / "depth.png", lambda path: plots.save(plot(result), path))
+        else:
+            say_found(path)
+    print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
+    return result
+
+
+if __name__ == "__main__":
+    script.run(main, Config)
