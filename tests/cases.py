@@ -179,17 +179,25 @@ def dot_product(layer, graph, keep=NOTHING_DROPPED):
     if layer.query.bias is not None:
         query = query + array(layer.query.bias)[None]
     dropped = with_bias(value, layer.value) * keep.projected
-    edge = np.zeros((len(graph.senders), *query.shape[1:]))
-    if layer.edge_features is not None:
-        edge = heads(graph.edges, layer.edge_projection)
+    edge, bias = edge_terms(layer, graph.edges, len(graph.senders), query.shape[1:])
     x, alpha = attend(
         graph,
         query.shape[1:],
-        lambda i, j, k: dot_logit(query[i], key[j] + edge[k]),
+        lambda i, j, k: dot_logit(query[i], key[j] + edge[k]) + bias[k],
         lambda i, j, k: dropped[j] + edge[k],
         keep,
     )
     return finish(layer, x, graph.nodes), alpha
+
+
+def edge_terms(layer, features, count, shape):
+    """What edge features [E, D] add to key and value, [E, H, C], and to the logit, [E, H]; zeros where they do not."""
+    rows, numbers = np.zeros((count, *shape)), np.zeros((count, shape[0]))
+    if layer.edge_projection is not None:
+        rows = heads(features, layer.edge_projection)
+    if layer.edge_bias is not None:
+        numbers = features @ array(layer.edge_bias)
+    return rows, numbers
 
 
 def additive(layer, graph, keep=NOTHING_DROPPED):
@@ -253,15 +261,16 @@ def molecule(layer, graph, keep=NOTHING_DROPPED):
     query, key, value = (heads(nodes, part) for part in (layer.query, layer.key, layer.value))
     if layer.query.bias is not None:
         query = query + array(layer.query.bias)[None]
-    dropped, features = value * keep.projected, np.zeros((len(graph.senders), *query.shape[1:]))
-    if layer.edge_features is not None:
-        features = heads(graph.edges["features"], layer.edge_projection)
+    dropped = value * keep.projected
+    features, bias = edge_terms(
+        layer, graph.edges.get("features"), len(graph.senders), query.shape[1:]
+    )
     parts = layer.weights if isinstance(layer.weights, tuple) else array(layer.weights)
     distance, adjacency = graph.edges["distance"], graph.edges["adjacency"]
 
     def logit(i, j, k):
         known = np.array([distance[k], adjacency[k]])
-        return np.concatenate([dot_logit(query[i], key[j] + features[k]), known])
+        return np.concatenate([dot_logit(query[i], key[j] + features[k]) + bias[k], known])
 
     def weigh(rows):
         logits, distance, adjacency = rows[:, :-2], rows[:, -2:-1], rows[:, -1:]
@@ -485,11 +494,18 @@ CASES = [
         {**_edges, **_mean, "use_value_bias": True},
         dot_product,
     ),
+    Case("DotProductConv-logit", DotProductConv, {**_edges, "edges_in": "logit"}, dot_product),
     Case("AdditiveConv", AdditiveConv, {**_edges, "residual": True}, additive),
     Case("GeneralConv", GeneralConv, _edges, general),
     Case("CosineConv", CosineConv, _edges, cosine),
     Case("MATConv", MATConv, {**_heads, "trainable_weights": True}, molecule, sums_to_one=False),
-    Case("MATConv-edges", MATConv, {**_edges, "kernel": "softmax"}, molecule, sums_to_one=False),
+    Case(
+        "MATConv-edges",
+        MATConv,
+        {**_edges, "kernel": "softmax", "edges_in": "both"},
+        molecule,
+        sums_to_one=False,
+    ),
     Case("GaANConv", GaANConv, _gaan, gaan),
     Case("GaANConv-none", GaANConv, {**_gaan, "gate": "none", "use_bias": False}, gaan),
     Case("GaANConv-code", GaANConv, {**_gaan, "gate": "code", "scale": "linear"}, gaan),

@@ -149,19 +149,21 @@ def general_score(
 def dot_product_score(
     query: Float[Array, "*rows H C"],
     key: Float[Array, "*rows H C"],
+    bias: Float[Array, "*rows H"] | None = None,
     *,
     scale: float | Float[Array, ""] | None = None,
 ) -> Float[Array, "*rows H"]:
     """The dot product of the receiver's query and the sender's key.
 
     ```
-    e_ij = scale · (q_i · k_j)
+    e_ij = scale · (q_i · k_j) + b_ij
     ```
 
     Args:
       query: `[..., H, C]`.
       key: `[..., H, C]`.
-      scale: factor; `1/sqrt(C)` by default.
+      bias: b, what is known of the pair, `[..., H]`; none by default.
+      scale: factor of the product; `1/sqrt(C)` by default.
 
     Returns:
       Logits `[..., H]`.
@@ -172,7 +174,8 @@ def dot_product_score(
 
     Vaswani et al., Attention Is All You Need, NeurIPS 2017.
     """
-    return sum_features(query * key) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    products = sum_features(query * key) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    return products if bias is None else products + bias
 
 
 def combine_heads(

@@ -19,7 +19,7 @@ from gatjax.graph.check import EdgeMask
 from gatjax.graph.messages import listed as names_of
 from gatjax.graph.sizes import is_unknown, num_edges
 from gatjax.layers.conv import Mechanism
-from gatjax.layers.dot_product import DotProductConv
+from gatjax.layers.dot_product import DotProductConv, EdgesIn
 from gatjax.layers.inputs import InFeatures, Sides, check_edge_features
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import Keys, Setup
@@ -32,17 +32,17 @@ class MATConv(DotProductConv):
     """The attention of the molecule attention transformer: dot products, mixed with distances and bonds.
 
     ```
-    p_ij = λ_a softmax(q_i · k_ij / (sqrt(C) T)) + λ_d g(D_ij) + λ_g A_ij / (Σ_{k -> i} A_ik + 1e-6)
+    p_ij = λ_a softmax(e_ij / T) + λ_d g(D_ij) + λ_g A_ij / (Σ_{k -> i} A_ik + 1e-6)
     h'_i = combine_h(Σ_j p_ij v_ij) + W_res h_i + b
     ```
 
-    for every head, with q, k and v of `DotProductConv`, and g(D) = exp(-D) or the softmax of -D over the edges of the
-    receiver. `graph.edges` is a dict: `distance` D `[E]`, `adjacency` A `[E]`, each where its weight is not 0, and
-    `features` `[E, D]` where the layer was built with `edge_features`. The layer's `attention` is p.
+    for every head, with the logit e and the value v of `DotProductConv`, and g(D) = exp(-D) or the softmax of -D over
+    the edges of the receiver. `graph.edges` is a dict: `distance` D `[E]`, `adjacency` A `[E]`, each where its weight
+    is not 0, and `features` `[E, D]` where the layer was built with `edge_features`. The layer's `attention` is p.
 
     Args:
-      in_features, out_features, num_heads, combine, edge_features, residual, use_bias, normalize, temperature,
-        block_size, kernel_init, dtype, param_dtype, rngs: as in `DotProductConv`.
+      in_features, out_features, num_heads, combine, edge_features, edges_in, residual, use_bias, normalize,
+        temperature, block_size, kernel_init, dtype, param_dtype, rngs: as in `DotProductConv`.
       weights: λ of attention, distance and adjacency, three numbers that sum to 1.
       trainable_weights: whether they are a parameter, three numbers that start there, need not sum to 1, and are as
         they are.
@@ -69,6 +69,7 @@ class MATConv(DotProductConv):
         out_features: int,
         *,
         edge_features: int | None = None,
+        edges_in: EdgesIn = "key_value",
         weights: MixtureWeights = MIXTURE_WEIGHTS,
         trainable_weights: bool = False,
         kernel: Kernel = "exp",
@@ -78,7 +79,12 @@ class MATConv(DotProductConv):
         check_kernel(kernel)
         check_mixture(jnp.asarray(weights, float) if trainable_weights else weights)
         super().__init__(
-            in_features, out_features, edge_features=edge_features, rngs=rngs, **options
+            in_features,
+            out_features,
+            edge_features=edge_features,
+            edges_in=edges_in,
+            rngs=rngs,
+            **options,
         )
         self.kernel: Kernel = kernel
         self.weights = (

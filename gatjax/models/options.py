@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from gatjax.attention.mixture import Kernel, MixtureWeights
 from gatjax.attention.semantic import Semantic
+from gatjax.layers.dot_product import EdgesIn
 from gatjax.layers.gaan import Gate, Scale
 from gatjax.layers.options import (
     ResidualOptions,
@@ -63,6 +64,7 @@ class DotProductOptions(AttentionOptions, total=False):
     """Of `DotProductGAT`."""
 
     use_value_bias: bool
+    edges_in: EdgesIn
 
 
 class GATv2Options(AttentionOptions, total=False):
@@ -101,6 +103,7 @@ class MATOptions(WeighingOptions, total=False):
     """Of the layers of `MAT`."""
 
     edge_features: int | None
+    edges_in: EdgesIn
     weights: MixtureWeights
     trainable_weights: bool
     kernel: Kernel

@@ -129,6 +129,9 @@ def test_every_normaliser_and_mechanism_of_all_pairs_is_that_of_the_edges():
         same(make(MATConv, normalize=normalize), of_mixture)
     same(make(MATConv, kernel="softmax", trainable_weights=True), of_mixture)
     same(make(DotProductConv, normalize="entmax", use_value_bias=True), only())
+    for edges_in in ("logit", "both"):
+        layer = make(DotProductConv, edge_features=EDGE_WIDTH, edges_in=edges_in)
+        same(layer, only("features"))
     for kind in (MeanConv, GaANConv):
         same(make(kind), only())
     for kind in (GATConv, GATv2Conv, DotProductConv):

@@ -24,7 +24,7 @@ from cases import (
 from flax import nnx
 from helpers import assert_close, assign, changed_rows, run
 
-from gatjax.graph import build_graph
+from gatjax.graph import build_graph, connect_all, shortest_paths
 from gatjax.layers import DotProductConv, GATConv, GATv2Conv
 
 
@@ -154,3 +154,16 @@ def test_gatv2_lets_every_receiver_prefer_its_own_sender():
     match = np.exp(0.8) / (np.exp(0.8) + 1)
     expected = [[match, 1 - match], [1 - match, match]]
     np.testing.assert_allclose(np.asarray(alpha).reshape(2, 2), expected, rtol=1e-6)
+
+
+def test_what_is_known_of_a_pair_is_added_to_its_logit():
+    """A table of distances: half as much for one step more, and for two steps a quarter; the products are all 0."""
+    layer = blank(DotProductConv, 2, 2, edge_features=3, edges_in="logit", num_heads=2)
+    assign(layer.edge_bias.kernel, jnp.log(jnp.array([[1.0, 1.0], [0.5, 1.0], [0.25, 1.0]])))
+    path = build_graph([0, 1, 1, 2], [1, 0, 2, 1], np.ones((3, 2)))
+    distances = shortest_paths(path, cutoff=1)
+    graph = connect_all(path)._replace(edges=jax.nn.one_hot(distances, 3))
+    expected = np.array([[4, 2, 1], [1, 2, 1], [1, 2, 4]]) / [[7], [4], [7]]
+    alpha = layer.attention(graph).reshape(3, 3, 2)
+    np.testing.assert_allclose(alpha[:, :, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(alpha[:, :, 1], 1 / 3, rtol=1e-6)

@@ -25,6 +25,7 @@ from jax.experimental.sparse import BCOO
 
 from gatjax.graph import build_graph, split_weights
 from gatjax.layers import (
+    DotProductConv,
     DropoutRates,
     GaANConv,
     GATConv,
@@ -34,6 +35,7 @@ from gatjax.layers import (
     MATConv,
     Setup,
 )
+from gatjax.models import MAT, DotProductGAT
 
 
 @rows([case for case in ONE_EACH if takes(case, "combine")])
@@ -60,6 +62,16 @@ def test_widths_and_dtypes_of_gated_attention_are_refused(unchecked):
     for name in ("dtype", "param_dtype"):
         with rejects(TypeError, f"{name} must be a dtype of fractions, such as"):
             make(OUT, **{name: np.int32})
+
+
+def test_places_of_edge_features_are_known_and_not_empty(unchecked):
+    for make in (DotProductConv, MATConv, DotProductGAT, MAT):
+        with rejects(
+            ValueError, "edges_in must be one of ['key_value', 'logit', 'both'], got 'bias'"
+        ):
+            make(4, 8, edge_features=2, edges_in="bias", rngs=nnx.Rngs(0))
+        with rejects(ValueError, "edges_in='logit' needs edge_features"):
+            make(4, 8, edges_in="logit", rngs=nnx.Rngs(0))
 
 
 def test_residuals_that_are_none_are_refused(unchecked):
