@@ -1,5 +1,6 @@
 """The mathematics: pure functions, the ones that a notebook calls."""
 
+from gatjax.attention.all_nodes import graph_self_attention
 from gatjax.attention.attend import edge_attention, graph_attention
 from gatjax.attention.blocked import Rows
 from gatjax.attention.dense import (
@@ -46,6 +47,7 @@ __all__ = [
     "general_dot",
     "general_score",
     "graph_attention",
+    "graph_self_attention",
     "mixed_attention",
     "multi_head_attention",
     "neighbor_mean",

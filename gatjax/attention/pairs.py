@@ -163,7 +163,7 @@ def _weights(
     temperature: Temperature,
 ) -> Float[Array, "G H n n"]:
     """What each receiver gives to each sender; 0 where no edge counts."""
-    logits = _cooled(logits, temperature)
+    logits = cool_heads(logits, temperature)
     of_heads = jnp.broadcast_to(counted[:, None], logits.shape)
     if isinstance(normalize, Mixture):
         attend = lambda: _weights(logits, counted, ends, normalize.normalize, 1.0)
@@ -178,10 +178,16 @@ def _weights(
     return RULES[str(normalize)](wide, of_heads, along_last(of_heads), 1.0)
 
 
-def _cooled(logits: Float[Array, "G H n n"], temperature: Temperature) -> Float[Array, "G H n n"]:
+def cool_heads(
+    logits: Float[Array, "G H n m"], temperature: Temperature
+) -> Float[Array, "G H n m"]:
+    """`cool` where the heads come before the pairs."""
     if isinstance(temperature, int | float) and temperature == 1:
         return logits
-    return jnp.moveaxis(cool(jnp.moveaxis(logits, 1, -1), temperature), -1, 1)
+    last = jnp.moveaxis(logits, 1, -1)
+    return jnp.moveaxis(
+        cool(last.reshape(-1, last.shape[-1]), temperature).reshape(last.shape), -1, 1
+    )
 
 
 def _heads_first(x: Float[Array, "E H"], shape: tuple[int, ...]) -> Float[Array, "G H n n"]:

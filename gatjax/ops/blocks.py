@@ -35,11 +35,11 @@ VECTOR = 16
 
 def rows_per_block(width: int, fewest: int = 256) -> int:
     """How many rows of this many numbers one block holds, on the default device."""
-    numbers = BLOCK_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
+    numbers = BLOCK_NUMBERS if on_cpu() else ACCELERATOR_BLOCK_NUMBERS
     return max(numbers // max(width, 1), fewest)
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
@@ -67,7 +67,7 @@ def choose_block_size(block_size: BlockSize, num_edges: int, width: int) -> int 
     What has no form for all pairs takes "dense" for the direct formula.
     """
     if block_size == "auto":
-        few = DIRECT_NUMBERS if _on_cpu() else ACCELERATOR_BLOCK_NUMBERS
+        few = DIRECT_NUMBERS if on_cpu() else ACCELERATOR_BLOCK_NUMBERS
         return None if num_edges * width <= few else rows_per_block(width)
     if block_size == "dense":
         return None

@@ -43,13 +43,19 @@ def keep_mask(
     >>> sorted(set(mask.ravel().tolist()))
     [0.0, 2.0]
     """
+    entries = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    return _kept(key, rate, entries + jnp.asarray(first).astype(jnp.uint32), dtype)
+
+
+def _kept(
+    key: Key[Array, ""], rate: float, entries: UInt32[Array, "..."], dtype: DTypeLike
+) -> Float[Array, "..."]:
+    """The factors of entries by their numbers."""
     _check_rate(rate)
     words = jax.random.key_data(key)[-2:]
     # The hash leaves 0 alone, so that under a second word of 0 one entry would be kept at every rate.
     second = jnp.where(words[1] == 0, np.uint32(0x9E3779B9), words[1])
-    entries = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
-    entries += _mix(words[0]) + jnp.asarray(first).astype(jnp.uint32)
-    bits = _mix(_mix(entries) ^ second)
+    bits = _mix(_mix(entries + _mix(words[0])) ^ second)
     kept = max(round((1 - rate) * 2**32), 1)
     # <=, since kept itself may be 2³², which no 32 bits hold.
     return jnp.where(bits <= np.uint32(kept - 1), 2**32 / kept, 0).astype(dtype)
@@ -92,3 +98,9 @@ class DropoutMask:
     ) -> Float[Array, "size width"]:
         """Rows `start, ..., start + size - 1` of a mask of this width."""
         return keep_mask(self.key, self.rate, (size, width), first=start * width)
+
+    def at(self, rows: Int[Array, "*rows"], width: int) -> Float[Array, "*rows width"]:
+        """The same of any rows of such a mask, by their numbers."""
+        entries = rows.astype(jnp.uint32)[..., None] * np.uint32(width)
+        columns = jnp.arange(width, dtype=jnp.uint32).reshape((1,) * rows.ndim + (width,))
+        return _kept(self.key, self.rate, entries + columns, jnp.float32)
