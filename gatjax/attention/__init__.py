@@ -11,6 +11,7 @@ from gatjax.attention.dense import (
     self_attention,
     tensor_dot,
 )
+from gatjax.attention.linear import linear_attention
 from gatjax.attention.mixed import mixed_attention
 from gatjax.attention.mixture import Mixture
 from gatjax.attention.multi_head import multi_head_attention
@@ -48,6 +49,7 @@ __all__ = [
     "general_score",
     "graph_attention",
     "graph_self_attention",
+    "linear_attention",
     "mixed_attention",
     "multi_head_attention",
     "neighbor_mean",

@@ -89,7 +89,7 @@ def graph_self_attention(
     [[[2.0]], [[2.0]]]
     """
     query, key, value = (jnp.asarray(rows) for rows in (query, key, value))
-    _check_rows(query, key, value)
+    check_rows(query, key, value)
     total, num_heads = value.shape[:2]
     pairs = {"bias": bias, "multiplier": multiplier}
     tables = _Tables(*(_check_pairs(name, rows, num_heads) for name, rows in pairs.items()))
@@ -294,7 +294,12 @@ def _rows_per_block(block_size: BlockSize, shape: tuple[int, ...]) -> int:
     return ceil_div(size, ceil_div(size, rows))
 
 
-def _check_rows(query: Array, key: Array, value: Array) -> None:
+def check_rows(query: Array, key: Array, value: Array) -> None:
+    """Queries, keys and values of the same nodes and heads.
+
+    Raises:
+      ValueError: they are not.
+    """
     for name, rows in {"query": query, "key": key, "value": value}.items():
         if rows.ndim != 3:
             raise ValueError(f"{name} must be [N, H, C], got {list(rows.shape)}")
