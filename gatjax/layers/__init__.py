@@ -13,6 +13,7 @@ Node features may be a sparse `BCOO`. `deterministic` and `rngs` are those of `n
 """
 
 from gatjax.layers.additive import AdditiveConv
+from gatjax.layers.all_nodes import GraphLinearAttention, GraphSelfAttention
 from gatjax.layers.block import Attended, AttentionBlock, AttentionEdgeStep, attend_edges
 from gatjax.layers.controls import GCNConv, MeanConv, NodeLinear
 from gatjax.layers.conv import Conv, Mechanism
@@ -33,6 +34,7 @@ from gatjax.layers.pooling import AttentionPooling, GraphReadout
 from gatjax.layers.recurrent import GGRUCell, GraphState, gated_update, over_time
 from gatjax.layers.relational import RelationalGATConv
 from gatjax.layers.semantic import SemanticAttention
+from gatjax.layers.transformer import OfTypes, TransformerBlock
 from gatjax.layers.typed import TypedConv, TypedLinear
 
 __all__ = [
@@ -53,8 +55,10 @@ __all__ = [
     "GaANConv",
     "GeneralConv",
     "GraphIndependent",
+    "GraphLinearAttention",
     "GraphNetwork",
     "GraphReadout",
+    "GraphSelfAttention",
     "GraphState",
     "HANConv",
     "HGTConv",
@@ -63,11 +67,13 @@ __all__ = [
     "MeanConv",
     "Mechanism",
     "NodeLinear",
+    "OfTypes",
     "RelationalGATConv",
     "RowMLP",
     "SemanticAttention",
     "Setup",
     "Sides",
+    "TransformerBlock",
     "TypedConv",
     "TypedLinear",
     "attend_edges",

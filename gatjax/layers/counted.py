@@ -9,6 +9,7 @@ from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, ArrayLike, Bool, PyTree
 from jraph import GraphsTuple
 
@@ -106,3 +107,17 @@ def norm_mask(
     if counted is None or not hasattr(function, "use_running_average"):
         return {}
     return {"mask": jnp.asarray(counted)[:, None]}
+
+
+def normalize_rows(
+    norm: Callable[..., Array],
+    rows: Array,
+    counted: Bool[ArrayLike, "rows"] | None,
+    deterministic: bool | None,
+) -> Array:
+    """A norm over rows, which, where it has running averages, learns which to use and which rows count."""
+    if not hasattr(norm, "use_running_average"):
+        return norm(rows)
+    if deterministic is not None:
+        norm = nnx.view(norm, use_running_average=deterministic)
+    return norm(rows, **norm_mask(norm, counted))

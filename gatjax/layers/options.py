@@ -54,6 +54,14 @@ class ConvOptions(BlockOptions, total=False):
     combine: Combine
 
 
+class LinearAttentionOptions(RowOptions, total=False):
+    """Of `GraphLinearAttention`."""
+
+    num_heads: int
+    combine: Combine
+    residual: Residual
+
+
 class WeightOptions(TypedDict, total=False):
     """How logits become weights: of every layer with attention."""
 

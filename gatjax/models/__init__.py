@@ -12,10 +12,12 @@ from gatjax.models.pyg_weights import with_pyg_weights
 from gatjax.models.saving import load_model, save_model
 from gatjax.models.stack import Stack
 from gatjax.models.summary import LayerSummary, Memory, Summary, summary
+from gatjax.models.transformer import GPS, GraphTransformer
 
 __all__ = [
     "GAT",
     "GCN",
+    "GPS",
     "HAN",
     "HGT",
     "MAT",
@@ -26,6 +28,7 @@ __all__ = [
     "Forecaster",
     "GATv2",
     "GaAN",
+    "GraphTransformer",
     "LayerSummary",
     "Memory",
     "RecurrentStack",

@@ -21,6 +21,7 @@ from gatjax.models.han import HAN
 from gatjax.models.hgt import HGT
 from gatjax.models.mat import MAT
 from gatjax.models.names import decode, encode, is_in, modules_in
+from gatjax.models.transformer import GPS, GraphTransformer
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
 from gatjax.training.loop import Variables
 
@@ -28,7 +29,10 @@ MANIFEST, VARIABLES = "manifest.json", "parameters"
 
 CONSTRUCTORS: dict[str, Callable[..., nnx.Module]] = {
     build.__name__: build
-    for build in (GAT, GATv2, DotProductGAT, ConstGAT, GaAN, HAN, HGT, MAT, GCN, MLP)
+    for build in (
+        *(GAT, GATv2, DotProductGAT, ConstGAT, GaAN, HAN, HGT, MAT),
+        *(GraphTransformer, GPS, GCN, MLP),
+    )
 }
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask
-from gatjax.layers.counted import norm_mask
+from gatjax.layers.counted import normalize_rows
 from gatjax.layers.inputs import InFeatures, node_features, widths
 from gatjax.layers.parts import Dropout, check_sizes
 from gatjax.models.names import find, name_of
@@ -132,7 +132,7 @@ class Stack(nnx.Module):
     ) -> GraphsTuple:
         nodes = jnp.asarray(graph.nodes)
         if self.norms is not None:
-            nodes = _normalize(self.norms[index], nodes, node_mask, deterministic)
+            nodes = normalize_rows(self.norms[index], nodes, node_mask, deterministic)
         return graph._replace(nodes=self.activation(nodes))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -161,17 +161,6 @@ def _parts(senders, edge_mask, edge_weight, node_mask, sender_mask) -> dict[str,
 def beside_senders(width: int, in_features: InFeatures) -> InFeatures:
     """The width of a layer's nodes, beside that of the senders, where they have a table of their own."""
     return (width, widths(in_features).senders) if isinstance(in_features, tuple | list) else width
-
-
-def _normalize(
-    norm: Callable[..., Array], nodes: Array, node_mask: NodeMask, deterministic: bool | None
-) -> Array:
-    """A norm over nodes, which has running averages, learns which to use and which nodes count."""
-    if not hasattr(norm, "use_running_average"):
-        return norm(nodes)
-    if deterministic is not None:
-        norm = nnx.view(norm, use_running_average=deterministic)
-    return norm(nodes, **norm_mask(norm, node_mask))
 
 
 def build_stack(
