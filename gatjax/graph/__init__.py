@@ -50,6 +50,15 @@ from gatjax.graph.merge import Merged, merge_types
 from gatjax.graph.names import Named, number_names
 from gatjax.graph.paths import PathSize, Step, compose, meta_paths, path_size
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
+from gatjax.graph.sample import (
+    Hops,
+    Neighbors,
+    Sampled,
+    hop_sizes,
+    neighbors_of,
+    sample_hops,
+    sample_neighbors,
+)
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
 from gatjax.graph.typed import (
@@ -81,6 +90,7 @@ from gatjax.graph.typed_convert import (
     to_typed_networkx,
     to_typed_pyg,
 )
+from gatjax.graph.views import First, View
 from gatjax.graph.virtual import (
     EDGE_TYPES,
     add_expander,
@@ -95,20 +105,25 @@ __all__ = [
     "Budget",
     "EdgeSplit",
     "EdgeTable",
+    "First",
+    "Hops",
     "Imported",
     "Masks",
     "Merged",
     "Named",
     "NeighborTable",
+    "Neighbors",
     "Pairs",
     "PathSize",
     "Relation",
+    "Sampled",
     "Slots",
     "Step",
     "TypedBudget",
     "TypedGraph",
     "TypedImport",
     "TypedMasks",
+    "View",
     "add_expander",
     "add_reverses",
     "add_self_loops",
@@ -140,6 +155,7 @@ __all__ = [
     "from_typed_networkx",
     "from_typed_pyg",
     "fully_connected",
+    "hop_sizes",
     "in_degree",
     "isolated_nodes",
     "laplacian_encoding",
@@ -147,6 +163,7 @@ __all__ = [
     "merge_types",
     "meta_paths",
     "neighbor_table",
+    "neighbors_of",
     "num_nodes",
     "number_names",
     "pad",
@@ -158,7 +175,9 @@ __all__ = [
     "relation_graph",
     "relative_random_walk",
     "remove_self_loops",
+    "sample_hops",
     "sample_negative_edges",
+    "sample_neighbors",
     "shortest_paths",
     "sort_edges",
     "split_edges",

@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.sizes import is_sparse, leaves, num_nodes, num_rows
+from gatjax.graph.views import Seen
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.pairs import PairIds, all_pairs
 from gatjax.ops.sparse import Features
@@ -41,7 +42,7 @@ class Parts(TypedDict, total=False):
 class SideParts(Parts, total=False):
     """The same where senders may have a table of their own."""
 
-    senders: Features | None
+    senders: Features | Seen | None
     sender_mask: SenderMask
 
 
@@ -276,7 +277,7 @@ def check_edges(
     *,
     edge_weight: EdgeWeight = None,
     node_mask: NodeMask = None,
-    senders: Features | None = None,
+    senders: Features | Seen | None = None,
     sender_mask: SenderMask = None,
 ) -> Ends:
     """The edges of a graph, ready to be gathered with, after every check of the graph, the masks and the weights.
@@ -320,7 +321,7 @@ def _num_rows(senders: Any, sender_mask: SenderMask) -> int | None:
                 "sender_mask is of a table of senders, and there is none: pass senders=[M, F], or node_mask"
             )
         return None
-    if not isinstance(senders, Features) or senders.ndim != 2:
+    if not isinstance(senders, Features | Seen) or senders.ndim != 2:
         got = list(np.shape(senders)) if isinstance(senders, Features) else type(senders).__name__
         raise ValueError(f"senders must be [M, F], an array or a BCOO, got {got}")
     return senders.shape[0]

@@ -67,8 +67,9 @@ class AdditiveConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        query, value = self.query(nodes.receivers), self.value(nodes.senders)
-        senders = {"key": self.key(nodes.senders), "value": self.dropout.projected(value, keys)}
+        query = self.query(nodes.receivers)
+        value = lambda rows: self.dropout.projected(self.value(rows), keys)
+        senders = nodes.sent(lambda rows: {"key": self.key(rows), "value": value(rows)})
         weights: dict[str, Any] = {"vector": self.vector[...].astype(query.dtype)}
         if self.edge_projection is not None:
             weights["edge"] = self.edge_projection.linear(query.dtype)

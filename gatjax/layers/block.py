@@ -41,9 +41,10 @@ from gatjax.graph.check import (
     check_lengths,
 )
 from gatjax.graph.sizes import graph_ids, is_unknown, num_edges, num_nodes
+from gatjax.graph.views import Sides, View
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.counted import graphs_with
-from gatjax.layers.inputs import InFeatures, Sides, widths
+from gatjax.layers.inputs import InFeatures, seen_through, widths
 from gatjax.layers.options import AttentionBlockOptions, listed
 from gatjax.layers.parts import (
     Dropout,
@@ -355,7 +356,7 @@ class AttentionBlock(Conv):
         globals = _globals(graph, self.step.global_features)
         of_nodes = graph_ids(graph.n_node, num_nodes(graph))
         received = gather(globals, of_nodes, accumulate=jnp.float32)
-        if nodes.shared:
+        if nodes.receivers is nodes.senders:
             return Sides(received, received)
         return Sides(received, gather(globals, jnp.zeros(nodes.senders.shape[0], jnp.int32)))
 
@@ -377,12 +378,13 @@ class AttentionBlock(Conv):
         return kept._replace(globals=mask_rows(_globals(graph, width), counted)), nodes, ends
 
     def updated_edges(
-        self, graph: GraphsTuple, **parts: Unpack[SideParts]
-    ) -> Float[Array, "E H C"]:
+        self, graph: GraphsTuple, *, view: View | None = None, **parts: Unpack[SideParts]
+    ) -> Float[Array, "walked H C"]:
         """The updated edges e'_k = w_k b_k V_k, before they are added up and without dropout.
 
         The arguments are those of `attention`.
         """
+        graph, parts = seen_through(view, graph, parts)
         _, mechanism, ends = self.read(graph, **parts)
         functions = mechanism.score, mechanism.value
         edges = Attended(*(on_edges(function, mechanism.rows, ends) for function in functions))

@@ -10,8 +10,9 @@ from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.graph.check import SideParts, check_edges, check_not_negative
+from gatjax.graph.views import Sides, View
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.inputs import InFeatures, Sides, check_widths, node_features, widths
+from gatjax.layers.inputs import InFeatures, check_widths, node_features, seen_through, widths
 from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
 from gatjax.layers.parts import (
     Dropout,
@@ -65,8 +66,8 @@ class MeanConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        z = self.projection(nodes.senders)
-        senders = {"value": self.dropout.projected(z, keys)}
+        value = lambda rows: self.dropout.projected(self.projection(rows), keys)
+        senders = {"value": nodes.sent(value)}
         return Mechanism(_uniform, sender_value, Rows(None, None, senders, None))
 
 
@@ -116,20 +117,23 @@ class GCNConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        z = self.projection(nodes.senders)
-        root = _roots(nodes, ends, z.dtype)
+        value = nodes.sent(lambda rows: self.dropout.projected(self.projection(rows), keys))
+        root = _roots(nodes, ends, value.dtype)
         gate = root.receivers
         if ends.weight is not None:
-            count = _count(ends, ends.receivers, len(gate), z.dtype)
-            gate = (count / gate).astype(z.dtype)
-        senders = {"value": self.dropout.projected(z, keys) / root.senders[:, None, None]}
+            count = _count(ends, ends.receivers, len(gate), value.dtype)
+            gate = (count / gate).astype(value.dtype)
+        senders = {"value": value / root.senders[:, None, None]}
         return Mechanism(_uniform, sender_value, Rows(None, None, senders, None), gate[:, None])
 
-    def attention(self, graph: GraphsTuple, **parts: Unpack[SideParts]) -> Float[Array, "E 1"]:
+    def attention(
+        self, graph: GraphsTuple, *, view: View | None = None, **parts: Unpack[SideParts]
+    ) -> Float[Array, "walked 1"]:
         """The weights w_ij / sqrt(d_i d_j), aligned with the graph's edges; 0 on an edge that does not count.
 
         The arguments are those of the call.
         """
+        graph, parts = seen_through(view, graph, parts)
         _, nodes, ends = self.check(graph, **parts)
         _, kernel = promote(self.projection.dtype, nodes.senders, self.projection.kernel[...])
         root = _roots(nodes, ends, kernel.dtype)
@@ -196,13 +200,16 @@ class NodeLinear(nnx.Module):
         self,
         graph: GraphsTuple,
         *,
+        view: View | None = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
         **parts: Unpack[SideParts],
     ) -> GraphsTuple:
         """As `GATConv`; the edges, their senders, masks and weights change nothing."""
+        graph, parts = seen_through(view, graph, parts)
         check_edges(graph, **parts)
         nodes = keep_rows(node_features(graph), parts.get("node_mask"))
         check_widths(Sides(nodes, nodes), widths(self.in_features).receivers)
         z = self.projection(self.dropout.inputs(nodes, self.dropout.keys(deterministic, rngs)))
-        return graph._replace(nodes=self.output(z, nodes))
+        graph = graph._replace(nodes=self.output(z, nodes))
+        return graph if view is None else view.after(graph)

@@ -20,12 +20,13 @@ from gatjax.graph.check import (
     check_edges,
 )
 from gatjax.graph.sizes import num_nodes
+from gatjax.graph.views import Seen, Sides, View
 from gatjax.layers.inputs import (
     InFeatures,
-    Sides,
     check_edge_features,
     check_widths,
     node_features,
+    seen_through,
 )
 from gatjax.layers.parts import Dropout, HeadOutput, Keys, Setup, Weighing, check_in_features
 from gatjax.ops.ends import Ends
@@ -115,6 +116,7 @@ class Conv(nnx.Module):
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
         sender_mask: SenderMask = None,
+        view: View | None = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
@@ -132,25 +134,28 @@ class Conv(nnx.Module):
           node_mask: nodes that take part, [N]; all by default. What the others and their edges hold, NaN included,
             reaches no sum and no gradient.
           sender_mask: the same for the rows of `senders`, [M].
+          view: which nodes receive and which send, such as `First(n)`; all do both by default. The graph that is
+            returned has those that receive, and of the edges those between them that the view knows.
           deterministic: without dropout; as set by `train()` and `eval()` by default.
           rngs: keys for dropout; those of the layer by default.
 
         Raises:
           TypeError, ValueError: a graph that is not sound, or not what the layer was built for.
         """
+        parts: SideParts = {
+            "senders": senders,
+            "edge_mask": edge_mask,
+            "edge_weight": edge_weight,
+            "node_mask": node_mask,
+            "sender_mask": sender_mask,
+        }
+        graph, parts = seen_through(view, graph, parts)
         keys = self.dropout.keys(deterministic, rngs)
-        nodes, mechanism, ends = self.read(
-            graph,
-            keys,
-            senders=senders,
-            edge_mask=edge_mask,
-            edge_weight=edge_weight,
-            node_mask=node_mask,
-            sender_mask=sender_mask,
-        )
-        x = self.join(self.sums(graph, mechanism, ends, keys), graph, node_mask)
+        nodes, mechanism, ends = self.read(graph, keys, **parts)
+        x = self.join(self.sums(graph, mechanism, ends, keys), graph, parts.get("node_mask"))
         x = x if mechanism.gate is None else x * mechanism.gate[:, :, None]
-        return graph._replace(nodes=self.output(x, nodes.receivers))
+        graph = graph._replace(nodes=self.output(x, nodes.receivers))
+        return graph if view is None else view.after(graph)
 
     def attention(
         self,
@@ -161,19 +166,21 @@ class Conv(nnx.Module):
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
         sender_mask: SenderMask = None,
-    ) -> Float[Array, "E H"]:
+        view: View | None = None,
+    ) -> Float[Array, "walked H"]:
         """The weights w α, aligned with the graph's edges, before dropout; 0 on an edge that does not count.
 
-        The arguments are those of the call.
+        The arguments are those of the call; with a view there are weights for the edges that it walks.
         """
-        _, mechanism, ends = self.read(
-            graph,
-            senders=senders,
-            edge_mask=edge_mask,
-            edge_weight=edge_weight,
-            node_mask=node_mask,
-            sender_mask=sender_mask,
-        )
+        parts: SideParts = {
+            "senders": senders,
+            "edge_mask": edge_mask,
+            "edge_weight": edge_weight,
+            "node_mask": node_mask,
+            "sender_mask": sender_mask,
+        }
+        graph, parts = seen_through(view, graph, parts)
+        _, mechanism, ends = self.read(graph, **parts)
         logits = on_edges(mechanism.score, mechanism.rows, ends)
         num_receivers = num_nodes(graph) * mechanism.groups
         normalize, temperature, _ = self._weighing(mechanism)
@@ -221,9 +228,13 @@ class Conv(nnx.Module):
         graph = self.check_features(graph, parts.get("edge_mask"))
         senders, node_mask = parts.get("senders"), parts.get("node_mask")
         receivers = keep_rows(node_features(graph), node_mask)
-        if senders is not None:
-            senders = keep_rows(senders, parts.get("sender_mask"))
-        nodes = Sides(receivers, receivers if senders is None else senders)
+        if isinstance(senders, Seen):
+            nodes = senders
+        else:
+            own = senders is None
+            nodes = Sides(
+                receivers, receivers if own else keep_rows(senders, parts.get("sender_mask"))
+            )
         check_widths(nodes, self.in_features)
         return graph._replace(nodes=receivers), nodes, ends
 

@@ -89,8 +89,9 @@ class DotProductConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        query, value = self.query(nodes.receivers), self.value(nodes.senders)
-        senders = {"key": self.key(nodes.senders), "value": self.dropout.projected(value, keys)}
+        query = self.query(nodes.receivers)
+        value = lambda rows: self.dropout.projected(self.value(rows), keys)
+        senders = nodes.sent(lambda rows: {"key": self.key(rows), "value": value(rows)})
         parts = (self.edge_projection, self.edge_bias)
         edge = EdgeTerms(*(part and part.linear(query.dtype) for part in parts))
         return Mechanism(_query_key, _value_with_edge, Rows(edge, query, senders, graph.edges))

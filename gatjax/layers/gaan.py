@@ -16,8 +16,9 @@ from gatjax.attention.neighbors import pool_ends
 from gatjax.attention.scores import combine_heads, dot_product_score
 from gatjax.graph.check import SideParts
 from gatjax.graph.sizes import num_nodes
+from gatjax.graph.views import Sides, View
 from gatjax.layers.conv import Conv, Mechanism
-from gatjax.layers.inputs import InFeatures, Sides, widths
+from gatjax.layers.inputs import InFeatures, seen_through, widths
 from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     Dense,
@@ -150,8 +151,9 @@ class GaANConv(Conv):
         self.output = SkipOutput(width.receivers, out_features, values, use_bias=use_bias)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        query, value = self.query(nodes.receivers), _leaky_relu(self.value(nodes.senders))
-        senders = {"key": self.key(nodes.senders), "value": self.dropout.projected(value, keys)}
+        query = self.query(nodes.receivers)
+        value = lambda rows: self.dropout.projected(_leaky_relu(self.value(rows)), keys)
+        senders = nodes.sent(lambda rows: {"key": self.key(rows), "value": value(rows)})
         weights = None if self.edge_score is None else self.edge_score.linear(query.dtype)
         gate = None
         if self.gate is not None:
@@ -159,12 +161,15 @@ class GaANConv(Conv):
         score = partial(_query_key, scale=self.scale)
         return Mechanism(score, sender_value, Rows(weights, query, senders, graph.edges), gate)
 
-    def gates(self, graph: GraphsTuple, **parts: Unpack[SideParts]) -> Float[Array, "N H"]:
+    def gates(
+        self, graph: GraphsTuple, *, view: View | None = None, **parts: Unpack[SideParts]
+    ) -> Float[Array, "receivers H"]:
         """What each receiver multiplies its heads by, in (0, 1); 1 where the layer has no gate.
 
-        `senders`, `edge_mask`, `node_mask` and `sender_mask` are those of the call. Weights of edges do not enter: the
-        gate sees which neighbours there are.
+        `senders`, `edge_mask`, `node_mask`, `sender_mask` and `view` are those of the call. Weights of edges do not
+        enter: the gate sees which neighbours there are.
         """
+        graph, parts = seen_through(view, graph, parts)
         gate = self.read(graph, **parts)[1].gate
         return jnp.ones((num_nodes(graph), self.num_heads)) if gate is None else gate
 
@@ -205,11 +210,11 @@ class NeighborhoodGate(nnx.Module):
 
     def __call__(self, ends: Ends, nodes: Sides, block_size: BlockSize) -> Float[Array, "N H"]:
         parameters = self.pool.kernel[...], self.context.kernel[...]
-        receivers, _, _ = promote(self.dtype, nodes.receivers, *parameters)
-        senders, pool, joined = promote(self.dtype, nodes.senders, *parameters)
+        receivers, pool, joined = promote(self.dtype, nodes.receivers, *parameters)
         width = pool.shape[1]
         of_max, of_mean, own = jnp.split(joined, [width, width + len(pool)])
-        sent = project(senders, jnp.concatenate([pool, of_mean], axis=1))
+        pooled = jnp.concatenate([pool, of_mean], axis=1)
+        sent = nodes.sent(lambda rows: project(*promote(self.dtype, rows, pooled)))
         tables = sent[:, :width], sent[:, width:], receivers.shape[0]
         largest, mean = pool_ends(ends, *tables, block_size=block_size)
         context = add_bias(largest @ of_max + mean, self.context.bias)

@@ -78,9 +78,10 @@ class GeneralConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        query, value = self.query(nodes.receivers), self.value(nodes.senders)
-        key = _dense(nodes.senders, self.num_heads, query.dtype)
-        senders = {"key": key, "value": self.dropout.projected(value, keys)}
+        query = self.query(nodes.receivers)
+        key = lambda rows: _dense(rows, self.num_heads, query.dtype)
+        value = lambda rows: self.dropout.projected(self.value(rows), keys)
+        senders = nodes.sent(lambda rows: {"key": key(rows), "value": value(rows)})
         edge = None if self.edge_projection is None else self.edge_projection.linear(query.dtype)
         return Mechanism(_product, sender_value, Rows(edge, query, senders, graph.edges))
 

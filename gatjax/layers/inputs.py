@@ -1,7 +1,6 @@
 """What a layer reads of a graph: rows that receive and rows that send, and features of the edges."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -10,37 +9,46 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 from jraph import GraphsTuple
 
+from gatjax.graph.check import SideParts, check_mask
 from gatjax.graph.numbers import check_digits, default_float
-from gatjax.graph.sizes import is_unknown, num_edges
-from gatjax.ops.sparse import Features
+from gatjax.graph.sizes import is_unknown, num_edges, num_nodes
+from gatjax.graph.views import Seen, Sides, View
+from gatjax.ops.sparse import Features, keep_rows
 
 InFeatures = int | tuple[int, int] | list[int]
 
 
-class Sides(NamedTuple):
-    """Something for the rows that receive, and something for those that send: features, widths, projections.
+def seen_through(
+    view: View | None, graph: GraphsTuple, parts: SideParts
+) -> tuple[GraphsTuple, SideParts]:
+    """A graph of the rows that receive, its edges, and what counts of both; the table of senders is that of all rows.
 
-    Where the nodes of a graph do both, both are the same object, and `each` treats it once.
+    Args:
+      view: which rows receive and send; None, as the graph says.
+      graph: one graph, whose `nodes` are all rows.
+      parts: masks and weights of all of them.
 
-    >>> Sides(2, 2).each(lambda x: x + 1), Sides(2, 5).each(lambda senders: senders, lambda receivers: -receivers)
-    (Sides(receivers=3, senders=3), Sides(receivers=-2, senders=5))
+    Raises:
+      ValueError: a table of senders beside a view, several graphs, or a view of more than there is.
     """
-
-    receivers: Any
-    senders: Any
-
-    @property
-    def shared(self) -> bool:
-        """Whether one table is both."""
-        return self.receivers is self.senders
-
-    def each(self, senders: Callable, receivers: Callable | None = None) -> "Sides":
-        """What a function makes of both sides, or one of the senders and another of the receivers."""
-        if receivers is None and self.shared:
-            both = senders(self.senders)
-            return Sides(both, both)
-        of_receivers = senders if receivers is None else receivers
-        return Sides(of_receivers(self.receivers), senders(self.senders))
+    if view is None:
+        return graph, parts
+    if parts.get("senders") is not None or parts.get("sender_mask") is not None:
+        raise ValueError(
+            "a view says which nodes send: pass view, or senders and sender_mask, but not both"
+        )
+    if len(graph.n_node) != 1:
+        raise ValueError(f"a view is of one graph, got a batch of {len(graph.n_node)}")
+    node_mask = parts.get("node_mask")
+    check_mask(num_nodes(graph), node_mask=node_mask)
+    rows = keep_rows(node_features(graph), node_mask)
+    of_edges = {name: parts.get(name) for name in ("edge_mask", "edge_weight")}
+    graph, of_edges = view.walked(graph, of_edges)
+    graph = graph._replace(nodes=view.receivers(rows))
+    graph = graph._replace(n_node=np.array([num_nodes(graph)], np.int32))
+    if node_mask is not None:
+        of_edges |= {"node_mask": view.receivers(node_mask), "sender_mask": view.senders(node_mask)}
+    return graph, cast(SideParts, {**of_edges, "senders": Seen(rows, view)})
 
 
 def widths(in_features: InFeatures) -> Sides:
@@ -61,7 +69,7 @@ def widths(in_features: InFeatures) -> Sides:
     return Sides(*in_features)
 
 
-def check_widths(nodes: Sides, in_features: InFeatures | None) -> None:
+def check_widths(nodes: Sides | Seen, in_features: InFeatures | None) -> None:
     """Refuse rows of another width than a layer was built for.
 
     Raises:
@@ -70,7 +78,8 @@ def check_widths(nodes: Sides, in_features: InFeatures | None) -> None:
     if in_features is None:
         return
     expected = widths(in_features)
-    for name, rows, table, width in zip(("nodes", "senders"), "NM", nodes, expected, strict=True):
+    tables = nodes.tables
+    for name, rows, table, width in zip(("nodes", "senders"), "NM", tables, expected, strict=True):
         if table.ndim == 2 and table.shape[1] == width:
             continue
         if name == "senders" and nodes.shared:

@@ -12,6 +12,9 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask
+from gatjax.graph.sizes import num_edges, num_nodes
+from gatjax.graph.views import View
+from gatjax.layers.conv import Conv
 from gatjax.layers.counted import normalize_rows
 from gatjax.layers.inputs import InFeatures, node_features, widths
 from gatjax.layers.parts import Dropout, check_sizes
@@ -81,26 +84,32 @@ class Stack(nnx.Module):
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
         sender_mask: SenderMask = None,
+        view: View | Sequence[View] | None = None,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> GraphsTuple:
         """The graph with the last layer's node features.
 
-        The arguments are those of `GATConv`'s call, for all layers; a table of `senders` is the same for all.
+        The arguments are those of `GATConv`'s call, for all layers; a table of `senders` is the same for all. Of views
+        there is one for all layers that read neighbours, or one for each, such as `Hops.views`: a layer sees the nodes
+        that received in the one before.
         `deterministic` speaks for dropout and norms alike: True, a norm with running averages uses them and leaves them
         alone.
         """
-        *hidden, last = self.layers
         parts = _parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         how = {"deterministic": deterministic, "rngs": rngs}
         graph = graph if self.embed is None else self.embed(graph, **parts, **how)
-        for index, layer in enumerate(hidden):
-            graph = layer(graph, **parts, **how)
+        views, whole = self._views(view), graph
+        for index, layer in enumerate(self.layers):
+            graph, told = _told(whole, graph, parts, views[index])
+            graph = layer(graph, **told, **how)
+            if index == len(self.layers) - 1:
+                break
             graph = self._between(index, graph, node_mask, deterministic)
             if self.dropout is not None:
                 keys = self.dropout.keys(deterministic, rngs)
                 graph = graph._replace(nodes=self.dropout.inputs(node_features(graph), keys))
-        return last(graph, **parts, **how)
+        return graph
 
     def attention(
         self,
@@ -111,28 +120,43 @@ class Stack(nnx.Module):
         edge_weight: EdgeWeight = None,
         node_mask: NodeMask = None,
         sender_mask: SenderMask = None,
-    ) -> tuple[Float[Array, "E H"], ...]:
-        """The attention weights of every layer that has them, aligned with the graph's edges.
+        view: View | Sequence[View] | None = None,
+    ) -> tuple[Float[Array, "walked H"], ...]:
+        """The attention weights of every layer that has them, aligned with the graph's edges, or those of its view.
 
         Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
         """
         weights = []
         parts = _parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         graph = graph if self.embed is None else self.embed(graph, **parts, deterministic=True)
+        views, whole = self._views(view), graph
         for index, layer in enumerate(self.layers):
+            graph, told = _told(whole, graph, parts, views[index])
             if hasattr(layer, "attention"):
-                weights.append(layer.attention(graph, **parts))
+                weights.append(layer.attention(graph, **told))
             if index < len(self.layers) - 1:
-                graph = layer(graph, **parts, deterministic=True)
+                graph = layer(graph, **told, deterministic=True)
                 graph = self._between(index, graph, node_mask, deterministic=True)
         return tuple(weights)
+
+    def _views(self, view: View | Sequence[View] | None) -> list[View | None]:
+        """The view of each layer; None for those that read no neighbours, and where there is none."""
+        walking = [view is not None and isinstance(layer, Conv) for layer in self.layers]
+        views = list(view) if isinstance(view, Sequence) else [view] * sum(walking)
+        if len(views) != sum(walking):
+            raise ValueError(
+                f"view must be one, or one for each of the {sum(walking)} layers that read neighbours, got {len(views)}"
+            )
+        left = iter(views)
+        return [next(left) if walks else None for walks in walking]
 
     def _between(
         self, index: int, graph: GraphsTuple, node_mask: NodeMask, deterministic: bool | None
     ) -> GraphsTuple:
         nodes = jnp.asarray(graph.nodes)
         if self.norms is not None:
-            nodes = normalize_rows(self.norms[index], nodes, node_mask, deterministic)
+            mask = _first(node_mask, len(nodes))
+            nodes = normalize_rows(self.norms[index], nodes, mask, deterministic)
         return graph._replace(nodes=self.activation(nodes))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,6 +180,29 @@ def _parts(senders, edge_mask, edge_weight, node_mask, sender_mask) -> dict[str,
     parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
     of_senders = {"senders": senders, "sender_mask": sender_mask}
     return parts | {name: part for name, part in of_senders.items() if part is not None}
+
+
+def _told(
+    whole: GraphsTuple, graph: GraphsTuple, parts: dict[str, Any], view: View | None
+) -> tuple[GraphsTuple, dict[str, Any]]:
+    """The graph and the parts that a layer is given.
+
+    Args:
+      whole: the graph that the model was given, of whose edges a view takes those that it walks.
+      graph: what the layer before has returned; where that had a view, the first nodes are left, and fewer edges.
+      parts: masks and weights of the whole graph.
+      view: of the layer.
+    """
+    nodes, edges = num_nodes(graph), num_edges(graph)
+    if view is not None:
+        graph = whole._replace(nodes=graph.nodes, n_node=graph.n_node)
+        return graph, {**parts, "node_mask": _first(parts["node_mask"], nodes), "view": view}
+    rows = {"node_mask": nodes, "edge_mask": edges, "edge_weight": edges}
+    return graph, parts | {name: _first(parts[name], count) for name, count in rows.items()}
+
+
+def _first(table: Any, count: int) -> Any:
+    return table if table is None or len(table) == count else table[:count]
 
 
 def beside_senders(width: int, in_features: InFeatures) -> InFeatures:

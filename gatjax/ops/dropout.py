@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Key
+
+from gatjax.ops.bits import bits
 
 
 def keep_mask(
@@ -53,24 +55,15 @@ def _kept(
     """The factors of entries by their numbers."""
     _check_rate(rate)
     words = jax.random.key_data(key)[-2:]
-    # The hash leaves 0 alone, so that under a second word of 0 one entry would be kept at every rate.
-    second = jnp.where(words[1] == 0, np.uint32(0x9E3779B9), words[1])
-    bits = _mix(_mix(entries + _mix(words[0])) ^ second)
+    drawn = bits(words, entries)
     kept = max(round((1 - rate) * 2**32), 1)
     # <=, since kept itself may be 2³², which no 32 bits hold.
-    return jnp.where(bits <= np.uint32(kept - 1), 2**32 / kept, 0).astype(dtype)
+    return jnp.where(drawn <= np.uint32(kept - 1), 2**32 / kept, 0).astype(dtype)
 
 
 def _check_rate(rate: float) -> None:
     if not 0 <= rate < 1:
         raise ValueError(f"rate must lie in [0, 1), got {rate}; a rate of 0 drops nothing")
-
-
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """Shifts and multipliers of Wellons's search for 32-bit hashes of low bias."""
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["key"], meta_fields=["rate"])

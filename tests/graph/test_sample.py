@@ -1,0 +1,228 @@
+"""Samples of neighbours: every set with the same chance, the same bits in NumPy and JAX, what models read of them."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import rejects
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from gatjax import GAT, GaAN, GATv2, add_self_loops, batch, build_graph
+from gatjax.graph import First, hop_sizes, neighbors_of, sample_hops, sample_neighbors
+from gatjax.layers import DropoutRates, GATConv, NodeLinear
+
+
+def random_graph(seed, nodes=13, edges=60, loops=False):
+    """Directed, with duplicates, in any order of edges, and with nodes that nothing reaches."""
+    rng = np.random.default_rng(seed)
+    senders, receivers = rng.integers(nodes, size=edges), rng.integers(nodes - 2, size=edges)
+    keep = np.full(edges, True) if loops else senders != receivers
+    features = rng.normal(size=(nodes, 3)).astype(np.float32)
+    edge_features = rng.normal(size=(keep.sum(), 2)).astype(np.float32)
+    return build_graph(senders[keep], receivers[keep], features, edges=edge_features)
+
+
+def star(degree):
+    """Node 0 receives from all others."""
+    return build_graph(np.arange(1, degree + 1), np.zeros(degree, int), num_nodes=degree + 1)
+
+
+def equal(left, right):
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@given(seed=st.integers(0, 10**6), fanout=st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_what_is_drawn_is_as_many_different_edges_into_the_node_as_there_are(seed, fanout):
+    graph = random_graph(seed, loops=True)
+    drawn = sample_neighbors(jax.random.key(seed), neighbors_of(graph), np.arange(13), fanout)
+    degree = np.bincount(graph.receivers, minlength=13)
+    np.testing.assert_array_equal(drawn.mask.sum(axis=1), np.minimum(degree, fanout))
+    for node in range(13):
+        edges = drawn.edges[node][drawn.mask[node]]
+        assert len(set(edges.tolist())) == len(edges)
+        assert (graph.receivers[edges] == node).all()
+        np.testing.assert_array_equal(graph.senders[edges], drawn.senders[node][drawn.mask[node]])
+
+
+def test_every_set_of_neighbours_has_the_same_chance():
+    """All 35 sets of 3 of 7; how often each of 40 is among 10, over the places of a row, too."""
+    rows = 20_000
+    nodes, table = np.zeros(rows, np.int32), neighbors_of(star(7))
+    picks = sample_neighbors(jax.random.key(5), table, nodes, 3).senders
+    sets = list(itertools.combinations(range(1, 8), 3))
+    counts = dict.fromkeys(sets, 0)
+    for pick in np.sort(picks, axis=1).tolist():
+        counts[tuple(pick)] += 1
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+    picks = sample_neighbors(jax.random.key(6), neighbors_of(star(40)), nodes, 10).senders
+    assert chisquare(np.bincount(picks.ravel(), minlength=41)[1:]).pvalue > 1e-3
+
+
+def test_numpy_and_jax_draw_the_same_bits_inside_jit_too():
+    graph = random_graph(1)
+    table, seeds = neighbors_of(graph), np.array([3, 7, 7, 12], np.int32)
+    for loops in (False, True):
+        draw = lambda key, table, seeds, loops=loops: sample_hops(
+            key, table, seeds, [3, 2], self_loops=loops
+        )
+        key = jax.random.key(9)
+        host, traced = draw(key, table, seeds), jax.jit(draw)(key, table, seeds)
+        equal(host, traced)
+        equal(host, draw(key, jax.tree.map(jnp.asarray, table), seeds))
+        assert isinstance(host.nodes, np.ndarray) and isinstance(traced.nodes, jax.Array)
+        other = draw(jax.random.key(10), table, seeds)
+        assert not np.array_equal(other.nodes, host.nodes)
+        equal(host.graph(graph.nodes, graph.edges), traced.graph(graph.nodes, graph.edges))
+
+
+def test_an_order_of_edges_changes_numbers_of_edges_and_nothing_else():
+    graph = random_graph(2)
+    order = np.argsort(graph.receivers, kind="stable")
+    in_order = graph._replace(
+        senders=graph.senders[order], receivers=graph.receivers[order], edges=graph.edges[order]
+    )
+    assert neighbors_of(in_order).edges is None and neighbors_of(graph).edges is not None
+    draw = lambda graph: sample_hops(jax.random.key(0), neighbors_of(graph), np.arange(5), [3, 3])
+    left, right = draw(graph), draw(in_order)
+    np.testing.assert_array_equal(left.nodes, right.nodes)
+    np.testing.assert_array_equal(left.edges[left.edge_mask], order[right.edges[right.edge_mask]])
+    equal(
+        left.graph(graph.nodes, graph.edges).edges * left.edge_mask[:, None],
+        right.graph(graph.nodes, in_order.edges).edges * right.edge_mask[:, None],
+    )
+
+
+def test_degrees_around_the_fan_out_and_a_hub():
+    draw = lambda degree: sample_neighbors(
+        jax.random.key(0), neighbors_of(star(degree)), np.array([0, 1]), 4
+    )
+    for degree, found in ((0, 0), (1, 1), (4, 4), (5, 4), (1_000_000, 4)):
+        graph = star(degree) if degree else build_graph([], [], num_nodes=2)
+        drawn = sample_neighbors(jax.random.key(0), neighbors_of(graph), np.array([0, 1]), 4)
+        assert drawn.mask[0].sum() == found and not drawn.mask[1].any()
+    assert len(set(draw(1_000_000).senders[0].tolist())) == 4
+
+
+@pytest.mark.parametrize("models", [(GAT,), pytest.param((GATv2, GaAN), marks=pytest.mark.slow)])
+def test_all_neighbours_of_all_seeds_give_what_the_whole_graph_gives(models):
+    """Trimmed to what each layer reads, untrimmed, and with padding that holds NaN."""
+    graph, seeds = random_graph(3), np.array([0, 4, 4, 12, 2], np.int32)
+    loops = add_self_loops(graph._replace(edges=None))
+    mask = np.array([True, True, True, True, False])
+    hops = sample_hops(
+        jax.random.key(1), neighbors_of(graph), seeds, [60, 60], mask=mask, self_loops=True
+    )
+    sampled = hops.graph(graph.nodes)
+    sampled = sampled._replace(nodes=np.where(hops.node_mask[:, None], sampled.nodes, np.nan))
+    masks = {"node_mask": hops.node_mask, "edge_mask": hops.edge_mask}
+    for kind in models:
+        model = kind(3, 2, hidden_features=8, num_layers=2, rngs=nnx.Rngs(0))
+        model.eval()
+        whole = model(loops).nodes[seeds[:4]]
+        output = model(sampled, view=hops.views, **masks)
+        assert output.nodes.shape == (5, 2) and len(output.senders) == 0
+        np.testing.assert_allclose(output.nodes[:4], whole, atol=1e-6)
+        np.testing.assert_allclose(model(sampled, **masks).nodes[:4], whole, atol=1e-6)
+        weights = model.attention(sampled, view=hops.views, **masks)
+        assert [len(alpha) for alpha in weights] == [count for _, count in hops.sizes[:0:-1]]
+
+
+@pytest.mark.slow
+def test_a_gradient_through_a_view_is_that_of_the_whole_graph():
+    graph, seeds = random_graph(4), np.arange(4, dtype=np.int32)
+    hops = sample_hops(jax.random.key(1), neighbors_of(graph), seeds, [60])
+    layer = GATConv(3, 4, num_heads=2, edge_features=2, rngs=nnx.Rngs(0))
+    sampled = hops.graph(graph.nodes, graph.edges)
+    masks = {"node_mask": hops.node_mask, "edge_mask": hops.edge_mask}
+    whole = nnx.grad(lambda layer: (layer(graph).nodes[seeds] ** 2).sum())(layer)
+    seen = nnx.grad(lambda layer: (layer(sampled, view=hops.views[0], **masks).nodes ** 2).sum())
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(seen(layer)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_an_epoch_is_one_program_whose_shapes_are_known_before():
+    graph = random_graph(5)
+    table, features = neighbors_of(graph), jnp.asarray(graph.nodes)
+    model = GAT(3, 2, hidden_features=8, num_layers=2, rngs=nnx.Rngs(0))
+    graphdef, state = nnx.split(model)
+    traces = []
+
+    @jax.jit
+    def epoch(state, key, batches):
+        traces.append(1)
+
+        def step(total, batch):
+            number, seeds = batch
+            hops = sample_hops(jax.random.fold_in(key, number), table, seeds, [3, 2])
+            masks = {"node_mask": hops.node_mask, "edge_mask": hops.edge_mask}
+            model = nnx.merge(graphdef, state)
+            output = model(hops.graph(features), view=hops.views, deterministic=True, **masks)
+            return total + output.nodes.sum(), len(hops.nodes)
+
+        return jax.lax.scan(step, 0.0, batches)
+
+    batches = jnp.arange(3), jnp.arange(12, dtype=jnp.int32).reshape(3, 4)
+    _, rows = epoch(state, jax.random.key(0), batches)
+    assert rows.tolist() == [hop_sizes(4, [3, 2])[-1][0]] * 3
+    epoch(state, jax.random.key(1), batches)
+    assert len(traces) == 1
+
+
+def test_bad_input_says_what_to_do(unchecked):
+    graph, seeds = random_graph(6), np.array([0, 1])
+    table, key = neighbors_of(graph), jax.random.key(0)
+    draw = lambda seeds=seeds, fanouts=(2, 2), **options: sample_hops(
+        key, table, seeds, list(fanouts), **options
+    )
+    with rejects(ValueError, "nodes[1] = 13 is no node: there are 13"):
+        draw(np.array([0, 13]))
+    with rejects(ValueError, "batch_size = 0"):
+        draw(np.array([], int))
+    with rejects(TypeError, "nodes must be a vector of integers"):
+        draw(np.array([0.0, 1.0]))
+    with rejects(ValueError, "fanouts[1] = 0 must be at least 1"):
+        draw(fanouts=(2, 0))
+    with rejects(ValueError, "one number per hop, such as [15, 10]"):
+        draw(fanouts=())
+    with rejects(ValueError, "mask must have 2 rows, got 3"):
+        draw(mask=np.full(3, True))
+    looped = neighbors_of(add_self_loops(graph._replace(edges=None)))
+    with rejects(ValueError, "remove_self_loops(graph)"):
+        sample_hops(key, looped, seeds, [2], self_loops=True)
+    with rejects(ValueError, "batch of 2"):
+        neighbors_of(batch([graph, graph]))
+
+
+def test_a_view_is_refused_where_it_does_not_fit(unchecked):
+    graph = random_graph(7)._replace(edges=None)
+    layer = GATConv(3, 4, rngs=nnx.Rngs(0))
+    with rejects(ValueError, "the view has 14 nodes, but the graph 13"):
+        layer(graph, view=First(14))
+    with rejects(ValueError, "lower edges"):
+        layer(graph, view=First(13, edges=1000))
+    with rejects(ValueError, "not both"):
+        layer(graph, view=First(13), senders=graph.nodes)
+    with rejects(ValueError, "a view is of one graph, got a batch of 2"):
+        layer(batch([graph, graph]), view=First(3))
+    with rejects(ValueError, "out of range"):
+        layer(graph, view=First(3))
+    model = GAT(3, 2, num_layers=2, rngs=nnx.Rngs(0))
+    with rejects(ValueError, "one for each of the 2 layers that read neighbours, got 3"):
+        model(graph, view=[First(13)] * 3)
+    assert NodeLinear(3, 4, rngs=nnx.Rngs(0))(graph, view=First(5, 0)).nodes.shape == (5, 4)
+
+
+@pytest.mark.slow
+def test_a_row_that_receives_and_sends_drops_the_same_of_its_inputs():
+    graph = build_graph([0, 1, 2], [0, 1, 2], np.ones((3, 8), np.float32))
+    conv = GATConv(8, 8, dropout_rate=DropoutRates(inputs=0.5), rngs=nnx.Rngs(0))
+    seen = conv(graph, view=First(2, 2), rngs=nnx.Rngs(dropout=3)).nodes
+    whole = conv(graph, rngs=nnx.Rngs(dropout=3)).nodes
+    np.testing.assert_allclose(seen, whole[:2], atol=1e-6)
