@@ -49,6 +49,7 @@ from gatjax.training.pure import (
     node_prediction,
 )
 from gatjax.training.ranking import filtered_ranks, ranking_metrics
+from gatjax.training.sampled import LargeGraph, large_graph, sampled_prediction
 from gatjax.training.seeds import train
 from gatjax.training.stopping import (
     RULES,
@@ -74,6 +75,7 @@ __all__ = [
     "GraphPrediction",
     "History",
     "Labels",
+    "LargeGraph",
     "LinkPrediction",
     "Links",
     "Metrics",
@@ -100,12 +102,14 @@ __all__ = [
     "functional_with_statistics",
     "graph_prediction",
     "has_edge",
+    "large_graph",
     "last_epoch",
     "link_prediction",
     "lowest_loss",
     "node_classification",
     "node_prediction",
     "ranking_metrics",
+    "sampled_prediction",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "squared_error",

@@ -1,0 +1,299 @@
+"""Large graphs: training on samples of the neighbours beside training on the whole graph.
+
+    python experiments/large.py                                     # Facebook pages, files in GATJAX_DATA/musae
+    python experiments/large.py --dataset pubmed --seeds 3
+    python experiments/large.py --dataset planted --nodes 1000000 --edges 20000000 --rows sampled --epochs 2
+    python experiments/large.py --resume                            # after an interruption
+
+Both see every training node as often: an epoch has as many steps as there are batches of training nodes, the whole
+graph's with all of them in each. Both are judged on the whole graph.
+"""
+
+import dataclasses
+import math
+import resource
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+import script
+from devices import use_every_core
+from flax import nnx
+from large_graphs import Large, facebook, planted, pubmed
+from outputs import INTERRUPTED, claimed, find_result, say_found
+from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
+from seed_runs import open_checkpoints, say_interrupted, train_seeds
+from settings import check, fill, required
+
+from gatjax import GAT, GATv2, hop_sizes, num_nodes
+from gatjax.data import Splits, random_split
+from gatjax.graph.sizes import num_edges
+from gatjax.training import (
+    Labels,
+    Trained,
+    Training,
+    large_graph,
+    last_epoch,
+    node_prediction,
+    sampled_prediction,
+    softmax_cross_entropy,
+)
+
+MODELS = {"gat": GAT, "gatv2": GATv2}
+TITLES = {"whole": "whole graph", "sampled": "sampled neighbours"}
+RowName = Literal["whole", "sampled"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Train on the whole graph and on samples of it, once per seed."""
+
+    dataset: Literal["facebook", "pubmed", "planted"] = "facebook"
+    """Pages of Facebook, papers of Pubmed, or a graph with planted classes, of any size."""
+    rows: tuple[RowName, ...] = ("whole", "sampled")
+    """What a step of training sees."""
+    nodes: int = 100_000
+    """Of a planted graph."""
+    edges: int = 1_000_000
+    """Of a planted graph, both directions counted."""
+    seeds: int = 3
+    """How many of each row; the split has the same seed."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
+    train: float = 0.6
+    """Share of the nodes that train."""
+    validation: float = 0.2
+    """Share of the nodes that validate; the others test."""
+    batch_size: int = 1024
+    """Nodes that a step on samples learns from."""
+    fanouts: tuple[int, ...] = (10, 10)
+    """Neighbours at most, by hop; as many layers."""
+    model: Literal["gat", "gatv2"] = "gat"
+    """What is trained."""
+    hidden_features: int = 64
+    """Width of the hidden layers, all heads together."""
+    num_heads: int = 4
+    """Heads of a hidden layer."""
+    dropout: float = 0.2
+    """Of the attention weights."""
+    learning_rate: float = 0.005
+    """Of Adam."""
+    epochs: int = 15
+    """How often each training node comes; the last epoch counts."""
+    resume: bool = False
+    """Go on where an interrupted run with the same settings and output folder was."""
+    overwrite: bool = False
+    """Replace what the output folder holds: an earlier result, or an interrupted run."""
+    progress: bool = True
+    """Show a progress bar."""
+    checkpoint_seconds: float = 30.0
+    """Save each seed this often, and when it stops."""
+    output: Path | None = None
+    """Folder for result.json. None: runs/large-<dataset>."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Config):
+    """A `Config` in which nothing is left to a default."""
+
+    seeds_per_device: int = 1
+    output: Path = required()
+
+
+def resolve(config: Config) -> Settings:
+    """What is None filled in; impossible settings end here."""
+    settings = fill(Settings, config, {"output": Path("runs") / f"large-{config.dataset}"})
+    counts = "nodes edges seeds batch_size hidden_features num_heads epochs"
+    check(
+        settings,
+        at_least=dict.fromkeys(counts.split(), 1) | {"first_seed": 0, "checkpoint_seconds": 0},
+        above_zero=("learning_rate", "train", "validation"),
+        rates=("dropout",),
+    )
+    if settings.train + settings.validation >= 1:
+        raise SystemExit(
+            f"--train {settings.train} and --validation {settings.validation} leave no nodes to test"
+        )
+    if settings.hidden_features % settings.num_heads:
+        raise SystemExit(
+            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
+        )
+    try:
+        hop_sizes(settings.batch_size, settings.fanouts)
+    except ValueError as error:
+        raise SystemExit(f"--fanouts {' '.join(map(str, settings.fanouts))}: {error}") from error
+    return settings
+
+
+class Problem:
+    """A graph, its splits, and the functions that train on it."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        try:
+            self.data = load(settings)
+        except (FileNotFoundError, ValueError) as error:
+            raise SystemExit(f"--dataset {settings.dataset}: {error}") from error
+        self.graph = large_graph(self.data.graph)
+
+    def build(self, rngs: nnx.Rngs) -> nnx.Module:
+        settings = self.settings
+        return MODELS[settings.model](
+            np.asarray(self.data.graph.nodes).shape[1],
+            self.data.classes,
+            hidden_features=settings.hidden_features,
+            num_layers=len(settings.fanouts),
+            num_heads=settings.num_heads,
+            dropout_rate=settings.dropout,
+            rngs=rngs,
+        )
+
+    def split(self, seed: int) -> Splits:
+        train, validation = self.settings.train, self.settings.validation
+        return random_split(self.data.labels, seed=seed, train=train, validation=validation)
+
+    def labels(self, seed: int) -> Labels:
+        split, known = self.split(seed), self.data.labels
+        return Labels(split.train, known[split.train], split.validation, known[split.validation])
+
+    def training(self, row: str) -> tuple[Training, Any]:
+        """How a row is trained, and on what."""
+        settings = self.settings
+        if row == "whole":
+            pure: Any = node_prediction(self.build, softmax_cross_entropy)
+            data: Any = self.graph.graph
+        else:
+            sizes = {"batch_size": settings.batch_size, "fanouts": settings.fanouts}
+            pure = sampled_prediction(self.build, softmax_cross_entropy, **sizes)
+            data = self.graph
+        steps = math.ceil(len(self.split(settings.first_seed).train) / settings.batch_size)
+        training = Training(
+            initialise=pure.initialise,
+            loss=pure.loss,
+            validate=pure.validate,
+            optimizer=optax.adam(settings.learning_rate),
+            rule=last_epoch,
+            patience=settings.epochs,
+            max_epochs=settings.epochs,
+            epochs_per_dispatch=1,
+            steps_per_epoch=steps,
+        )
+        return training, data
+
+
+def load(settings: Settings) -> Large:
+    if settings.dataset == "planted":
+        return planted(settings.nodes, settings.edges)
+    return {"facebook": facebook, "pubmed": pubmed}[settings.dataset]()
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Every row; the result, as it is in result.json. One that is there already is not made again."""
+    with claimed(settings.output):
+        path, values = settings.output / "result.json", dataclasses.asdict(settings)
+        found = find_result(path, values, overwrite=settings.overwrite)
+        if found is not None:
+            say_found(path)
+            return found
+        started = time.perf_counter()
+        problem = Problem(settings)
+        graph = problem.data.graph
+        size = {"nodes": num_nodes(graph), "edges": num_edges(graph)}
+        print(f"{settings.dataset}: {size['nodes']} nodes, {size['edges']} edges")
+        opened = {row: open_checkpoints(of_row(settings, row)) for row in settings.rows}
+        rows = {row: train_row(problem, row, opened[row]) for row in settings.rows}
+        result = as_json(
+            {
+                "dataset": settings.dataset,
+                **size,
+                "seeds": list(range(settings.first_seed, settings.first_seed + settings.seeds)),
+                "rows": rows,
+                "seconds": time.perf_counter() - started,
+                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "config": values,
+                **describe_run(),
+            }
+        )
+        save_result(path, result)
+        for checkpoints in opened.values():
+            checkpoints.remove()
+    return result
+
+
+def of_row(settings: Settings, row: RowName) -> Settings:
+    """The settings of one row, whose checkpoints have a folder of their own."""
+    return dataclasses.replace(settings, rows=(row,), output=settings.output / row)
+
+
+def train_row(problem: Problem, row: RowName, checkpoints: Any) -> dict[str, Any]:
+    """All seeds, and what each makes of its test nodes."""
+    settings, started, cpu = problem.settings, time.perf_counter(), time.process_time()
+    print(TITLES[row])
+    training, data = problem.training(row)
+    finished = train_seeds(training, of_row(settings, row), data, problem.labels, checkpoints)
+    if len(finished) < settings.seeds:
+        say_interrupted(of_row(settings, row), len(finished), checkpoints)
+        raise SystemExit(INTERRUPTED)
+    runs = [finished[seed] for seed in sorted(finished)]
+    seconds = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+    return {
+        "test": [judge(problem, one) for one in runs],
+        "validation": [
+            None if one.diverged else float(one.history.validation_accuracy[-1]) for one in runs
+        ],
+        "steps": training.steps_per_epoch * settings.epochs,
+        "diverged": [one.diverged_epoch for one in runs],
+        **seconds,
+    }
+
+
+def judge(problem: Problem, trained: Trained) -> float | None:
+    """Accuracy on the test nodes, from the whole graph: the one look at their labels."""
+    if trained.diverged:
+        return None
+    outputs = node_prediction(problem.build, softmax_cross_entropy).outputs
+    logits = np.asarray(jax.jit(outputs)(trained.parameters, problem.graph.graph))
+    test = problem.split(trained.seed).test
+    return float((logits[test].argmax(axis=1) == problem.data.labels[test]).mean())
+
+
+def table(result: dict[str, Any]) -> str:
+    """Accuracy and time of each row."""
+    seeds = count(len(result["seeds"]), "seed")
+    header = [
+        f"{result['dataset']}, {seeds}",
+        "test (%)",
+        "validation (%)",
+        "steps",
+        "CPU s a seed",
+    ]
+    rows = [
+        [
+            TITLES[row],
+            mean_and_sd(each["test"]),
+            mean_and_sd(each["validation"]),
+            str(each["steps"]),
+            f"{each['cpu_seconds'] / len(result['seeds']):.0f}",
+        ]
+        for row, each in result["rows"].items()
+    ]
+    return markdown_table(header, rows)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, and say where everything is."""
+    use_every_core()
+    settings = resolve(config)
+    result = run(settings)
+    print(f"\n{table(result)}\n\nDetails in {settings.output}")
+    return result
+
+
+if __name__ == "__main__":
+    script.run(main, Config)
