@@ -35,6 +35,8 @@ def heads(x):
     return x.reshape(N, 2, F // 2)
 
 
+COMPARISON = tuple(jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((F, 4), 4, 4))
+
 # Of nodes [N, F]; whatever walks edges, entries or nodes in blocks.
 FUNCTIONS = {
     "graph_attention": lambda x: gatjax.graph_attention(
@@ -45,6 +47,10 @@ FUNCTIONS = {
     "pool_nodes": lambda x: gatjax.pool_nodes(GRAPH._replace(nodes=x)),
     "attention_pool": lambda x: gatjax.attention_pool(
         GRAPH._replace(nodes=x), jnp.ones(F, x.dtype)
+    ),
+    # Twelve paths: 156 rows, in blocks of 16 where more than 128 are many.
+    "semantic_attention": lambda x: gatjax.semantic_attention(
+        GRAPH, jnp.tile(x[:, None], (1, 12, 1)), *COMPARISON
     ),
     "score_pairs": lambda x: gatjax.score_pairs(x, GRAPH.senders, GRAPH.receivers),
 }

@@ -199,7 +199,7 @@ def _at_once(
         factor = mask_rows(multiplier[: len(ends.senders)], ends.counted)
         alpha = alpha * factor.astype(alpha.dtype)
     messages = alpha[:, :, None].astype(values.dtype) * values
-    return segment_sum(messages, ends.receivers, num_receivers, mask=ends.counted)
+    return segment_sum(messages, ends.into, num_receivers, mask=ends.counted)
 
 
 def _mixed_in_blocks(
@@ -216,10 +216,10 @@ def _mixed_in_blocks(
     options = {"multiplier": multiplier, "block_size": block_size}
     total = attend(score, value, rows, ends, num_receivers, **options) * mixture.share
     dtype = jnp.promote_types(total.dtype, jnp.float32)
-    known = mixture.known(ends.receivers, num_receivers, mask=ends.counted, dtype=dtype)
+    known = mixture.known(ends.into, num_receivers, mask=ends.counted, dtype=dtype)
     ones = jnp.ones_like(known)
-    count = segment_sum(ones, ends.receivers, num_receivers, mask=ends.counted)
-    weight = ends.weigh(known * gather(count, ends.receivers))
+    count = segment_sum(ones, ends.into, num_receivers, mask=ends.counted)
+    weight = ends.weigh(known * gather(count, ends.into))
     even = lambda *edge: jnp.zeros_like(score(*edge))
     return (
         total + attend(even, value, rows, ends._replace(weight=weight), num_receivers, **options)

@@ -204,7 +204,7 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
         block = _ends_of(ends, start, block_size)
         e = mechanism(*_block_of(rows, ends, start, block_size))[0].astype(dtype)
         e = jnp.where(block.counted[:, None], e, -jnp.inf)
-        largest = largest.at[block.receivers].max(e, mode="promise_in_bounds")
+        largest = largest.at[block.into].max(e, mode="promise_in_bounds")
         return largest, jax.lax.dynamic_update_slice_in_dim(logits, e, start, 0)
 
     carry = (
@@ -218,12 +218,12 @@ def _forward(mechanism, num_receivers, block_size, rows, multiplier, ends):
         total, out = carry
         block = _ends_of(ends, start, block_size)
         v = mechanism(*_block_of(rows, ends, start, block_size))[1].astype(dtype)
-        shifted = read(logits, start, block_size) - gather(largest, block.receivers)
+        shifted = read(logits, start, block_size) - gather(largest, block.into)
         unnormalised = jnp.where(fresh[:, None], jnp.exp(shifted), 0)
         weight = _times(unnormalised, mask_rows(read(multiplier, start, block_size), block.counted))
         return (
-            scatter_add(total, block.receivers, unnormalised),
-            scatter_add(out, block.receivers, weight[:, :, None] * v),
+            scatter_add(total, block.into, unnormalised),
+            scatter_add(out, block.into, weight[:, :, None] * v),
         )
 
     carry = jnp.zeros_like(largest), jnp.zeros((num_rows, num_heads * features), dtype)
@@ -247,7 +247,7 @@ def _push_forward(mechanism, block_size, residuals, d_rows, d_multiplier):
             tuple(_block_of(rows, ends, start, block_size)),
             tuple(_block_of(d_rows, ends, start, block_size)),
         )
-        largest, total = gather((*softmax,), block.receivers)
+        largest, total = gather((*softmax,), block.into)
         alpha = jnp.exp(e.astype(dtype) - largest) / total
         alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
         m, d_m = (
@@ -259,9 +259,7 @@ def _push_forward(mechanism, block_size, residuals, d_rows, d_multiplier):
         weight = weight if d_m is None else weight + alpha * d_m.astype(dtype)
         d_value = weight[:, :, None] * v.astype(dtype)
         d_value = d_value + _times(alpha, m)[:, :, None] * d_v.astype(dtype)
-        return scatter_add(d_mean, block.receivers, d_alpha), scatter_add(
-            d_out, block.receivers, d_value
-        )
+        return scatter_add(d_mean, block.into, d_alpha), scatter_add(d_out, block.into, d_value)
 
     carry = jnp.zeros_like(softmax.total), jnp.zeros((num_rows, num_heads * features), dtype)
     d_mean, d_out = walk(len(ends.senders), block_size, accumulate, carry)
@@ -284,8 +282,8 @@ def _backward(mechanism, block_size, residuals, gradient):
             lambda *row: mechanism(*_combine(Rows(*row), fixed)),
             *_block_of(rows, ends, start, block_size),
         )
-        g = gather(gradient, block.receivers)
-        largest, total, average = gather((*softmax, overlap), block.receivers)
+        g = gather(gradient, block.into)
+        largest, total, average = gather((*softmax, overlap), block.into)
         alpha = jnp.exp(e.astype(dtype) - largest) / total
         alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
         d_m = alpha * _sum_products(g, v.astype(dtype))
@@ -325,8 +323,8 @@ def _block_of(rows: Rows, ends: Ends, start: Int[Array, ""] | int, size: int) ->
 
 
 def _ends_of(ends: Ends, start: Int[Array, ""] | int, size: int) -> Ends:
-    senders, receivers, counted = read(ends[:3], start, size)
-    return Ends(senders, receivers, counted, ends.safe)
+    senders, receivers, counted, sums = read((*ends[:3], ends.sums), start, size)
+    return Ends(senders, receivers, counted, ends.safe, sums=sums)
 
 
 def _zeros(table: PyTree) -> PyTree:

@@ -12,7 +12,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import NodeMask, check_mask
 from gatjax.graph.sizes import graph_ids
-from gatjax.ops.blocks import gather, mask_rows
+from gatjax.ops.blocks import gather, mask_rows, rows_per_block
 from gatjax.ops.segment import segment_mean
 
 Semantic = Literal["graph", "node"]
@@ -66,8 +66,7 @@ def semantic_weights(
     check_mask(len(rows), node_mask=node_mask)
     mask = None if node_mask is None else jnp.asarray(node_mask)
     rows = rows if mask is None else mask_rows(rows, mask)
-    hidden = jnp.tanh(rows @ kernel + bias[None, None])
-    logits = (hidden @ query).astype(jnp.promote_types(hidden.dtype, jnp.float32))
+    logits = _compared(rows, kernel, bias, query)
     if semantic == "graph":
         ids = graph_ids(graph.n_node, len(rows))
         logits = gather(segment_mean(logits, ids, len(graph.n_node), mask=mask), ids)
@@ -103,7 +102,30 @@ def semantic_attention(
 
 def mix_paths(weights: Float[Array, "N P"], rows: Float[Array, "N P *F"]) -> Float[Array, "N *F"]:
     """`Σ_p β_ip z_ip`."""
-    return jnp.einsum("np,np...->n...", weights.astype(rows.dtype), rows)
+    return (jnp.expand_dims(weights.astype(rows.dtype), tuple(range(2, rows.ndim))) * rows).sum(
+        axis=1
+    )
+
+
+def _compared(
+    rows: Float[Array, "N P F"],
+    kernel: Float[Array, "F Q"],
+    bias: Float[Array, "Q"],
+    query: Float[Array, "Q"],
+) -> Float[Array, "N P"]:
+    """`q · tanh(z W + b)`, at least in float32; of very many rows in blocks, without holding Q numbers of each."""
+    compare = lambda row: jnp.tanh(row @ kernel + bias) @ query
+    flat, most = rows.reshape(-1, rows.shape[2]), rows_per_block(len(query), fewest=1)
+    if len(flat) > _BLOCKS * most:
+        logits = jax.lax.map(jax.checkpoint(compare), flat, batch_size=most)
+    else:
+        logits = jax.vmap(compare)(flat)
+    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    return logits.astype(dtype).reshape(rows.shape[:2])
+
+
+# So many blocks of rows are compared at once, which is a little faster, and little memory as yet.
+_BLOCKS = 8
 
 
 def check_semantic(semantic: Semantic) -> None:

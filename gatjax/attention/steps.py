@@ -190,7 +190,7 @@ def normalized(
 ) -> Float[Array, "E *H"]:
     """`attention_weights` where the edges have been checked."""
     cooled = cool(logits, temperature)
-    alpha = weights_of(normalizer(normalize), cooled, ends.receivers, num_receivers, ends.counted)
+    alpha = weights_of(normalizer(normalize), cooled, ends.into, num_receivers, ends.counted)
     alpha = mask_rows(alpha, ends.counted) if callable(normalize) else alpha
     return alpha.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.inexact) else alpha
 

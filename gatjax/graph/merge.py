@@ -36,7 +36,8 @@ class Merged(NamedTuple):
 def merge_types(graph: TypedGraph) -> Merged:
     """All types as one graph, for a layer that walks the edges of all relations once; works inside `jax.jit`, too.
 
-    Nodes stand type after type, edges relation after relation, and the graphs of a batch count as one.
+    Nodes stand type after type, edges relation after relation, which is the fastest order for layers that know
+    relations, and the graphs of a batch count as one.
 
     Args:
         graph: rows of one shape and dtype for all types. Where they differ, project them first:

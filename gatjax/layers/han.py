@@ -26,12 +26,13 @@ from gatjax.layers.parts import (
 from gatjax.layers.relational import (
     RelationProjection,
     check_relations,
+    of_pairs,
     relation_pairs,
+    relation_terms,
     relation_vectors,
 )
 from gatjax.layers.semantic import SemanticAttention
 from gatjax.ops.ends import Ends
-from gatjax.ops.features import sum_features
 
 
 class HANConv(Conv):
@@ -117,15 +118,11 @@ class HANConv(Conv):
         self.output = HeadOutput(setup._replace(use_bias=False))
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        z = nodes.each(self.projection, self.receiver_projection)
-        pairs = relation_pairs(z, ends, graph.edges, self.num_relations)
-        vectors = self.receiver_vector, self.sender_vector
-        receivers, senders = (
-            sum_features(table * vector[...].astype(table.dtype)[None])
-            for table, vector in zip(z, vectors, strict=True)
-        )
-        values = self.dropout.projected(_of_pairs(z.senders), keys)
-        rows = Rows(None, _of_pairs(receivers), {"term": _of_pairs(senders), "value": values}, None)
+        pairs = relation_pairs(nodes, ends, graph.edges, self.num_relations)
+        z = self.projection(nodes.senders)
+        receivers, senders = relation_terms(self, nodes, z)
+        values = self.dropout.projected(of_pairs(z), keys)
+        rows = Rows(None, receivers, {"term": senders, "value": values}, None)
         score = partial(additive_terms, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, rows, None, pairs, self.num_relations)
 
@@ -154,7 +151,3 @@ class HANConv(Conv):
         bias = self.bias
         z = jax.nn.elu(x if bias is None else x + bias[...].astype(x.dtype)[None])
         return z.reshape(*z.shape[:2], z.shape[2] * z.shape[3])
-
-
-def _of_pairs(table: Float[Array, "N P *rest"]) -> Float[Array, "NP *rest"]:
-    return table.reshape(table.shape[0] * table.shape[1], *table.shape[2:])

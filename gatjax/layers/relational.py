@@ -1,6 +1,7 @@
 """Attention over edges of several kinds: every relation projects and attends in its own way."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, Unpack, get_args
 
 import jax
@@ -12,9 +13,11 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
-from gatjax.attention.scores import additive_score, dot_product_score
+from gatjax.attention.scores import dot_product_score
+from gatjax.attention.steps import RowFunction
 from gatjax.graph.check import INT32_MAX, EdgeMask, first_true
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.gat import additive_terms
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
@@ -25,6 +28,7 @@ from gatjax.layers.parts import (
     check_finite,
     check_sizes,
     project_rows,
+    sender_value,
 )
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends, safe_ends
@@ -56,8 +60,9 @@ class RelationalGATConv(Conv):
     Edges that have features, too, are `graph.edges = {"relation": [E], "features": [E, edge_features]}`.
 
     All relations share one softmax and one sum over edges, whose senders are the N·R pairs of a node and a relation.
-    The sum never holds E·H·C numbers where it goes by blocks, the additive logits E·H alone; multiplicative ones hold
-    the queries and keys of all edges, E·H·D numbers each, and edge features E·H·edge_features in the additive.
+    Neither logits nor sum hold E·H·C numbers where they go by blocks; edge features take E·H·edge_features numbers of
+    additive logits. On a CPU a pair costs as much as six to ten edges do, whether any edge reads it or not. Edges
+    relation after relation, as `merge_types` gives them, are the fastest order.
 
     Args:
       in_features, out_features, num_heads, combine, negative_slope, normalize, temperature, block_size, residual,
@@ -154,18 +159,16 @@ class RelationalGATConv(Conv):
         relations, features = edges, None
         if self.edge_features is not None:
             relations, features = edges["relation"], edges["features"]
-        z = nodes.each(self.projection, self.receiver_projection)
-        pairs = relation_pairs(z, ends, relations, self.num_relations)
+        pairs = relation_pairs(nodes, ends, relations, self.num_relations)
         if features is not None:
             features = mask_rows(features, pairs.counted)
-        score = self._sums if self.score == "additive" else self._products
-        logits = score(z, pairs, features)
-        values = self.dropout.projected(z.senders.reshape(-1, *z.senders.shape[2:]), keys)
-        rows = Rows(None, None, values, logits)
+        z = self.projection(nodes.senders)
+        values = self.dropout.projected(of_pairs(z), keys)
+        make = self._sums if self.score == "additive" else self._products
+        score, rows = make(nodes, z, values, pairs, features)
         if self.softmax == "within":
-            return Mechanism(_logit_of_edge, _row_of_sender, rows, None, pairs, self.num_relations)
-        pairs = pairs._replace(receivers=pairs.receivers // self.num_relations)
-        return Mechanism(_logit_of_edge, _row_of_sender, rows, None, pairs)
+            return Mechanism(score, sender_value, rows, None, pairs, self.num_relations)
+        return Mechanism(score, sender_value, rows, None, pairs._replace(sums=ends.receivers))
 
     def check_features(self, graph: GraphsTuple, edge_mask: EdgeMask) -> GraphsTuple:
         """The graph, if its edges are relations; those that the mask leaves out may hold anything."""
@@ -176,28 +179,34 @@ class RelationalGATConv(Conv):
         check_relations(edges, self.num_relations, edge_mask)
         return graph
 
-    def _sums(self, z: Sides, pairs: Ends, features: Any) -> Float[Array, "E H"]:
+    def _sums(
+        self, nodes: Sides, z: Array, values: Array, pairs: Ends, features: Any
+    ) -> tuple[RowFunction, Rows]:
         """Additive logits; an edge's term reads W_eᵀ c_r [F, H] of its relation, so that W_e e is never held."""
-        vectors: Any = (self.receiver_vector, self.sender_vector)
-        of_ends = zip(z, vectors, strict=True)
-        terms = (sum_features(z * vector[...].astype(z.dtype)[None]) for z, vector in of_ends)
-        r, s = _read(terms, pairs)
+        receivers, senders = relation_terms(self, nodes, z)
         term = None
         if self.edge_projection is not None and self.edge_vector is not None:
             kernel, vector = self.edge_projection.kernel[...], self.edge_vector[...]
-            slopes = jnp.einsum("fhc,rhc->rfh", kernel, vector).astype(r.dtype)
+            slopes = jnp.einsum("fhc,rhc->rfh", kernel, vector).astype(z.dtype)
             slopes = gather(slopes, pairs.senders % self.num_relations, accumulate=jnp.float32)
-            term = jnp.einsum("ef,efh->eh", features.astype(r.dtype), slopes)
-        return additive_score(r, s, term, negative_slope=self.negative_slope)
+            term = jnp.einsum("ef,efh->eh", features.astype(z.dtype), slopes)
+        score = partial(additive_terms, negative_slope=self.negative_slope)
+        return score, Rows(None, receivers, {"term": senders, "value": values}, term)
 
-    def _products(self, z: Sides, pairs: Ends, features: Any) -> Float[Array, "E H"]:
+    def _products(
+        self, nodes: Sides, z: Array, values: Array, pairs: Ends, features: Any
+    ) -> tuple[RowFunction, Rows]:
         """Multiplicative logits."""
-        matrices: Any = (self.query, self.key)
-        product = lambda z, matrix: jnp.einsum("nrhc,rhcd->nrhd", z, matrix[...].astype(z.dtype))
-        r, s = _read(map(product, z, matrices), pairs)
-        if self.edge_projection is not None:
-            s = s + self.edge_projection.linear(s.dtype)(features)
-        return dot_product_score(r, s, scale=1.0)
+        matrices: Any = self.query, self.key
+        own, of_receivers = self.receiver_projection, z
+        if own is not None or not nodes.shared:
+            of_receivers = (own or self.projection)(nodes.receivers)
+        query, key = (
+            of_pairs(jnp.einsum("nrhc,rhcd->nrhd", rows, matrix[...].astype(rows.dtype)))
+            for rows, matrix in zip((of_receivers, z), matrices, strict=True)
+        )
+        edge = None if self.edge_projection is None else self.edge_projection.linear(key.dtype)
+        return _query_key, Rows(edge, query, {"key": key, "value": values}, features)
 
 
 class RelationProjection(nnx.Module):
@@ -219,19 +228,58 @@ class RelationProjection(nnx.Module):
         self.dtype = heads.dtype
 
     def __call__(self, rows: Features | HeadDropout) -> Float[Array, "N R H C"]:
+        return self._project(rows, self._kernel())
+
+    def terms(
+        self,
+        rows: Features | HeadDropout,
+        vectors: Float[Array, "R H C"],
+        z: Float[Array, "N R H C"] | None = None,
+    ) -> Float[Array, "N R H"]:
+        """a_r · x W_r of vectors a. They meet the kernel before the rows do, so that no z need be read.
+
+        Where heads drop inputs of their own, whose masks cost more than reading z, they meet z, if it is there.
+        """
+        if z is not None and isinstance(rows, HeadDropout):
+            return sum_features(z * vectors.astype(z.dtype)[None])
+        kernel = self._kernel()
+        return self._project(rows, jnp.einsum("frhc,rhc->frh", kernel, vectors)[..., None])[..., 0]
+
+    def _kernel(self) -> Float[Array, "F R H C"]:
         kernel = self.kernel[...]
-        if self.coefficients is not None:
-            kernel = jnp.einsum("fbhc,br->frhc", kernel, self.coefficients[...])
+        if self.coefficients is None:
+            return kernel
+        return jnp.einsum("fbhc,br->frhc", kernel, self.coefficients[...])
+
+    def _project(
+        self, rows: Features | HeadDropout, kernel: Float[Array, "F R H D"]
+    ) -> Float[Array, "N R H D"]:
         flat = kernel.reshape(len(kernel), -1, kernel.shape[-1])
         return project_rows(rows, flat, self.dtype).reshape(-1, *kernel.shape[1:])
 
 
-def relation_pairs(z: Sides, ends: Ends, relations: Any, num_relations: int) -> Ends:
+def relation_terms(layer: Any, nodes: Sides, z: Float[Array, "M R H C"]) -> list[Array]:
+    """a_r · z_i^r and b_r · z_j^r of all pairs of a node and a relation, the additive logits' terms."""
+    own = layer.receiver_projection
+    alike = own is None and nodes.shared
+    receivers = (own or layer.projection).terms(
+        nodes.receivers, layer.receiver_vector[...], z if alike else None
+    )
+    senders = layer.projection.terms(nodes.senders, layer.sender_vector[...], z)
+    return [of_pairs(receivers), of_pairs(senders)]
+
+
+def of_pairs(table: Float[Array, "N R *rest"]) -> Float[Array, "NR *rest"]:
+    """A table with a row for each pair of a node and a relation."""
+    return table.reshape(table.shape[0] * table.shape[1], *table.shape[2:])
+
+
+def relation_pairs(nodes: Sides, ends: Ends, relations: Any, num_relations: int) -> Ends:
     """The edges, between the pairs of a node and a relation: node i by relation r is row i·R + r of z [N, R, ...]."""
     relations = jnp.asarray(relations).astype(jnp.int32)
     counted = ends.counted & (relations >= 0) & (relations < num_relations)
     num_senders, num_receivers = (
-        _num_pairs(table.shape[0], num_relations) for table in (z.senders, z.receivers)
+        _num_pairs(table.shape[0], num_relations) for table in (nodes.senders, nodes.receivers)
     )
     pair = lambda nodes: nodes * num_relations + relations
     pairs = safe_ends(pair(ends.senders), pair(ends.receivers), num_senders, num_receivers, counted)
@@ -251,20 +299,8 @@ def relation_matrices(width: int, heads: HeadInit, num_relations: int) -> nnx.Pa
     return nnx.Param(matrices.swapaxes(0, 1).reshape(shape))
 
 
-def _read(tables: Iterable[Array], pairs: Ends) -> list[Array]:
-    """Of every edge the row of its receiver in one table [N, R, ...], and that of its sender in the other."""
-    return [
-        gather(table.reshape(-1, *table.shape[2:]), ids, accumulate=jnp.float32)
-        for table, ids in zip(tables, (pairs.receivers, pairs.senders), strict=True)
-    ]
-
-
-def _logit_of_edge(weights, r, s, e):
-    return e
-
-
-def _row_of_sender(weights, r, s, e):
-    return s
+def _query_key(edge, r, s, e):
+    return dot_product_score(r, s["key"] if edge is None else s["key"] + edge(e), scale=1.0)
 
 
 def _num_pairs(num_nodes: int, num_relations: int) -> int:

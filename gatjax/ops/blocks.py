@@ -68,7 +68,7 @@ def choose_block_size(block_size: BlockSize, num_edges: int, width: int) -> int 
     """
     if block_size == "auto":
         few = DIRECT_NUMBERS if on_cpu() else ACCELERATOR_BLOCK_NUMBERS
-        return None if num_edges * width <= few else rows_per_block(width)
+        return None if num_edges * width <= few else _even(num_edges, rows_per_block(width))
     if block_size == "dense":
         return None
     if block_size is not None and not isinstance(block_size, int | np.integer):
@@ -78,6 +78,11 @@ def choose_block_size(block_size: BlockSize, num_edges: int, width: int) -> int 
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be positive, got {block_size}")
     return block_size
+
+
+def _even(num_rows: int, most: int) -> int:
+    """The size of as few blocks as there must be, all about alike, so that the last one repeats few rows."""
+    return min(most, round_up(ceil_div(num_rows, ceil_div(num_rows, most))))
 
 
 def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTree:

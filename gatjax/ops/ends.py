@@ -20,6 +20,7 @@ class Ends(NamedTuple):
       safe: an edge that counts; E where none does.
       weight: how much each edge counts; all alike where it is None.
       pairs: the rule, where the edges are those between all rows of graphs of one size.
+      sums: row of the softmax and the sum that the edge is part of, in range; that of its receiver where it is None.
     """
 
     senders: Int[Array, "E"]
@@ -28,6 +29,12 @@ class Ends(NamedTuple):
     safe: Int[Array, ""]
     weight: Float[Array, "E"] | None = None
     pairs: PairIds | None = None
+    sums: Int[Array, "E"] | None = None
+
+    @property
+    def into(self) -> Int[Array, "E"]:
+        """Where each edge is summed up."""
+        return self.receivers if self.sums is None else self.sums
 
     def weigh(self, factors: Float[Array, "E *H"]) -> Float[Array, "E *H"]:
         """Factors on the edges, each times the weight of its edge."""

@@ -986,10 +986,15 @@ def test_auto_takes_the_direct_formula_on_small_graphs_and_blocks_on_large_ones(
 
 def test_blocks_are_larger_on_an_accelerator(monkeypatch):
     sizes = [(10**6, 8), (10**7, 16), (10**7, 2**20)]
-    assert [choose_block_size("auto", *size) for size in sizes] == [2**15, 2**14, 256]
+    assert [choose_block_size("auto", *size) for size in sizes] == [32_272, 16_368, 256]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert [choose_block_size("auto", *size) for size in sizes] == [None, 2**21, 256]
+    assert [choose_block_size("auto", *size) for size in sizes] == [None, 2_000_000, 256]
     assert choose_block_size(7, 10**7, 16) == 7
+
+
+def test_blocks_are_as_few_as_there_must_be_and_about_alike():
+    """Up to 2^18 / 64 = 4,096 edges: 10,000 are three blocks of 3,344, so that the last repeats 32 rows, not 2,288."""
+    assert [choose_block_size("auto", n, 64) for n in (4_096, 4_097, 10_000)] == [4096, 2064, 3344]
 
 
 @both_paths

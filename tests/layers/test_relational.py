@@ -271,9 +271,10 @@ def test_kernels_are_drawn_apart():
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_edges_times_features():
-    """A hundred edges per node: no array [E, H, C], nor one per relation and edge."""
-    layer = RelationalGATConv(IN, 64, num_relations=3, num_heads=4, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("score", ["additive", "multiplicative"])
+def test_memory_does_not_grow_with_edges_times_features(score):
+    """A thousand edges per node: no array [E, H, C], nor one per relation and edge."""
+    layer = RelationalGATConv(IN, 64, num_relations=3, num_heads=4, score=score, rngs=nnx.Rngs(0))
     rng, nodes, edges = np.random.default_rng(0), 101, 100_003
     graph = build_graph(
         *rng.integers(0, nodes, (2, edges)),
