@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +81,7 @@ class Config:
     depths: tuple[int, ...] = (2, 10, 16, 32)
     """Numbers of layers."""
     alone: tuple[int, ...] = (16,)
-    """Numbers of layers that are trained on self-loops alone, too."""
+    """Numbers of layers that are trained on self-loops alone, too; none is fine."""
     variants: tuple[VariantName, ...] = (
         "plain",
         "residual",
@@ -107,6 +108,20 @@ class Config:
     """Show a progress bar."""
     output: Path = Path("runs/depth")
     """Folder for result.json, depth.png and the finished rows: a stopped run goes on behind the last of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OneRow:
+    """What makes a row, beside its cell."""
+
+    seeds: int
+    features: int
+    max_epochs: int
+    patience: int
+    learning_rate: float
+    overwrite: bool
+    progress: bool
+    output: Path
 
 
 class Study:
@@ -207,7 +222,8 @@ def make_result(config: Config) -> dict[str, Any]:
         for depth, alone in cells
         for variant in config.variants
     }
-    rows = finish_rows(config, makers)
+    # A row is the same whatever others there are.
+    rows = finish_rows(OneRow(**{f.name: getattr(config, f.name) for f in fields(OneRow)}), makers)
     return {
         "rows": list(rows.values()),
         "seconds": time.perf_counter() - started,
@@ -339,7 +355,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     check(
-        config,
+        dataclasses.replace(config, alone=config.alone or config.depths),
         at_least=dict.fromkeys("seeds features max_epochs patience".split(), 1)
         | {"depths": 2, "alone": 2},
         above_zero=("learning_rate",),

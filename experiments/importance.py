@@ -40,6 +40,7 @@ from gatjax.explain import (
     learned_mask,
     log_odds,
     mean_attention,
+    predict,
     random_attribution,
     rank_correlation,
     unrolled_attention,
@@ -58,6 +59,8 @@ METHODS: dict[str, Callable[..., jax.Array]] = {
     "random": random_attribution,
 }
 WITH_KEY = ("learned mask", "random")
+# Deletion that asks how much changes, and not whether the prediction gains or loses.
+EITHER_SIGN = "deletion, either sign"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,13 @@ class Config:
         "infection",
     )
     """Graphs with a truth."""
+    models: tuple[Literal["GAT", "GATv2", "dot product", "uniform attention"], ...] = (
+        "GAT",
+        "GATv2",
+        "dot product",
+        "uniform attention",
+    )
+    """What learns them."""
     seeds: int = 10
     """Seeds 0, 1, ... of parameters and of what is asked; each graph has a seed of its own."""
     data_seed: int = 0
@@ -214,6 +224,7 @@ class Study:
                 more = {"key": key} if name in WITH_KEY else {}
                 more |= {"edges": asked.candidates} if name == "deletion" else {}
                 found[name] = method(model, asked.graphs, asked.targets, **options, **more)
+            found[EITHER_SIGN] = jnp.abs(found["deletion"])
             of = lambda measure, second: {
                 name: measure(values, second, edge_mask=asked.ranked)
                 for name, values in found.items()
@@ -221,6 +232,7 @@ class Study:
             return {
                 "auroc": of(edge_auroc, asked.truth),
                 "correlation": of(rank_correlation, found["deletion"]),
+                "at_once": self.at_once(model, asked, key),
             }
 
         return jax.jit(
@@ -228,6 +240,16 @@ class Study:
                 functools.partial(one, parameters), (asked, keys)
             )
         )
+
+    def at_once(self, model: Any, asked: Asked, key: jax.Array) -> dict[str, jax.Array]:
+        """The log-odds of a prediction, and what they lose without all of the truth, or as many ranked others."""
+        question = predict(model, asked.graphs, asked.targets, edge_mask=asked.real, score=log_odds)
+        others = asked.ranked & ~asked.truth
+        order = jnp.where(others, jax.random.uniform(key, others.shape), 2).argsort().argsort()
+        drawn = others & (order < asked.truth.sum())
+        value = question.value()
+        lost = lambda edges: value - question.value(edge_mask=asked.real & ~edges)
+        return {"log-odds": value, "truth": lost(asked.truth), "others": lost(drawn)}
 
     def attributions(self, trained: Trained) -> dict[str, dict[str, float | None]]:
         """On average over the targets; None where a number is none, as the correlation of what is all the same."""
@@ -249,16 +271,17 @@ def truth_row(config: Config, name: str, model: str) -> dict[str, Any]:
     study = Study(config, GRAPHS[name](config.data_seed), model, LAYERS[name])
     runs = study.train()
     each = [study.attributions(trained) for trained in runs]
-    by_method = lambda measure: {
-        method: [one[measure][method] for one in each] for method in METHODS
+    by_name = lambda measure: {
+        name: [one[measure][name] for one in each] for name in each[0][measure]
     }
     return {
         "graph": name,
         "model": model,
         "test_accuracy": [float(study.right(trained).mean()) for trained in runs],
         "epochs": [trained.epochs for trained in runs],
-        "auroc": by_method("auroc"),
-        "correlation": by_method("correlation"),
+        "auroc": by_name("auroc"),
+        "correlation": by_name("correlation"),
+        "at_once": by_name("at_once"),
     }
 
 
@@ -313,10 +336,10 @@ def self_mean(layers: tuple[jax.Array, ...]) -> jax.Array:
 def makers(config: Config) -> dict[str, Callable[[], dict[str, Any]]]:
     rows: dict[str, Callable[[], dict[str, Any]]] = {}
     for name in config.graphs:
-        for model in MODELS:
+        for model in config.models:
             rows[f"{name} {model}"] = functools.partial(truth_row, config, name, model)
     if "churn" in config.graphs:
-        for model in MODELS:
+        for model in config.models:
             rows[f"campaign {model}"] = functools.partial(spurious_row, config, model)
     return rows
 
@@ -349,6 +372,16 @@ def tables(result: dict[str, Any]) -> str:
         ]
         for row in result["truth"]
     ]
+    signed = [
+        [
+            row["graph"],
+            row["model"],
+            mean_and_sd(row["auroc"][EITHER_SIGN], scale=1, digits=2),
+            *(f"{np.mean(row['at_once'][what]):.2f}" for what in AT_ONCE),
+        ]
+        for row in result["truth"]
+        if "at_once" in row
+    ]
     mean = lambda row, measure, kind: f"{np.mean([one[kind] for one in row[measure]]):.2f}"
     campaign = [
         [row["model"], mean_and_sd(row["intact"]), mean_and_sd(row["broken"])]
@@ -361,6 +394,12 @@ def tables(result: dict[str, Any]) -> str:
         "Rank correlation with deletion:",
         markdown_table(["graph", "model", *methods[1:]], alike),
     ]
+    if signed:
+        header = ["graph", "model", "AUROC", *AT_ONCE.values()]
+        blocks += [
+            "Deletion that counts a gain as a loss; and what the log-odds lose without many edges at once:",
+            markdown_table(header, signed),
+        ]
     if campaign:
         header = [f"{what} {kind}" for what in ("attention to", "loss without") for kind in KINDS]
         blocks += [
@@ -371,6 +410,11 @@ def tables(result: dict[str, Any]) -> str:
 
 
 KINDS = ("campaign", "friend")
+AT_ONCE = {
+    "log-odds": "log-odds",
+    "truth": "lost without the truth",
+    "others": "lost without as many others",
+}
 
 
 def _numbers(values: list[float | None]) -> list[float]:

@@ -65,12 +65,17 @@ def test_the_truth_of_an_infection_is_its_only_shortest_path():
 
 
 @pytest.mark.slow
-def test_a_small_study_of_importance_is_kept(tmp_path, monkeypatch, capsys):
+def test_a_small_study_of_importance_is_kept(tmp_path, capsys):
     import importance
 
-    monkeypatch.setattr(importance, "MODELS", {"GAT": importance.GAT})
     config = importance.Config(
-        graphs=("churn",), seeds=1, targets=5, max_epochs=300, features=16, output=tmp_path
+        graphs=("churn",),
+        models=("GAT",),
+        seeds=1,
+        targets=5,
+        max_epochs=300,
+        features=16,
+        output=tmp_path,
     )
     result = importance.main(config)
     (row,) = result["truth"]

@@ -1,0 +1,136 @@
+"""How long an explanation of one node takes, next to PyTorch Geometric.
+
+    python experiments/explain_speed.py                  # needs PyTorch Geometric, else its row is left out
+
+A GAT of two layers on Cora, one node of typical reach. Exact deletion of every edge of its two hops; and a learned mask
+with as many epochs as GNNExplainer there, on the whole graph, as there, and on the two hops, which say the same.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import script
+from flax import nnx
+from outputs import claimed, find_result, say_found
+from report import count, describe_run, markdown_table, save_result
+from settings import check
+
+from gatjax import GAT, add_self_loops
+from gatjax.data import load
+from gatjax.explain import computation_graph, edge_deletion, learned_mask, log_odds
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Time the explanation of one node."""
+
+    epochs: int = 100
+    """Epochs of the learned mask."""
+    repetitions: int = 3
+    """The fastest of so many counts."""
+    overwrite: bool = False
+    """Replace the result that the output folder holds."""
+    output: Path = Path("runs/explain_speed")
+    """Folder for result.json."""
+
+
+def fastest(run: Callable[[], Any], repetitions: int) -> float:
+    """In seconds; what is compiled, or done once, is done before."""
+    run()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def ours(config: Config, graph: Any, target: int, classes: int) -> dict[str, float]:
+    width = np.asarray(graph.nodes).shape[1]
+    model = GAT(width, classes, hidden_features=64, num_heads=8, rngs=nnx.Rngs(0))
+    part = computation_graph(graph, target, hops=2)
+    delete = jax.jit(functools.partial(edge_deletion, model, score=log_odds))
+    mask = jax.jit(functools.partial(learned_mask, model, epochs=config.epochs))
+    key = jax.random.key(0)
+    runs: dict[str, Callable[[], Any]] = {
+        "exact deletion, two hops": lambda: delete(part.graph, part.target),
+        "learned mask, two hops": lambda: mask(part.graph, part.target, key=key),
+        "learned mask, whole graph": lambda: mask(graph, target, key=key),
+    }
+    return {
+        name: fastest(lambda run=run: jax.block_until_ready(run()), config.repetitions)
+        for name, run in runs.items()
+    }
+
+
+def theirs(config: Config, graph: Any, target: int, classes: int) -> dict[str, float]:
+    """PyG's GNNExplainer, with a mask of edges alone; nothing where it is missing."""
+    try:
+        from peers.explainer import gnn_explainer
+    except ImportError:
+        return {}
+    run = gnn_explainer(graph, target, classes, config.epochs)
+    return {"GNNExplainer of PyG, whole graph": fastest(run, config.repetitions)}
+
+
+def make_result(config: Config) -> dict[str, Any]:
+    data = load("cora")
+    graph = add_self_loops(data.graph)
+    # The node whose reach is the median.
+    random = np.random.default_rng(0)
+    some = random.choice(data.num_nodes, 51, replace=False)
+    reach = [len(computation_graph(graph, int(node), hops=2).edges) for node in some]
+    place = int(np.argsort(reach)[len(reach) // 2])
+    given = config, graph, int(some[place]), data.num_classes
+    return {
+        "node": int(some[place]),
+        "edges": int(reach[place]),
+        "seconds": ours(*given) | theirs(*given),
+        "config": dataclasses.asdict(config),
+        **describe_run(),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """In milliseconds, and how often that goes into PyG's time."""
+    seconds = result["seconds"]
+    peer = next((value for name, value in seconds.items() if "PyG" in name), None)
+    rows = [
+        [
+            name,
+            f"{1e3 * value:.0f}",
+            f"{peer / value:.0f}x" if peer and name.startswith("learned mask") else "",
+        ]
+        for name, value in seconds.items()
+    ]
+    header = [
+        f"a node of Cora, {count(result['edges'], 'edge')} within two hops",
+        "ms",
+        "PyG / ours",
+    ]
+    return markdown_table(header, rows)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, and say where everything is."""
+    check(config, at_least={"epochs": 1, "repetitions": 1})
+    path = config.output / "result.json"
+    with claimed(config.output):
+        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        if result is None:
+            result = make_result(config)
+            save_result(path, result)
+        else:
+            say_found(path)
+    print(f"\n{table(result)}")
+    return result
+
+
+if __name__ == "__main__":
+    script.run(main, Config)
