@@ -243,3 +243,26 @@ def test_the_history_is_thinned_to_its_last_entry():
     assert 20 <= len(kept) <= 22 and kept[0] == [10, 1.429, 0.5, 0.25]
     assert kept[-1] == [1000, 142.9, 0.5, 0.25]
     assert [step for step, *_ in thinned(history[:7])] == [10, 20, 30, 40, 50, 60, 70]
+
+
+@pytest.mark.slow
+@layers
+def test_trained_attention_ranks_the_keys_anew_for_each_query(layer):
+    """Agreement of the queries' rankings: 1 for GAT whatever it has learned, and well below 1 for GATv2."""
+    from lookup import Lookup, Task, advance, make_lookups, start
+
+    from gatjax.explain import ranking_agreement, shared_pairs
+
+    k = 6
+    task = Task(k, layer, heads=1, features=32, evaluate_every=200)
+    train = jnp.asarray(make_lookups(k).train)
+    state, _ = advance(task, start(task, 0), jnp.float32(0.005), train)
+    model = Lookup(k, layer, 1, 32, rngs=nnx.Rngs(0))
+    nnx.update(model, state.parameters)
+    right = float((model(train[:100]).argmax(-1) == train[:100]).mean())
+    graph = model.graph(train[:1])
+    (agreement,) = np.asarray(ranking_agreement(model.layer.attention(graph), shared_pairs(graph)))
+    if layer == "gat":
+        assert agreement == 1 and right < 0.6
+    else:
+        assert agreement < 0.8 and right > 0.9
