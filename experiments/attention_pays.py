@@ -300,7 +300,7 @@ def make_result(config: Config) -> dict[str, Any]:
         makers |= {
             f"{name} {model}": functools.partial(real_row, config, name, model) for model in REAL
         }
-    rows = finish_rows(config, makers)
+    rows = finish_rows(config, makers, choosing=("datasets",))
     return {
         "made": [row for row in rows.values() if "dataset" not in row],
         "real": [row for row in rows.values() if "dataset" in row],

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -108,20 +107,6 @@ class Config:
     """Show a progress bar."""
     output: Path = Path("runs/depth")
     """Folder for result.json, depth.png and the finished rows: a stopped run goes on behind the last of them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OneRow:
-    """What makes a row, beside its cell."""
-
-    seeds: int
-    features: int
-    max_epochs: int
-    patience: int
-    learning_rate: float
-    overwrite: bool
-    progress: bool
-    output: Path
 
 
 class Study:
@@ -222,8 +207,7 @@ def make_result(config: Config) -> dict[str, Any]:
         for depth, alone in cells
         for variant in config.variants
     }
-    # A row is the same whatever others there are.
-    rows = finish_rows(OneRow(**{f.name: getattr(config, f.name) for f in fields(OneRow)}), makers)
+    rows = finish_rows(config, makers, choosing=("datasets", "depths", "alone", "variants"))
     return {
         "rows": list(rows.values()),
         "seconds": time.perf_counter() - started,

@@ -104,8 +104,8 @@ def table(result: dict[str, Any]) -> str:
     peer = next((value for name, value in seconds.items() if "PyG" in name), None)
     rows = []
     for name, value in seconds.items():
-        compared = peer is not None and name.startswith("learned mask")
-        ratios = [f"{peer[kind] / value[kind]:.1f}x" if compared else "" for kind in value]
+        beside = peer if peer is not None and name.startswith("learned mask") else {}
+        ratios = [f"{beside[kind] / value[kind]:.1f}x" if beside else "" for kind in value]
         times = [f"{1e3 * value[kind]:.0f}" for kind in value]
         rows.append([name, *(cell for pair in zip(times, ratios, strict=True) for cell in pair)])
     where = f"a node of Cora, {count(result['edges'], 'edge')} within two hops"

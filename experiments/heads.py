@@ -171,12 +171,14 @@ def tables(result: dict[str, Any]) -> str:
     """Divergence and entropy before and after training, and accuracy after each change."""
     apart, lost = [], []
     for each in result["models"]:
-        of = lambda name, when, rows=each["rows"]: mean_and_sd(
-            [row[name][when] for row in rows], scale=1, digits=4
-        )
-        measures = ("divergence", "entropy_ratio")
+        of = lambda name, when, rows=each["rows"]: np.mean([row[name][when] for row in rows])
+        times = ("before", "after")
         apart.append(
-            [each["model"], *(of(name, when) for name in measures for when in ("before", "after"))]
+            [
+                each["model"],
+                *(f"{of('divergence', when):.1e}" for when in times),
+                *(f"{of('entropy_ratio', when):.5f}" for when in times),
+            ]
         )
         for change, what in CHANGES.items():
             found = [row["accuracy"][change] for row in each["rows"]]

@@ -346,7 +346,7 @@ def makers(config: Config) -> dict[str, Callable[[], dict[str, Any]]]:
 
 def make_result(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
-    rows = finish_rows(config, makers(config))
+    rows = finish_rows(config, makers(config), choosing=("graphs", "models"))
     return {
         "truth": [row for row in rows.values() if "auroc" in row],
         "campaign": [row for row in rows.values() if "auroc" not in row],

@@ -2,24 +2,31 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from outputs import find_result
 from report import as_json, describe_run, save_result
 
 
-def finish_rows(config: Any, makers: Mapping[str, Callable[[], dict[str, Any]]]) -> dict[str, Any]:
+def finish_rows(
+    config: Any,
+    makers: Mapping[str, Callable[[], dict[str, Any]]],
+    *,
+    choosing: Collection[str] = (),
+) -> dict[str, Any]:
     """Each row by its name: what its maker returns, or what a run with the same settings has kept.
 
     Args:
       config: a dataclass with `output` and `overwrite`.
       makers: by name, in the order of the rows.
+      choosing: settings that say which rows there are, and make none: a row is kept whatever they are.
 
     Raises:
       SystemExit: a row of other settings is in the place of one.
     """
-    values = dataclasses.asdict(config)
+    settings = dataclasses.asdict(config)
+    values = {name: value for name, value in settings.items() if name not in choosing}
     paths = {name: config.output / "rows" / f"{name.replace(' ', '_')}.json" for name in makers}
     kept = {
         name: find_result(path, values, overwrite=config.overwrite) for name, path in paths.items()
