@@ -202,6 +202,27 @@ def importance_tables() -> str:
     return "\n\n".join(with_command(result, importance.tables(result)) for result in results)
 
 
+def depth_tables() -> str:
+    import depth
+
+    results = read("depth-*.json", "python experiments/depth.py")
+    return "\n\n".join(with_command(result, depth.tables(result)) for result in results)
+
+
+def attention_pays_tables() -> str:
+    import attention_pays
+
+    (result,) = read("attention-pays.json", "python experiments/attention_pays.py")
+    return with_command(result, attention_pays.tables(result))
+
+
+def heads_tables() -> str:
+    import heads
+
+    results = read("heads-*.json", "python experiments/heads.py")
+    return "\n\n".join(with_command(result, heads.tables(result)) for result in results)
+
+
 def what_attention_does(notebooks: str) -> str:
     """A question, the answer in numbers, and the notebook that explains it; `notebooks` is seen from the page."""
     (churn,) = read("importance-churn.json", "python experiments/importance.py --graphs churn")
@@ -233,7 +254,44 @@ def what_attention_does(notebooks: str) -> str:
             page,
         ],
     ]
-    return markdown_table(["question", "answer", ""], rows)
+    return markdown_table(["question", "answer", ""], [*rows, *_without_notebook()])
+
+
+def _without_notebook() -> list[list[str]]:
+    """Heads, depth, and where attention pays."""
+    import attention_pays
+
+    (heads,) = read("heads-citeseer.json", "python experiments/heads.py")
+    gat = next(each["rows"] for each in heads["models"] if each["model"] == "GAT")
+    after = lambda change: mean_and_sd([float(np.mean(row["accuracy"][change])) for row in gat])
+    (depth,) = read("depth-cora.json", "python experiments/depth.py")
+    accuracy = lambda variant, layers: next(
+        mean_and_sd([seed["test_accuracy"] for seed in row["end"]])
+        for row in depth["rows"]
+        if (row["variant"], row["depth"]) == (variant, layers)
+    )
+    (pays,) = read("attention-pays.json", "python experiments/attention_pays.py")
+    known = [mean for mean in attention_pays.told_apart(pays, "GATv2") if mean is not None]
+    bound = np.sqrt(np.log(pays["config"]["nodes"]))
+    return [
+        [
+            "what do several heads buy?",
+            f"Citeseer: {after('as trained')} %, and {after('one head silenced')} % without one of eight",
+            "[study](docs/results.md)",
+        ],
+        [
+            "does it survive depth?",
+            f"Cora, 2 and 16 layers: {accuracy('plain', 2)} and {accuracy('plain', 16)} %; "
+            f"with balanced weights {accuracy('balanced', 2)} and {accuracy('balanced', 16)} %",
+            "[study](docs/results.md)",
+        ],
+        [
+            "when can it tell neighbours apart?",
+            f"GATv2 where classes are {min(known):.1f} to {max(known):.1f} deviations from their middle; "
+            f"theory says about √log n = {bound:.1f}; GAT nowhere",
+            "[study](docs/results.md)",
+        ],
+    ]
 
 
 def knowledge_tables() -> str:
@@ -291,6 +349,9 @@ PAGES = {
         "pairs and bonds: size": partial(fully_connected_table, "size"),
         "pairs and bonds: range": partial(fully_connected_table, "range"),
         "importance": importance_tables,
+        "depth": depth_tables,
+        "attention pays": attention_pays_tables,
+        "heads": heads_tables,
         "traffic": traffic_tables,
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
