@@ -109,6 +109,12 @@ def importance(result: dict[str, Any]) -> Axes:
     return importance.plot(result)
 
 
+def hetero(result: dict[str, Any], row: str) -> Axes:
+    import hetero
+
+    return hetero.plot(result, row)
+
+
 def traffic(result: dict[str, Any], picture: str) -> Axes:
     import traffic_report
 
@@ -123,6 +129,7 @@ FIGURES = {
     "study-details": Figure("study-details-citeseer.json", study),
     "lookup": Figure("dictionary-lookup.json", lookup),
     "relations": Figure("relations.json", relations),
+    "hetero-betas": Figure("hetero-dblp.json", partial(hetero, row="han")),
     "traffic-errors": Figure("traffic-los-loop.json", partial(traffic, picture="errors")),
     "traffic-day": Figure("traffic-los-loop.json", partial(traffic, picture="day")),
     "traffic-attention": Figure("traffic-los-loop.json", partial(traffic, picture="attention")),
