@@ -4,8 +4,8 @@
 
 Five types of nodes, relations between random pairs of them, the same number of edges whatever the number of relations.
 A step is the forward pass and the gradient of parameters and nodes; layers take turns, and of their steps that of the
-least CPU time counts, so that other programs of a busy machine do not. Edges are in each layer's fastest order: those
-of GAT by receiver, those of layers that know relations by relation.
+least CPU time counts, so that other programs of a busy machine do not. Edges of GAT stand by receiver, those of layers
+that know relations by relation.
 
 The graph is large, on purpose: the allocator of most Linux systems keeps up to 32 MB from one step to the next, and
 gives more back each time, which costs a small graph's layers up to a third of their time, and GAT none.

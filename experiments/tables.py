@@ -163,6 +163,13 @@ def relations_tables() -> str:
     return "\n\n".join(with_command(result, relations.table(result)) for result in results)
 
 
+def relation_costs_table() -> str:
+    import relation_costs
+
+    results = read("relation-costs*.json", "python experiments/relation_costs.py")
+    return "\n\n".join(with_command(result, relation_costs.table(result)) for result in results)
+
+
 def hetero_tables() -> str:
     import hetero
 
@@ -362,7 +369,8 @@ PAGES = {
     ROOT / "docs" / "speed.md": {
         f"benchmark {name}": partial(benchmark_table, name) for name in BENCHMARKS
     }
-    | {"molecule layer": molecule_layer_table, "traffic cell": traffic_cell_table},
+    | {"molecule layer": molecule_layer_table, "traffic cell": traffic_cell_table}
+    | {"relation costs": relation_costs_table},
 }
 
 
