@@ -38,6 +38,7 @@ gc.set_threshold(100_000, 50, 100)
 PROGRAMS = "GATJAX_TEST_PROGRAMS"
 LONG_PAGES = {
     "typed_graphs.md",
+    "transformers.md",
     "molecules.md",
     "time.md",
     "recipes.md",
