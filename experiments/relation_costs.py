@@ -8,7 +8,7 @@ least CPU time counts, so that other programs of a busy machine do not. Edges of
 that know relations by relation.
 
 The graph is large, on purpose: the allocator of most Linux systems keeps up to 32 MB from one step to the next, and
-gives more back each time, which costs a small graph's layers up to a third of their time, and GAT none.
+gives more back each time. On a small graph that costs layers with relations more than half of their time, and GAT none.
 """
 
 import dataclasses

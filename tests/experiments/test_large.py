@@ -1,0 +1,59 @@
+"""Training on samples beside the whole graph: planted classes are found, and a run goes on where it was."""
+
+import numpy as np
+import pytest
+from helpers import rejects
+
+SMALL = {
+    "dataset": "planted",
+    "nodes": 400,
+    "edges": 6000,
+    "seeds": 2,
+    "batch_size": 64,
+    "fanouts": (5, 5),
+    "hidden_features": 16,
+    "epochs": 5,
+    "progress": False,
+}
+
+
+def test_planted_graphs_have_what_was_asked_for():
+    from large_graphs import planted
+
+    data = planted(400, 6000)
+    senders, receivers = np.asarray(data.graph.senders), np.asarray(data.graph.receivers)
+    assert len(data.labels) == 400 and 5500 < len(senders) <= 6000 and (senders != receivers).all()
+    pairs = set(zip(senders.tolist(), receivers.tolist(), strict=True))
+    assert pairs == {(receiver, sender) for sender, receiver in pairs}
+    within = (data.labels[senders] == data.labels[receivers]).mean()
+    assert 0.75 < within < 0.9
+
+
+@pytest.mark.slow
+def test_both_rows_find_the_classes_and_a_run_is_kept(tmp_path, capsys):
+    import large
+
+    settings = large.resolve(large.Config(**SMALL, output=tmp_path))
+    result = large.run(settings)
+    for row in ("whole", "sampled"):
+        assert min(result["rows"][row]["test"]) > 0.6
+        assert result["rows"][row]["steps"] == 5 * 4
+    assert large.run(settings) == result
+    assert "already" in capsys.readouterr().out
+    assert "sampled neighbours" in large.table(result)
+
+
+def test_impossible_settings_end_before_training(tmp_path, monkeypatch):
+    import large
+
+    def ends(message, **values):
+        with rejects(SystemExit, message):
+            large.resolve(large.Config(**values))
+
+    ends("--fanouts 3 0: fanouts[1] = 0", fanouts=(3, 0))
+    ends("--fanouts", fanouts=())
+    ends("leave no nodes to test", train=0.8, validation=0.2)
+    ends("--hidden-features 10: must be a multiple", hidden_features=10)
+    monkeypatch.setenv("GATJAX_DATA", str(tmp_path))
+    with rejects(SystemExit, "put the Facebook files"):
+        large.Problem(large.resolve(large.Config()))
