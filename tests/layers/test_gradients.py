@@ -79,7 +79,8 @@ def test_blocks_give_the_same_values_and_gradients_dropout_included(case, reques
     direct = jax.jit(partial(differentiate, graphdef))(*arguments)
     taken = request.getfixturevalue("blocks")
     blocked = jax.jit(partial(differentiate, graphdef))(*arguments)
-    assert set(taken) == {256}
+    # Up to 256 edges: 523 are three blocks of about 175.
+    assert set(taken) == {176}
     assert_close(blocked, direct, 1e-5)
 
 

@@ -444,7 +444,8 @@ def test_the_block_never_asks_for_the_updated_edges(blocks):
     jax.eval_shape(lambda: block(graph).nodes)
     pool = AttentionPooling(IN, OUT, rngs=nnx.Rngs(0))
     jax.eval_shape(lambda: pool(jnp.asarray(graph.nodes), jnp.zeros(101, int), 3))
-    assert blocks == [256, 256]
+    # Up to 256 edges or rows: 523 edges are three blocks of about 175, 101 rows one.
+    assert blocks == [176, 112]
 
 
 def test_a_constant_in_the_keys_would_change_nothing():
