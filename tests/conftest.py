@@ -84,11 +84,14 @@ def group_of(item):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Programs of one layer or file are of little use to the next, and all of them together take gigabytes."""
+    """Let go of programs, of little use to the next layer or file.
+
+    All together they take gigabytes, and more maps of memory than Linux gives a process (65,530), where XLA aborts.
+    """
     stash = item.config.stash
     stash[SINCE_CLEARED] = stash.get(SINCE_CLEARED, 0) + 1
     ends = nextitem is not None and group_of(nextitem) != group_of(item)
-    if ends and stash[SINCE_CLEARED] > 150:
+    if (ends and stash[SINCE_CLEARED] > 75) or stash[SINCE_CLEARED] > 250:
         jax.clear_caches()
         stash[SINCE_CLEARED] = 0
 
