@@ -246,7 +246,7 @@ class RelationProjection(nnx.Module):
         return self._project(rows, jnp.einsum("frhc,rhc->frh", kernel, vectors)[..., None])[..., 0]
 
     def _kernel(self) -> Float[Array, "F R H C"]:
-        kernel = self.kernel[...]
+        kernel = jnp.asarray(self.kernel[...])
         if self.coefficients is None:
             return kernel
         return jnp.einsum("fbhc,br->frhc", kernel, self.coefficients[...])
@@ -262,10 +262,11 @@ def relation_terms(layer: Any, nodes: Sides, z: Float[Array, "M R H C"]) -> list
     """a_r · z_i^r and b_r · z_j^r of all pairs of a node and a relation, the additive logits' terms."""
     own = layer.receiver_projection
     alike = own is None and nodes.shared
-    receivers = (own or layer.projection).terms(
-        nodes.receivers, layer.receiver_vector[...], z if alike else None
+    of_receivers, of_senders = map(
+        jnp.asarray, (layer.receiver_vector[...], layer.sender_vector[...])
     )
-    senders = layer.projection.terms(nodes.senders, layer.sender_vector[...], z)
+    receivers = (own or layer.projection).terms(nodes.receivers, of_receivers, z if alike else None)
+    senders = layer.projection.terms(nodes.senders, of_senders, z)
     return [of_pairs(receivers), of_pairs(senders)]
 
 
