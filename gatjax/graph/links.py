@@ -91,7 +91,7 @@ def split_edges(
 
     Kipf and Welling, Variational graph auto-encoders, 2016, keep 5 % and 10 % back.
     """
-    senders, receivers = _one_graph(graph)
+    senders, receivers, _ = ends_of_one(graph)
     pair_of_edge, first = _pairs_of(senders, receivers)
     total = len(first)
     order = generator(seed).permutation(total)
@@ -147,9 +147,8 @@ def sample_negative_edges(graph: GraphsTuple, count: int, *, seed: int = 0) -> P
     >>> sorted(zip(pairs.senders.tolist(), pairs.receivers.tolist()))
     [(0, 2), (0, 3), (1, 3)]
     """
-    senders, receivers = _one_graph(graph)
+    senders, receivers, nodes = ends_of_one(graph)
     check_integer(count=count)
-    nodes = int(np.asarray(graph.n_node)[0])
     low, high = np.minimum(senders, receivers), np.maximum(senders, receivers)
     edges = np.unique(_place(low, high)[low != high])
     free = nodes * (nodes - 1) // 2 - len(edges)
@@ -181,8 +180,7 @@ def neighbor_table(graph: GraphsTuple) -> NeighborTable:
     >>> table.starts.tolist(), table.neighbors.tolist()
     ([0, 1, 3, 4], [1, 0, 2, 1])
     """
-    senders, receivers = _one_graph(graph)
-    nodes = int(np.asarray(graph.n_node)[0])
+    senders, receivers, nodes = ends_of_one(graph)
     here = np.concatenate([receivers, senders]).astype(np.int64)
     there = np.concatenate([senders, receivers])
     here, there = np.divmod(np.unique(here * nodes + there), max(nodes, 1))
@@ -190,13 +188,18 @@ def neighbor_table(graph: GraphsTuple) -> NeighborTable:
     return NeighborTable(starts.astype(np.int32), there.astype(np.int32))
 
 
-def _one_graph(graph: GraphsTuple) -> tuple[np.ndarray, np.ndarray]:
+def ends_of_one(graph: GraphsTuple) -> tuple[np.ndarray, np.ndarray, int]:
+    """Senders, receivers and the number of nodes of a graph, on the host.
+
+    Raises:
+      TypeError, ValueError: a graph that is not sound, or a batch of several.
+    """
     senders, receivers, n_node, _ = host_ids(graph)
     if len(n_node) != 1:
         raise ValueError(
             f"graph is a batch of {len(n_node)}: give one at a time, see gatjax.unbatch"
         )
-    return senders, receivers
+    return senders, receivers, int(n_node[0])
 
 
 def _pairs_of(senders: np.ndarray, receivers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

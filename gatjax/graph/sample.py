@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids as CheckedIds
-from gatjax.graph.check import check_mask, first_true, host_ids
+from gatjax.graph.check import check_mask, first_true
+from gatjax.graph.links import ends_of_one
 from gatjax.graph.messages import check_at_least, shown
 from gatjax.graph.views import First
 from gatjax.ops.bits import bits, multiply_high
@@ -137,10 +138,8 @@ def neighbors_of(graph: GraphsTuple) -> Neighbors:
     >>> found.starts.tolist(), found.senders.tolist(), found.edges.tolist()
     ([0, 1, 3, 3], [1, 2, 0], [2, 0, 1])
     """
-    senders, receivers, n_node, _ = host_ids(graph)
-    if len(n_node) != 1:
-        raise ValueError(f"graph is a batch of {len(n_node)}: give one at a time, see unbatch")
-    degree = np.bincount(receivers, minlength=int(n_node[0]))
+    senders, receivers, nodes = ends_of_one(graph)
+    degree = np.bincount(receivers, minlength=nodes)
     starts = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)
     has_loops = bool((senders == receivers).any())
     if (receivers[1:] >= receivers[:-1]).all():
@@ -187,7 +186,19 @@ def sample_neighbors(
     Floyd's algorithm: Bentley, Floyd, A sample of brilliance, Communications of the ACM 30, 1987.
     """
     check_at_least(1, fanout=fanout)
-    _check_nodes("nodes", nodes, len(neighbors.starts) - 1, mask)
+    _check_nodes(nodes, neighbors, mask)
+    return _drawn(key, neighbors, nodes, fanout, mask, first)
+
+
+def _drawn(
+    key: Key[Array, ""],
+    neighbors: Neighbors,
+    nodes: Ids,
+    fanout: int,
+    mask: Mask | None,
+    first: int,
+) -> Sampled:
+    """`sample_neighbors` of ids that are known to be nodes."""
     xp = _library(nodes, *jax.tree.leaves(neighbors))
     starts, nodes = xp.asarray(neighbors.starts), xp.asarray(nodes)
     start = starts[nodes]
@@ -250,11 +261,12 @@ def sample_hops(
             "the graph has self-loops, and self_loops=True would add others: take out the graph's by "
             "remove_self_loops(graph), or leave self_loops out"
         )
+    _check_nodes(seeds, neighbors, mask)
     xp = _library(seeds, *jax.tree.leaves(neighbors))
     rows, row_mask = xp.asarray(seeds), xp.ones(len(seeds), bool) if mask is None else mask
     nodes, node_mask, edges, edge_mask = [rows], [row_mask], [], []
     for fanout, (first, _) in zip(fanouts, sizes, strict=False):
-        drawn = sample_neighbors(key, neighbors, rows, fanout, mask=row_mask, first=first)
+        drawn = _drawn(key, neighbors, rows, fanout, row_mask, first)
         of_edges, is_edge = drawn.edges, drawn.mask
         if self_loops:
             loop = xp.full((len(rows), 1), -1, of_edges.dtype)
@@ -353,17 +365,17 @@ def _take(table: Any, rows: Any) -> Any:
     return table[rows]
 
 
-def _check_nodes(name: str, nodes: Any, total: int, mask: Mask | None) -> None:
-    """Ids [n] of nodes, those that the mask leaves in range where they are known."""
+def _check_nodes(nodes: Any, neighbors: Neighbors, mask: Mask | None) -> None:
+    """Refuse what is no vector of ids, and ids out of range that are known and that the mask leaves."""
     if not hasattr(nodes, "dtype") or not np.issubdtype(nodes.dtype, np.integer) or nodes.ndim != 1:
         raise TypeError(
-            f"{name} must be a vector of integers, such as np.array([0, 1]), got {shown(nodes)}"
+            f"nodes must be a vector of integers, such as np.array([0, 1]), got {shown(nodes)}"
         )
     check_mask(len(nodes), mask=mask)
     if isinstance(nodes, Tracer) or isinstance(mask, Tracer):
         return
-    ids = np.asarray(nodes)
+    ids, total = np.asarray(nodes), len(neighbors.starts) - 1
     bad = (ids < 0) | (ids >= total)
     bad = bad if mask is None else bad & np.asarray(mask)
     if (first := first_true(bad)) is not None:
-        raise ValueError(f"{name}[{first}] = {ids[first]} is no node: there are {total}")
+        raise ValueError(f"nodes[{first}] = {ids[first]} is no node: there are {total}")

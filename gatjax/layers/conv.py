@@ -27,6 +27,7 @@ from gatjax.layers.inputs import (
     check_widths,
     node_features,
     seen_through,
+    side_parts,
 )
 from gatjax.layers.parts import Dropout, HeadOutput, Keys, Setup, Weighing, check_in_features
 from gatjax.ops.ends import Ends
@@ -142,13 +143,7 @@ class Conv(nnx.Module):
         Raises:
           TypeError, ValueError: a graph that is not sound, or not what the layer was built for.
         """
-        parts: SideParts = {
-            "senders": senders,
-            "edge_mask": edge_mask,
-            "edge_weight": edge_weight,
-            "node_mask": node_mask,
-            "sender_mask": sender_mask,
-        }
+        parts = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         graph, parts = seen_through(view, graph, parts)
         keys = self.dropout.keys(deterministic, rngs)
         nodes, mechanism, ends = self.read(graph, keys, **parts)
@@ -172,13 +167,7 @@ class Conv(nnx.Module):
 
         The arguments are those of the call; with a view there are weights for the edges that it walks.
         """
-        parts: SideParts = {
-            "senders": senders,
-            "edge_mask": edge_mask,
-            "edge_weight": edge_weight,
-            "node_mask": node_mask,
-            "sender_mask": sender_mask,
-        }
+        parts = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         graph, parts = seen_through(view, graph, parts)
         _, mechanism, ends = self.read(graph, **parts)
         logits = on_edges(mechanism.score, mechanism.rows, ends)

@@ -9,13 +9,40 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import SideParts, check_mask
+from gatjax.graph.check import (
+    EdgeMask,
+    EdgeWeight,
+    NodeMask,
+    SenderMask,
+    SideParts,
+    check_mask,
+)
 from gatjax.graph.numbers import check_digits, default_float
 from gatjax.graph.sizes import is_unknown, num_edges, num_nodes
 from gatjax.graph.views import Seen, Sides, View
 from gatjax.ops.sparse import Features, keep_rows
 
 InFeatures = int | tuple[int, int] | list[int]
+
+
+def side_parts(
+    senders: Features | None,
+    edge_mask: EdgeMask,
+    edge_weight: EdgeWeight,
+    node_mask: NodeMask,
+    sender_mask: SenderMask,
+) -> SideParts:
+    """The arguments of a layer's call that say what counts; of senders only where they have a table of their own."""
+    parts: SideParts = {
+        "edge_mask": edge_mask,
+        "edge_weight": edge_weight,
+        "node_mask": node_mask,
+    }
+    if senders is not None:
+        parts["senders"] = senders
+    if sender_mask is not None:
+        parts["sender_mask"] = sender_mask
+    return parts
 
 
 def seen_through(

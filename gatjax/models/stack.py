@@ -16,7 +16,7 @@ from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.graph.views import View
 from gatjax.layers.conv import Conv
 from gatjax.layers.counted import normalize_rows
-from gatjax.layers.inputs import InFeatures, node_features, widths
+from gatjax.layers.inputs import InFeatures, node_features, side_parts, widths
 from gatjax.layers.parts import Dropout, check_sizes
 from gatjax.models.names import find, name_of
 from gatjax.ops.sparse import Features
@@ -96,7 +96,7 @@ class Stack(nnx.Module):
         `deterministic` speaks for dropout and norms alike: True, a norm with running averages uses them and leaves them
         alone.
         """
-        parts = _parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
+        parts: Any = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         how = {"deterministic": deterministic, "rngs": rngs}
         graph = graph if self.embed is None else self.embed(graph, **parts, **how)
         views, whole = self._views(view), graph
@@ -127,7 +127,7 @@ class Stack(nnx.Module):
         Dropout is off, and a normalisation with running statistics uses them and leaves them alone.
         """
         weights = []
-        parts = _parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
+        parts: Any = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         graph = graph if self.embed is None else self.embed(graph, **parts, deterministic=True)
         views, whole = self._views(view), graph
         for index, layer in enumerate(self.layers):
@@ -173,13 +173,6 @@ class Stack(nnx.Module):
         """Arrays are copied, functions are not: the copy shares what is compiled for this model."""
         graphdef, state = nnx.split(self)
         return nnx.merge(graphdef, copy.deepcopy(state, memo))
-
-
-def _parts(senders, edge_mask, edge_weight, node_mask, sender_mask) -> dict[str, Any]:
-    """What every layer is told; of senders only where they have a table of their own."""
-    parts = {"edge_mask": edge_mask, "edge_weight": edge_weight, "node_mask": node_mask}
-    of_senders = {"senders": senders, "sender_mask": sender_mask}
-    return parts | {name: part for name, part in of_senders.items() if part is not None}
 
 
 def _told(
