@@ -27,8 +27,8 @@ from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from matplotlib.axes import Axes
-from outputs import claimed, find_result, say_found, try_to_plot
-from report import describe_run, markdown_table, mean_and_sd, save_result
+from outputs import made_once, try_to_plot
+from report import describe_run, markdown_table, mean_and_sd
 from settings import check
 from study_rows import finish_rows
 
@@ -468,15 +468,9 @@ def main(config: Config) -> dict[str, Any]:
     for name in config.datasets if config.real_seeds else ():
         if name not in CITATIONS:
             file_of(name)
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-            try_to_plot(config.output / "gain.png", lambda path: plots.save(plot(result), path))
-        else:
-            say_found(path)
+    picture = config.output / "gain.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    result = made_once(config, make_result, draw)
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

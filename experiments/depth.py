@@ -25,8 +25,8 @@ from deep import Deep, Norm, balance
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import claimed, find_result, say_found, try_to_plot
-from report import describe_run, markdown_table, mean_and_sd, save_result
+from outputs import made_once, try_to_plot
+from report import describe_run, markdown_table, mean_and_sd
 from settings import check
 from study_rows import finish_rows
 
@@ -350,15 +350,9 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(
             f"--alone {min(missing)}: is none of --depths {' '.join(map(str, config.depths))}"
         )
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-            try_to_plot(config.output / "depth.png", lambda path: plots.save(plot(result), path))
-        else:
-            say_found(path)
+    picture = config.output / "depth.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    result = made_once(config, make_result, draw)
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -18,8 +18,8 @@ import jax
 import numpy as np
 import script
 from flax import nnx
-from outputs import claimed, find_result, say_found
-from report import count, describe_run, markdown_table, save_result
+from outputs import made_once
+from report import count, describe_run, markdown_table
 from settings import check
 
 from gatjax import GAT, add_self_loops
@@ -116,14 +116,7 @@ def table(result: dict[str, Any]) -> str:
 def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     check(config, at_least={"epochs": 1, "repetitions": 1})
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-        else:
-            say_found(path)
+    result = made_once(config, make_result)
     print(f"\n{table(result)}")
     return result
 

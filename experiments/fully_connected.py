@@ -29,8 +29,8 @@ from matplotlib.axes import Axes
 from molecule_data import prepare, scores
 from molecule_tables import score_of
 from molecule_training import Learner, Schedule, side_by_side
-from outputs import claimed, find_result, say_found, try_to_plot
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
+from outputs import made_once, try_to_plot
+from report import as_json, count, describe_run, markdown_table, mean_and_sd
 from settings import check
 
 from gatjax import MAT, build_graph, fully_connected, plots
@@ -295,25 +295,22 @@ def plot(result: dict[str, Any]) -> Axes:
     return ax
 
 
+def make_result(config: Config) -> dict[str, Any]:
+    started = time.perf_counter()
+    studied = {"size": study_size, "range": study_range}[config.study](config)
+    seconds = {"seconds": time.perf_counter() - started}
+    made_by = {"config": dataclasses.asdict(config), **describe_run()}
+    return as_json(studied | seconds | made_by)
+
+
 def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     config = resolve(config)
     assert config.output is not None
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            started = time.perf_counter()
-            studied = {"size": study_size, "range": study_range}[config.study](config)
-            seconds = {"seconds": time.perf_counter() - started}
-            made_by = {"config": dataclasses.asdict(config), **describe_run()}
-            result = as_json(studied | seconds | made_by)
-            save_result(path, result)
-            picture = config.output / f"{config.study}.png"
-            try_to_plot(picture, lambda path: plots.save(plot(result), path))
-        else:
-            say_found(path)
+    picture = config.output / f"{config.study}.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    result = made_once(config, make_result, draw)
     print(f"\n{table(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

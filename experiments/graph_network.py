@@ -34,8 +34,8 @@ import script
 from devices import use_every_core
 from flax import nnx
 from matplotlib.axes import Axes
-from outputs import claimed, find_result, say_found, try_to_plot
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result, sound
+from outputs import made_once, try_to_plot
+from report import as_json, count, describe_run, markdown_table, mean_and_sd, sound
 from settings import check
 from shortest_paths import Paths, make_paths
 
@@ -382,15 +382,8 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say how far attention leads."""
     use_every_core()
     check_config(config)
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = as_json(run(config))
-            save_result(path, result)
-            draw(result, config.output)
-        else:
-            say_found(path)
+    make = lambda config: as_json(run(config))
+    result = made_once(config, make, lambda result: draw(result, config.output))
     seeds = count(config.seeds, "seed")
     print(f"\nnext hop is right, in percent (mean ± sd of {seeds})\n\n{table(result)}\n")
     if {"attention", "sum"} <= set(config.aggregations):

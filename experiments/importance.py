@@ -24,9 +24,9 @@ import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import claimed, find_result, say_found, try_to_plot
+from outputs import made_once, try_to_plot
 from planted import GRAPHS, Planted, churn
-from report import describe_run, markdown_table, mean_and_sd, save_result
+from report import describe_run, markdown_table, mean_and_sd
 from settings import check
 from study_rows import finish_rows
 
@@ -463,15 +463,9 @@ def main(config: Config) -> dict[str, Any]:
         above_zero=("learning_rate",),
         rates=("campaign",),
     )
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-            try_to_plot(config.output / "auroc.png", lambda path: plots.save(plot(result), path))
-        else:
-            say_found(path)
+    picture = config.output / "auroc.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    result = made_once(config, make_result, draw)
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

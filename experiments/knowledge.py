@@ -32,8 +32,8 @@ import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import claimed, find_result, say_found
-from report import count, describe_run, markdown_table, mean_and_sd, save_result
+from outputs import made_once
+from report import count, describe_run, markdown_table, mean_and_sd
 from settings import check
 
 from gatjax import DropoutRates, GATConv, RelationalGATConv
@@ -325,14 +325,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     check_config(config)
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-        else:
-            say_found(path)
+    result = made_once(config, make_result)
     print(f"\n{table(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -1,6 +1,7 @@
 """The folder of a run: a result is never overwritten in silence, nor taken for that of another run."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from report import LIBRARIES, as_json, library_versions
+from report import LIBRARIES, as_json, library_versions, save_result
 
 # The exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -53,6 +54,33 @@ def find_result(path: Path, config: Mapping[str, Any], *, overwrite: bool) -> di
     different = differences(there, described(config, library_versions()))
     if different:
         raise SystemExit(f"{path} is the result of another run ({'; '.join(different)}): {remedy}")
+    return result
+
+
+def made_once(
+    config: Any,
+    make: Callable[[Any], dict[str, Any]],
+    draw: Callable[[dict[str, Any]], None] = lambda result: None,
+) -> dict[str, Any]:
+    """The result of a configuration: made, kept and drawn, or found where this very run has come to its end before.
+
+    Args:
+      config: a dataclass with `output` and `overwrite`.
+      make: from the configuration to its result, as JSON has it.
+      draw: pictures of a result that has just been made.
+
+    Raises:
+      SystemExit: another result is there, another process has the folder, or nothing can be written there.
+    """
+    path = config.output / "result.json"
+    with claimed(config.output):
+        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        if result is None:
+            result = make(config)
+            save_result(path, result)
+            draw(result)
+        else:
+            say_found(path)
     return result
 
 

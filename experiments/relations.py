@@ -30,8 +30,8 @@ import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import claimed, find_result, say_found, try_to_plot
-from report import count, describe_run, markdown_table, mean_and_sd, save_result
+from outputs import made_once, try_to_plot
+from report import count, describe_run, markdown_table, mean_and_sd
 from settings import check
 
 from gatjax import GATConv, GATv2Conv, RelationalGATConv, build_graph, plots
@@ -206,15 +206,9 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     check_config(config)
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-            try_to_plot(config.output / "accuracy.png", lambda path: plots.save(plot(result), path))
-        else:
-            say_found(path)
+    picture = config.output / "accuracy.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    result = made_once(config, make_result, draw)
     print(f"\n{table(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import script
 from in_turns import Peer, compare
-from outputs import claimed, find_result, say_found
+from outputs import made_once
 from peers.gatjax_cell import arrays_of, make_cell
-from report import describe_run, markdown_table, save_result
+from report import describe_run, markdown_table
 from settings import check
 
 from gatjax.data import load_traffic
@@ -108,15 +108,8 @@ def main(config: Config) -> dict[str, Any]:
     check(config, at_least=dict.fromkeys(counts, 1))
     if importlib.util.find_spec("torch_geometric") is None:
         raise SystemExit("needs PyTorch Geometric: see experiments/README.md")
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            result = make_result(config)
-            save_result(path, result)
-        else:
-            say_found(path)
-    print(f"\n{table(result)}\n\nDetails in {path}")
+    result = made_once(config, make_result)
+    print(f"\n{table(result)}\n\nDetails in {config.output / 'result.json'}")
     return result
 
 
