@@ -77,7 +77,7 @@ class Config:
 
     datasets: tuple[Name, ...] = ("cora", "citeseer")
     """Citation graphs, with their public splits."""
-    depths: tuple[int, ...] = (2, 10, 16, 32)
+    depths: tuple[int, ...] = (2, 4, 8, 10, 16, 32)
     """Numbers of layers."""
     alone: tuple[int, ...] = (16,)
     """Numbers of layers that are trained on self-loops alone, too; none is fine."""
@@ -122,8 +122,10 @@ class Study:
         self.graphdef, _, self.rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)
         fit, stop, _ = self.data.splits
         self.labels = Labels(fit, self.data.labels[fit], stop, self.data.labels[stop])
+        # The same training whatever weights begin it, so that it is compiled once.
+        self.balanced = False
         self.training = Training(
-            self.functions.initialise,
+            self.initialise,
             self.functions.loss,
             self.functions.validate,
             optax.chain(optax.add_decayed_weights(5e-4), optax.adam(config.learning_rate)),
@@ -136,13 +138,12 @@ class Study:
         """Measures at the start and at the end, by seed."""
         factors = np.array([[variant.residual, variant.initial]], np.float32)
         graph, training = self.graph._replace(globals=factors), self.training
-        if variant.balanced:
-            training = training._replace(initialise=self._balanced)
+        self.balanced = variant.balanced
         seeds, progress = range(self.config.seeds), self.config.progress
         runs = train(training, seeds, graph, lambda seed: self.labels, progress=progress)
         trained = sorted(runs, key=lambda one: one.seed)
         for_parameters = lambda seed: jax.random.split(jax.random.key(seed))[0]
-        starts = [training.initialise(for_parameters(seed)) for seed in seeds]
+        starts = [self.initialise(for_parameters(seed)) for seed in seeds]
         measured = lambda parameters: {
             name: float(value) for name, value in self._measure(parameters, graph).items()
         }
@@ -152,8 +153,10 @@ class Study:
             "epochs": [one.epochs for one in trained],
         }
 
-    def _balanced(self, key: jax.Array) -> Any:
+    def initialise(self, key: jax.Array) -> Any:
         parameters = self.functions.initialise(key)
+        if not self.balanced:
+            return parameters
         model = nnx.merge(self.graphdef, parameters, self.rest, copy=True)
         balance(model, nnx.Rngs(key))
         return nnx.state(model, nnx.Param)
