@@ -124,3 +124,29 @@ def test_layers_say_the_same_at_every_size_and_density(layer, monkeypatch, unche
         wrong = lambda graph=graph: error_of(lambda: layer(F + 1, 4, rngs=nnx.Rngs(0))(graph))
         errors = small_and_large(monkeypatch, wrong)
         assert errors[0] == errors[1] and errors[0]
+
+
+def test_rows_of_every_width_have_the_same_gradient_in_blocks():
+    """What reads rows of a width that a CPU unrolls, and of a single head, in other ways than the rest."""
+    for num_heads, features in ((4, 7), (4, 8), (8, 8), (5, 16), (1, 16), (2, 16)):
+        shape = (N, num_heads, features)
+        query, key, values = (jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(3))
+
+        def loss(rows, block_size):
+            query, senders = rows
+            out = gatjax.graph_attention(
+                GRAPH,
+                lambda weights, r, s, e: gatjax.dot_product_score(r, s["key"]),
+                lambda weights, r, s, e: s["value"],
+                None,
+                query,
+                senders,
+                block_size=block_size,
+            )
+            return jnp.sum(out**2)
+
+        rows = query, {"key": key, "value": values}
+        blocked, direct = (
+            jax.jit(jax.grad(partial(loss, block_size=size)))(rows) for size in (16, None)
+        )
+        assert_close(blocked, direct)

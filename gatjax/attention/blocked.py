@@ -46,6 +46,7 @@ from gatjax.ops.blocks import (
     gather,
     mask_rows,
     read,
+    reader,
     round_up,
     scatter_add,
     walk,
@@ -273,6 +274,10 @@ def _backward(mechanism, block_size, residuals, gradient):
     dtype = softmax.total.dtype
     gradient = gradient.astype(dtype)
     overlap = _sum_products(gradient, out.astype(dtype))
+    sums = gradient, *(table[: len(gradient)] for table in (*softmax, overlap))
+    read_receivers, read_senders, read_sums = (
+        reader(table, num_edges) for table in (rows.receivers, rows.senders, sums)
+    )
 
     def accumulate(start, fresh, carry):
         d_rows, d_multiplier = carry
@@ -280,10 +285,9 @@ def _backward(mechanism, block_size, residuals, gradient):
         fixed = _block_of(fixed_rows, ends, start, block_size)
         (e, v), pull_back = jax.vjp(
             lambda *row: mechanism(*_combine(Rows(*row), fixed)),
-            *_block_of(rows, ends, start, block_size),
+            *_block_of(rows, ends, start, block_size, read_receivers, read_senders),
         )
-        g = gather(gradient, block.into)
-        largest, total, average = gather((*softmax, overlap), block.into)
+        g, largest, total, average = read_sums(block.into)
         alpha = jnp.exp(e.astype(dtype) - largest) / total
         alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
         d_m = alpha * _sum_products(g, v.astype(dtype))
@@ -311,13 +315,20 @@ def _backward(mechanism, block_size, residuals, gradient):
     )
 
 
-def _block_of(rows: Rows, ends: Ends, start: Int[Array, ""] | int, size: int) -> Rows:
-    """What the mechanism reads for the edges `start, ..., start + size - 1`."""
+def _block_of(
+    rows: Rows,
+    ends: Ends,
+    start: Int[Array, ""] | int,
+    size: int,
+    read_receivers: Callable | None = None,
+    read_senders: Callable | None = None,
+) -> Rows:
+    """What the mechanism reads for the edges `start, ..., start + size - 1`, by readers of the tables where given."""
     block = _ends_of(ends, start, size)
     return Rows(
         rows.weights,
-        gather(rows.receivers, block.receivers),
-        gather(rows.senders, block.senders),
+        (read_receivers or partial(gather, rows.receivers))(block.receivers),
+        (read_senders or partial(gather, rows.senders))(block.senders),
         fill_rows(read(rows.edges, start, size), block.counted, rows.edges, ends.safe),
     )
 
@@ -335,8 +346,10 @@ def _zeros(table: PyTree) -> PyTree:
 
 
 def _sum_products(x: Float[Array, "k H C"], y: Float[Array, "k H C"]) -> Float[Array, "k H"]:
-    """<x, y> of every row and head; XLA's own reduction is the faster one where rows fill whole vector registers."""
-    return (x * y).sum(-1) if x.shape[-1] % VECTOR == 0 else sum_features(x * y)
+    """<x, y> of every row and head; XLA's own reduction is the faster one where several heads fill vector registers."""
+    num_heads, features = x.shape[1:]
+    as_reduction = num_heads > 1 and features % VECTOR == 0
+    return (x * y).sum(-1) if as_reduction else sum_features(x * y)
 
 
 def _times(weight: Array, multiplier: Array | None) -> Array:

@@ -5,6 +5,7 @@ Tables are gathered and scattered as flat rows [N, H·C], which XLA's CPU backen
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,9 @@ PAIR_NUMBERS = 2**25
 # XLA's CPU backend vectorises a loop over an array whose number of entries is a multiple of this; others take up to ten
 # times as long.
 VECTOR = 16
+
+# XLA's CPU backend unrolls the copy of a row of so many numbers, and moves them one at a time.
+UNROLLED = range(32, 80)
 
 
 def rows_per_block(width: int, fewest: int = 256) -> int:
@@ -127,6 +131,38 @@ def gather(table: PyTree, ids: Int[Array, "k"], *, accumulate: DTypeLike | None 
         return table.at[ids].get(mode="promise_in_bounds").reshape(shape).astype(leaf.dtype)
 
     return jax.tree.map(rows, table)
+
+
+def reader(table: PyTree, num_reads: int) -> Callable[[Int[Array, "k"]], PyTree]:
+    """`gather` of one table as a function of the ids, for rows that are read many times over.
+
+    Where a CPU would move the numbers of a row one at a time, all arrays of the table are copied into one, side by
+    side, with zeros beside them up to a width that it moves by vectors: rows of 64 numbers take a third of the time.
+
+    Args:
+      table: pytree of arrays `[N, ...]`, all with as many rows.
+      num_reads: how many rows will be read; fewer than N are not worth the copy.
+
+    >>> reader({"x": jnp.array([[1.0], [2.0]])}, 3)(jnp.array([1, 0, 1]))["x"].ravel().tolist()
+    [2.0, 1.0, 2.0]
+    """
+    arrays, tree = jax.tree.flatten(table)
+    widths = [math.prod(array.shape[1:]) for array in arrays]
+    unrolled = on_cpu() and any(width in UNROLLED for width in widths)
+    alike = len({array.dtype for array in arrays}) == 1
+    if not (unrolled and alike and num_reads >= len(arrays[0])):
+        return partial(gather, table)
+    beside = jnp.concatenate([flat(array) for array in arrays], axis=1)
+    filled = round_up(max(sum(widths), UNROLLED.stop))
+    beside = jnp.pad(beside, [(0, 0), (0, filled - sum(widths))])
+
+    def rows(ids):
+        parts = jnp.split(gather(beside, ids), np.cumsum(widths), axis=1)[:-1]
+        return tree.unflatten(
+            part.reshape(-1, *array.shape[1:]) for part, array in zip(parts, arrays, strict=True)
+        )
+
+    return rows
 
 
 def read(table: PyTree, start: Int[Array, ""] | int, size: int) -> PyTree:
