@@ -70,6 +70,8 @@ CITATIONS = "cora", "citeseer"
 HEADS, WIDTH = 4, 16
 # Where the oracle gains less than this over uniform weights, there is nothing to gain.
 ROOM = 0.02
+# From this AUROC of its best head on, attention tells inner from outer edges.
+TOLD = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,10 +337,10 @@ def half_gain(result: dict[str, Any], model: str) -> list[float | None]:
 
 
 def told_apart(result: dict[str, Any], model: str) -> list[float | None]:
-    """For each homophily the first μ at which the best head tells inner from outer edges with an AUROC of 0.9."""
+    """For each homophily the first μ at which the best head tells inner from outer edges."""
     (row,) = (row for row in result["made"] if row["model"] == model)
     return [
-        crossing(result["config"]["means"], column, 0.9) for column in np.mean(row["auroc"], -1).T
+        crossing(result["config"]["means"], column, TOLD) for column in np.mean(row["auroc"], -1).T
     ]
 
 
@@ -368,7 +370,7 @@ def tables(result: dict[str, Any]) -> str:
     ]
     rows = [[f"{h:g}", *(column[place] for _, column in columns)] for place, h in places]
     blocks.append(markdown_table(["homophily", *(f"μ for {name}" for name, _ in columns)], rows))
-    blocks.append(f"√log n = {np.sqrt(np.log(config['nodes'])):.2f}.")
+    blocks.append(f"√log n = {threshold(result):.2f}.")
     if result["real"]:
         rows = [
             [
@@ -386,15 +388,25 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Accuracy over μ where neighbours say nothing on average, the gain over all cells, and real graphs."""
+    """Accuracy and edges told apart over μ, beside the theorem's √log n; the gain over all cells; and real graphs."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context(dict(plots.STYLE)):
-        _, axes = plt.subplots(1, 3, figsize=(plots.PAGE, 2.5))
-        _accuracy(result, axes[0])
-        _gain(result, axes[1])
-        _real(result, axes[2])
-    return axes[0]
+        figure, axes = plt.subplots(2, 2, figsize=(plots.PAGE, 4.8))
+        _accuracy(result, axes[0, 0])
+        _told_apart(result, axes[0, 1])
+        _gain(result, axes[1, 0])
+        _real(result, axes[1, 1])
+        for ax in axes[0]:
+            ax.axvline(threshold(result), color="0.4", ls=":", lw=0.9, label="√log n")
+            ax.legend()
+        figure.align_labels()
+    return axes[0, 0]
+
+
+def threshold(result: dict[str, Any]) -> float:
+    """√log n: well above it, says the theorem, attention tells inner from outer edges."""
+    return float(np.sqrt(np.log(result["config"]["nodes"])))
 
 
 def _accuracy(result: dict[str, Any], ax: Axes) -> None:
@@ -404,8 +416,21 @@ def _accuracy(result: dict[str, Any], ax: Axes) -> None:
     plots.seed_lines(
         config["means"], each, xlabel="distance of the means μ", ylabel="test (%)", ax=ax
     )
-    ax.axvline(np.sqrt(np.log(config["nodes"])), color="0.4", ls=":", lw=0.9)
-    ax.set_title(f"homophily {config['homophily'][middle]:g}")
+    ax.set_title(f"accuracy, homophily {config['homophily'][middle]:g}")
+
+
+def _told_apart(result: dict[str, Any], ax: Axes) -> None:
+    """The mean over seeds, of every homophily; and where the level is crossed."""
+    config, rows = result["config"], [row for row in result["made"] if "auroc" in row]
+    each = {row["model"]: np.mean(row["auroc"], -1) for row in rows}
+    plots.seed_lines(
+        config["means"], each, xlabel="distance of the means μ", ylabel="AUROC, best head", ax=ax
+    )
+    for color, model in zip(plots.LINES, each, strict=False):
+        places = [mean for mean in told_apart(result, model) if mean is not None]
+        ax.plot(places, [TOLD] * len(places), "|", color=color, ms=9, mew=1.2)
+    ax.axhline(TOLD, color="0.6", lw=0.6)
+    ax.set_title("inner edges told apart, every homophily")
 
 
 def _gain(result: dict[str, Any], ax: Axes) -> None:
@@ -423,13 +448,18 @@ def _gain(result: dict[str, Any], ax: Axes) -> None:
             for row, mean in enumerate(half_gain(result, model))
             if mean is not None
         ]
-        ax.plot(*np.array(points).reshape(-1, 2).T, f"{marker}-", color="0.1", ms=3, label=model)
-    ax.axvline(place(np.sqrt(np.log(config["nodes"]))), color="0.4", ls=":", lw=0.9)
+        label = f"{model}: half of what there is to gain"
+        ax.plot(*np.array(points).reshape(-1, 2).T, f"{marker}-", color="0.1", ms=3, label=label)
+    ax.axvline(place(threshold(result)), color="0.4", ls=":", lw=0.9)
     ax.set_xticks(np.arange(len(means)) + 0.5, [f"{mean:g}" for mean in means])
     ax.set_yticks(np.arange(len(homophily)) + 0.5, [f"{h:g}" for h in homophily])
     ax.set(xlabel="distance of the means μ", ylabel="homophily h")
-    ax.set_title("GATv2 over uniform (points)")
-    ax.legend(title="half of what\nthere is to gain", title_fontsize=5.5, fontsize=5.5)
+    ax.set_title("gain of GATv2 over uniform weights (points)")
+    ax.legend(fontsize=5.5)
+
+
+# A share of entropy below this is none that single precision tells.
+LEAST = 1e-6
 
 
 def _real(result: dict[str, Any], ax: Axes) -> None:
@@ -444,7 +474,8 @@ def _real(result: dict[str, Any], ax: Axes) -> None:
             if row["dataset"] == name and row["model"] in attending:
                 gain = 100 * (np.mean(row["accuracy"]) - uniform[name])
                 marker = plots.MARKERS[attending.index(row["model"])]
-                ax.plot(1 - np.mean(row["entropy_ratio"]), gain, marker, color=color)
+                apart = max(1 - np.mean(row["entropy_ratio"]), LEAST)
+                ax.plot(apart, gain, marker, color=color)
         ax.plot([], [], "s", color=color, label=name.replace("_filtered", ""))
     for marker, model in zip(plots.MARKERS, attending, strict=False):
         ax.plot([], [], marker, color="0.5", label=model)

@@ -106,7 +106,7 @@ class Config:
     progress: bool = False
     """Show a progress bar."""
     output: Path = Path("runs/depth")
-    """Folder for result.json, depth.png and the finished rows: a stopped run goes on behind the last of them."""
+    """Folder for result.json, pictures, and the finished rows: a stopped run goes on behind the last of them."""
 
 
 class Study:
@@ -293,48 +293,48 @@ def _of(result: dict[str, Any], name: str) -> list[str]:
     return blocks
 
 
+# Of a row's start and end, both of one seed: what stands above, and what explains it below.
 PANELS = {
-    "test accuracy (%)": lambda seed: 100 * seed["end"]["test_accuracy"],
-    "first gradient, at the start": lambda seed: seed["start"]["gradient"],
-    "normalised energy, at the start": lambda seed: seed["start"]["energy"],
+    "test accuracy (%)": lambda start, end: 100 * end["test_accuracy"],
+    "first gradient, at the start": lambda start, end: start["gradient"],
+    "normalised energy, at the end": lambda start, end: end["energy"],
+    "numerical rank, at the end": lambda start, end: end["rank"],
 }
+LOGARITHMIC = "first gradient", "normalised energy"
+# Nodes that differ by less than single precision tells are alike.
+LEAST = 1e-8
 
 
-def plot(result: dict[str, Any]) -> Any:
-    """Accuracy, the first gradient and the first energy over the depth, a row of panels for each data set."""
+def plot(result: dict[str, Any], name: str | None = None) -> Any:
+    """Of one data set, by default the first: accuracy and the first gradient over the depth; below, energy and rank."""
     import matplotlib.pyplot as plt
 
     config = result["config"]
-    depths, names = config["depths"], config["datasets"]
+    depths = config["depths"]
+    shown: str = name or config["datasets"][0]
     cells = {
-        (row["dataset"], row["variant"], row["depth"]): [
-            {"start": start, "end": end}
-            for start, end in zip(row["start"], row["end"], strict=True)
-        ]
+        (row["variant"], row["depth"]): list(zip(row["start"], row["end"], strict=True))
         for row in result["rows"]
-        if not row["alone"]
+        if row["dataset"] == shown and not row["alone"]
     }
     with plt.rc_context(dict(plots.STYLE)):
-        size = plots.PAGE, 0.6 + 1.9 * len(names)
-        figure, axes = plt.subplots(len(names), 3, figsize=size, sharex=True, squeeze=False)
-        for row, name in zip(axes, names, strict=True):
-            for ax, (label, value) in zip(row, PANELS.items(), strict=True):
-                groups = {
-                    variant: [[value(seed) for seed in cells[name, variant, d]] for d in depths]
-                    for variant in config["variants"]
-                }
-                last = "layers" if name == names[-1] else ""
-                plots.seed_lines(depths, groups, xlabel=last, ylabel=label, ax=ax)
-                ax.set_xscale("log", base=2)
-                ax.set_xticks(depths, [str(depth) for depth in depths])
-                ax.minorticks_off()
-                if ax is row[0]:
-                    ax.set_title(name)
-                else:
-                    ax.set_yscale("log")
-                ax.get_legend().remove()
-        handles = axes[0][0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=4)
+        figure, axes = plt.subplots(2, 2, figsize=(plots.PAGE, 4.2), sharex=True)
+        for ax, (label, value) in zip(axes.flat, PANELS.items(), strict=True):
+            groups = {
+                variant: [[value(*seed) for seed in cells[variant, depth]] for depth in depths]
+                for variant in config["variants"]
+            }
+            if label.startswith(LOGARITHMIC):
+                groups = {key: np.maximum(values, LEAST) for key, values in groups.items()}
+                ax.set_yscale("log")
+            xlabel = "layers" if ax in axes[1] else ""
+            plots.seed_lines(depths, groups, xlabel=xlabel, ylabel=label, ax=ax)
+            ax.set_xscale("log", base=2)
+            ax.set_xticks(depths, [str(depth) for depth in depths])
+            ax.minorticks_off()
+            ax.get_legend().remove()
+        figure.suptitle(shown)
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return axes[0][0]
 
 
@@ -353,8 +353,12 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(
             f"--alone {min(missing)}: is none of --depths {' '.join(map(str, config.depths))}"
         )
-    picture = config.output / "depth.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+
+    def draw(result: dict[str, Any]) -> None:
+        for name in config.datasets:
+            picture = config.output / f"depth-{name}.png"
+            try_to_plot(picture, lambda path, name=name: plots.save(plot(result, name), path))
+
     result = made_once(config, make_result, draw)
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result

@@ -195,14 +195,19 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Test accuracy of every seed after each change."""
-    percent = {
-        f"{each['model']}, {change}": 100
-        * np.array([np.mean(row["accuracy"][change]) for row in each["rows"]])
+    """What test accuracy loses by each change, of every seed."""
+
+    def lost(row: dict[str, Any], change: str) -> float:
+        mean = {name: float(np.mean(ways)) for name, ways in row["accuracy"].items()}
+        return 100 * (mean["as trained"] - mean[change])
+
+    points = {
+        f"{each['model']}, {change}": [lost(row, change) for row in each["rows"]]
         for each in result["models"]
         for change in CHANGES
+        if change != "as trained"
     }
-    return plots.seed_strips(percent, xlabel=f"test accuracy on {result['config']['dataset']} (%)")
+    return plots.seed_strips(points, xlabel=f"lost on {result['config']['dataset']} (points)")
 
 
 def main(config: Config) -> dict[str, Any]:
