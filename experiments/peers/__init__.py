@@ -9,11 +9,17 @@ epoch(dataset, features) -> Workload          (PyTorch Geometric and gatjax)
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from graphs import Edges
 from jax.experimental.sparse import BCOO
 
-Mechanism = Literal["gat", "gatv2", "dot"]
+Mechanism = Literal["gat", "gatv2", "dot", "gaan", "relational"]
 Phase = Literal["forward", "gradient", "step"]
+
+NUM_RELATIONS = 5
+
+# What GaAN's gate takes the largest of.
+GATE_FEATURES = 64
 
 
 class Problem(NamedTuple):
@@ -44,19 +50,33 @@ class Problem(NamedTuple):
         return self.width if self.inputs is None else self.inputs.shape[1]
 
     @property
+    def relations(self) -> np.ndarray:
+        """Of which relation each edge is, at random."""
+        random = np.random.default_rng(2)
+        return random.integers(NUM_RELATIONS, size=len(self.edges.senders)).astype(np.int32)
+
+    @property
+    def sent(self) -> int:
+        """Numbers that a sender hands to each edge: one row, or key and value; GaAN's gate takes two rows more."""
+        rows = 2 if self.mechanism in ("dot", "gaan") else 1
+        return rows * self.width + (
+            GATE_FEATURES + self.in_features if self.mechanism == "gaan" else 0
+        )
+
+    @property
     def least_bytes(self) -> int:
         """What any program must move.
 
-        Forward: features in, projections and output out, and for every edge both ids and the sender's rows (two
-        with dot products, key and value). The gradient moves each of these once more in, and once more out.
+        Forward: features in, projections and output out, and for every edge both ids and what the sender sends. The
+        gradient moves each of these once more in, and once more out.
         """
-        rows = 2 if self.mechanism == "dot" else 1
         num_edges = len(self.edges.senders)
         numbers = self.in_features * self.edges.num_nodes
         if isinstance(self.inputs, BCOO):
             numbers = 3 * self.inputs.nse
-        numbers += self.width * ((1 + rows) * self.edges.num_nodes + rows * num_edges)
-        numbers += num_edges * (2 + (self.edge_features or 0))
+        projected = NUM_RELATIONS if self.mechanism == "relational" else 1
+        numbers += (self.width + projected * self.sent) * self.edges.num_nodes
+        numbers += num_edges * (self.sent + 2 + (self.edge_features or 0))
         return 4 * numbers * (1 if self.phase == "forward" else 3)
 
 

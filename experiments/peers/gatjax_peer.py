@@ -12,10 +12,12 @@ from flax import nnx
 
 from gatjax import (
     DotProductConv,
+    GaANConv,
     GATConv,
     GATv2Conv,
     Masks,
     MATConv,
+    RelationalGATConv,
     Slots,
     build_graph,
     fully_connected,
@@ -24,17 +26,37 @@ from gatjax import (
 )
 from gatjax.ops import blocks
 from gatjax.training import advance, functional, start, train
-from peers import Problem, Workload, on_jax
+from peers import GATE_FEATURES, NUM_RELATIONS, Problem, Workload, on_jax
 
 EPOCHS = 5
 SEED_EPOCHS = 50
-LAYERS = {"gat": GATConv, "gatv2": GATv2Conv, "dot": DotProductConv}
+LAYERS = {
+    "gat": GATConv,
+    "gatv2": GATv2Conv,
+    "dot": DotProductConv,
+    "gaan": GaANConv,
+    "relational": RelationalGATConv,
+}
+
+
+def own_options(problem: Problem) -> dict[str, int]:
+    """What a layer has beside the options of all."""
+    if problem.mechanism == "gaan":
+        each = {"key_features": problem.features, "value_features": problem.features}
+        return {**each, "gate_features": GATE_FEATURES}
+    return {"num_relations": NUM_RELATIONS} if problem.mechanism == "relational" else {}
 
 
 def layer(problem: Problem) -> Workload:
     if problem.block_numbers is not None:
         blocks.BLOCK_NUMBERS = blocks.ACCELERATOR_BLOCK_NUMBERS = problem.block_numbers
     nodes, edges = on_jax.inputs(problem)
+    if problem.mechanism == "relational":
+        edges = (
+            problem.relations
+            if edges is None
+            else {"relation": problem.relations, "features": edges}
+        )
     graph = build_graph(problem.edges.senders, problem.edges.receivers, nodes, edges=edges)
     build = functools.partial(
         LAYERS[problem.mechanism],
@@ -43,6 +65,7 @@ def layer(problem: Problem) -> Workload:
         num_heads=problem.heads,
         edge_features=problem.edge_features,
         dropout_rate=problem.dropout,
+        **own_options(problem),
     )
     initialise, apply = functional(lambda rngs: build(rngs=rngs))
 

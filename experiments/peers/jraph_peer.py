@@ -11,7 +11,11 @@ from peers import Problem, Workload, on_jax
 
 def layer(problem: Problem) -> Workload | None:
     """GAT and GATv2; a dot product would need values that are not keys."""
-    if problem.mechanism == "dot" or problem.edge_features is not None or problem.dropout:
+    if (
+        problem.mechanism not in ("gat", "gatv2")
+        or problem.edge_features is not None
+        or problem.dropout
+    ):
         return None
     nodes, _ = on_jax.inputs(problem)
     shape = problem.heads, problem.features

@@ -9,7 +9,7 @@ from peers import Problem, Workload, on_jax
 
 
 def layer(problem: Problem) -> Workload | None:
-    if problem.dropout:
+    if problem.dropout or problem.mechanism not in ("gat", "gatv2", "dot"):
         return None
     nodes, edges = on_jax.inputs(problem)
     options = {"heads": problem.heads, "edge_dim": problem.edge_features, "rngs": nnx.Rngs(0)}

@@ -3,13 +3,17 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
+from torch_geometric.nn import GATConv, GATv2Conv, RGATConv, TransformerConv
+from torch_geometric.utils import scatter, softmax
 
-from peers import Problem, Workload, on_torch
+from peers import GATE_FEATURES, NUM_RELATIONS, Problem, Workload, on_torch
 
 
-def layer(problem: Problem) -> Workload:
+def layer(problem: Problem) -> Workload | None:
+    if problem.mechanism == "gaan" and (problem.edge_features or problem.dropout):
+        return None
     nodes, edges = on_torch.inputs(problem)
+    extra = ()
     options = {
         "heads": problem.heads,
         "edge_dim": problem.edge_features,
@@ -18,6 +22,13 @@ def layer(problem: Problem) -> Workload:
     sizes = problem.in_features, problem.features
     if problem.mechanism == "dot":
         module = TransformerConv(*sizes, **options, root_weight=False)
+    elif problem.mechanism == "relational":
+        module = RGATConv(
+            *sizes, NUM_RELATIONS, **options, attention_mode="additive-self-attention"
+        )
+        extra = (torch.from_numpy(problem.relations.astype(np.int64)).to(on_torch.device(problem)),)
+    elif problem.mechanism == "gaan":
+        module = GaAN(problem)
     else:
         module = {"gat": GATConv, "gatv2": GATv2Conv}[problem.mechanism](
             *sizes, **options, add_self_loops=False
@@ -26,7 +37,35 @@ def layer(problem: Problem) -> Workload:
     module = module.to(place)
     ids = np.stack([problem.edges.senders, problem.edges.receivers]).astype(np.int64)
     ids = torch.from_numpy(ids).to(place)
-    return on_torch.workload(problem, module, lambda: module(nodes, ids, edges), nodes)
+    return on_torch.workload(problem, module, lambda: module(nodes, ids, *extra, edges), nodes)
+
+
+class GaAN(torch.nn.Module):
+    """Gated attention as one writes it with the library's softmax and scatter; it has no such layer."""
+
+    def __init__(self, problem: Problem):
+        super().__init__()
+        width = problem.width
+        self.heads = problem.heads
+        self.query = torch.nn.Linear(problem.in_features, width)
+        self.key = torch.nn.Linear(problem.in_features, width, bias=False)
+        self.value = torch.nn.Linear(problem.in_features, width)
+        self.pool = torch.nn.Linear(problem.in_features, GATE_FEATURES, bias=False)
+        self.gate = torch.nn.Linear(GATE_FEATURES + 2 * problem.in_features, problem.heads)
+        self.out = torch.nn.Linear(width + problem.in_features, width)
+
+    def forward(self, x: torch.Tensor, ids: torch.Tensor, edges: None) -> torch.Tensor:
+        senders, receivers = ids
+        size = len(x)
+        of_heads = lambda rows: rows.view(size, self.heads, -1)
+        logits = of_heads(self.query(x))[receivers] * of_heads(self.key(x))[senders]
+        alpha = softmax(logits.sum(-1), receivers, num_nodes=size)
+        values = of_heads(F.leaky_relu(self.value(x), 0.1))[senders]
+        summed = scatter(alpha[:, :, None] * values, receivers, dim_size=size)
+        largest = scatter(self.pool(x)[senders], receivers, dim_size=size, reduce="max")
+        mean = scatter(x[senders], receivers, dim_size=size, reduce="mean")
+        gate = torch.sigmoid(self.gate(torch.cat([largest, mean, x], -1)))
+        return self.out(torch.cat([(gate[:, :, None] * summed).flatten(1), x], -1))
 
 
 class GAT(torch.nn.Module):

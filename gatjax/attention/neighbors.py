@@ -17,14 +17,19 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, check_edges, check_lengths
 from gatjax.graph.sizes import num_nodes
-from gatjax.ops.blocks import BlockSize, choose_block_size, gather, read, scatter_add, walk
+from gatjax.ops.blocks import (
+    BlockSize,
+    choose_block_size,
+    fill_columns,
+    gather,
+    read,
+    reader,
+    scatter_add,
+    walk,
+)
 from gatjax.ops.ends import Ends
 from gatjax.ops.linear import linear_map
 from gatjax.ops.segment import segment_max, segment_mean
-
-# XLA's CPU backend copies rows of these widths one number at a time, and wider ones more than twice as fast.
-COLUMNS = 80
-AWKWARD_COLUMNS = range(33, COLUMNS)
 
 
 def neighbor_mean(
@@ -147,7 +152,7 @@ def _derivative(block_size, num_receivers, primals, tangents):
 
 def _forward(block_size, num_receivers, largest, mean, ends):
     width, dtype = largest.shape[1], jnp.promote_types(mean.dtype, jnp.float32)
-    table = _pad_columns(jnp.concatenate([largest, mean], axis=1))
+    table = fill_columns(jnp.concatenate([largest, mean], axis=1))
 
     def step(start, fresh, carry):
         top, total = carry
@@ -189,7 +194,7 @@ def _push_forward(block_size, residuals, along):
 def _ties(block_size, residuals):
     """`is_largest(start, fresh)`: the ends of a block's edges, which of them count, and where a sender is largest."""
     largest, top, _, ends = residuals
-    num_receivers, sent, received = len(top), _pad_columns(largest), _spare(top)
+    num_receivers, sent, received = len(top), fill_columns(largest), _spare(top)
 
     def is_largest(start, fresh):
         senders, receivers = read(ends[:2], start, block_size)
@@ -212,10 +217,11 @@ def _backward(block_size, residuals, gradients):
     ties = walk(num_edges, block_size, count_ties, _spare(jnp.zeros_like(g_top)))
     share = _spare(g_top / jnp.maximum(ties[:num_receivers], 1))
     mean_share = _spare(g_mean / jnp.maximum(count, 1))
+    read_shares = reader((share, mean_share), num_edges)
 
     def share_out(start, fresh, carry):
         senders, receivers, new, hit = is_largest(start, fresh)
-        of_max, of_mean = gather((share, mean_share), receivers)
+        of_max, of_mean = read_shares(receivers)
         shares = jnp.where(hit, of_max, 0), of_mean
         return scatter_add(carry, jnp.where(new, senders, num_senders), shares)
 
@@ -225,12 +231,6 @@ def _backward(block_size, residuals, gradients):
         s[:num_senders].astype(g.dtype) for s, g in zip(summed, gradients, strict=True)
     )
     return d_largest, d_mean
-
-
-def _pad_columns(table: Array) -> Array:
-    """The table, its rows padded where they have an awkward width."""
-    missing = COLUMNS - table.shape[1] if table.shape[1] in AWKWARD_COLUMNS else 0
-    return jnp.pad(table, [(0, 0), (0, missing)])
 
 
 def _spare(table: Array) -> Array:
