@@ -139,7 +139,7 @@ def epochs_of(rows: int, config: Config) -> int:
 
 def study_size(config: Config) -> dict[str, Any]:
     """The error of each graph, size, split and seed, in z-scores."""
-    molecules, graphs, _ = prepare(config.dataset, dummy=False)
+    molecules, graphs, _ = prepare(config.dataset, dummy=False, progress=config.progress)
     splits, z = molecules.splits[: config.num_splits], scores(molecules)
     for size in config.sizes:
         if size > len(splits[0].train):

@@ -32,6 +32,7 @@ def prepare(
     dummy: bool = True,
     bond_features: bool = False,
     cache: Path | None = None,
+    progress: bool = True,
 ) -> Prepared:
     """A set by name, with a graph of each molecule.
 
@@ -40,6 +41,7 @@ def prepare(
         limit: so many molecules at most, drawn by the seed; all by default.
         dummy: as for `featurize`, and so is `bond_features`.
         cache: where coordinates are kept; by default in the user's cache folder. A set that has its own uses those.
+        progress: show a bar.
     """
     molecules = load_molecules(name, splits=splits, seed=seed)
     if limit is not None and limit < len(molecules):
@@ -52,6 +54,7 @@ def prepare(
         conformer="etkdg" if molecules.positions is None else molecules.positions,
         bond_features=bond_features,
         cache=cache or user_cache_folder() / "molecules",
+        progress=progress,
     )
     return Prepared(molecules.without(failures), graphs, failures)
 

@@ -106,30 +106,23 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(header, cells)
 
 
-def lines(result: dict[str, Any], folder: str) -> list[list[str]]:
-    """The rows that the paper has, or that the network is to be measured by, for a table of all sets."""
-    config, labels = result["config"], result["task"] == "labels"
-    shown = {
-        key: row for key, row in result["rows"].items() if key in ("mat", "forest", "morgan-forest")
-    }
-    paper, cells = paper_of(result), []
-    for key, row in shown.items():
-        scores = means(row["test"])
-        ours = mean_and_sd(scores, scale=1, digits=3)
-        unit = f"{mean_and_sd(scores, scale=result['std'], digits=2)} {result['unit']}"
-        cells.append(
-            [
-                result["dataset"] + ", AUC" * labels,
-                ROWS[key].title,
-                paper.get(key, "-"),
-                ours,
-                "-" if labels else unit,
-                str(len(row["test"])),
-                str(config["seeds"]),
-                f"[json]({folder}/{result['file']})",
-            ]
-        )
-    return cells
+def line(result: dict[str, Any], folder: str) -> list[str]:
+    """The network and the forests beside the paper's, for a table of all sets."""
+    rows, labels = result["rows"], result["task"] == "labels"
+    paper, ours = paper_of(result), means(rows["mat"]["test"])
+    with_spread = lambda key: mean_and_sd(means(rows[key]["test"]), scale=1, digits=3)
+    in_units = f"{mean_and_sd(ours, scale=result['std'], digits=2)} {result['unit']}"
+    splits, seeds = len(rows["mat"]["test"]), result["config"]["seeds"]
+    return [
+        result["dataset"] + ", AUC" * labels,
+        with_spread("mat"),
+        paper.get("mat", "-"),
+        "-" if labels else in_units,
+        with_spread("forest"),
+        with_spread("morgan-forest"),
+        f"{splits} x {seeds}",
+        f"[json]({folder}/{result['file']})",
+    ]
 
 
 def paper_of(result: dict[str, Any]) -> dict[str, str]:

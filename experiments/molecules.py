@@ -160,6 +160,7 @@ class Problem:
                 limit=settings.limit,
                 dummy=dummy,
                 bond_features=self.bonds,
+                progress=settings.progress,
             )
         except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
             raise SystemExit(f"--dataset {settings.dataset}: {error}") from error
