@@ -12,12 +12,12 @@ is well above √log n, and where it is below, nothing can.
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import heterophilous
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,10 +42,7 @@ from gatjax import (
     MeanConv,
     add_self_loops,
     build_graph,
-    coalesce,
     plots,
-    remove_self_loops,
-    to_undirected,
 )
 from gatjax.data import load, normalize_rows
 from gatjax.explain import edge_auroc, entropy_ratio
@@ -217,14 +214,7 @@ class Real(NamedTuple):
 
 def file_of(name: str) -> Path:
     """Where a graph that is no citation graph lies; SystemExit where it does not."""
-    folder = os.environ.get("GATJAX_DATA")
-    path = Path(folder or "GATJAX_DATA") / "heterophilous" / f"{name}.npz"
-    if not path.exists():
-        raise SystemExit(
-            f"{path} is not there: set GATJAX_DATA to a folder with the files of heterophilous-graphs (Platonov et "
-            f"al., 2023) in its subfolder heterophilous, or leave {name} out of --datasets"
-        )
-    return path
+    return heterophilous.file_of(name, f"leave {name} out of --datasets")
 
 
 def read(name: str, seed: int) -> Real:
@@ -233,14 +223,10 @@ def read(name: str, seed: int) -> Real:
         data = load(name, features="sparse")
         graph = add_self_loops(data.graph)
         return Real(graph, data.num_features, data.labels.astype(np.int32), tuple(data.splits))
-    with np.load(file_of(name)) as file:
-        table = {key: file[key] for key in file.files}
-    nodes = normalize_rows(table["node_features"].astype(np.float32))
-    graph = build_graph(table["edges"][:, 0], table["edges"][:, 1], nodes)
-    graph = add_self_loops(coalesce(remove_self_loops(to_undirected(graph))))
-    masks = (table[f"{part}_masks"] for part in ("train", "val", "test"))
-    parts = tuple(np.flatnonzero(mask[seed % len(mask)]) for mask in masks)
-    return Real(graph, nodes.shape[1], table["node_labels"].astype(np.int32), parts)
+    found = heterophilous.read(file_of(name))
+    nodes = normalize_rows(np.asarray(found.graph.nodes))
+    graph = add_self_loops(found.graph._replace(nodes=nodes))
+    return Real(graph, nodes.shape[1], found.labels, found.split(seed))
 
 
 def real_row(config: Config, name: str, model: str) -> dict[str, Any]:

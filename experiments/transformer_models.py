@@ -7,17 +7,17 @@ from flax import nnx
 from jraph import GraphsTuple
 
 from gatjax import (
+    EDGE_TYPES,
     DotProductConv,
     GATConv,
     GraphReadout,
+    GraphSelfAttention,
     MeanConv,
     NodeLinear,
     OfTypes,
     Stack,
     TransformerBlock,
 )
-
-TYPES = 5
 
 
 class LookupEmbed(nnx.Module):
@@ -33,37 +33,29 @@ class LookupEmbed(nnx.Module):
         return graph._replace(nodes=self.keys(keys) + self.values(values))
 
 
-def local(width: int, heads: int, rngs: nnx.Rngs) -> OfTypes:
-    """Dot-product attention over the graph's own edges."""
-    return OfTypes(DotProductConv(width, width, num_heads=heads, rngs=rngs), ["own"])
-
-
-def everywhere(width: int, heads: int, rngs: nnx.Rngs, *, bias: bool = True) -> DotProductConv:
+def everywhere(width: int, heads: int, rngs: nnx.Rngs) -> DotProductConv:
     """Dot-product attention over all edges, whose types are added to the logits."""
-    known: dict[str, Any] = {"edges_in": "logit"} if bias else {}
-    return DotProductConv(
-        width, width, num_heads=heads, edge_features=TYPES if bias else None, **known, rngs=rngs
-    )
+    typed: dict[str, Any] = {"edge_features": len(EDGE_TYPES), "edges_in": "logit"}
+    return DotProductConv(width, width, num_heads=heads, **typed, rngs=rngs)
 
 
-class Typeless(nnx.Module):
-    """A layer that is not told the types of edges."""
+def block(
+    kind: str, width: int, heads: int, rngs: nnx.Rngs, max_nodes: int | None = None
+) -> TransformerBlock:
+    """A block by what it attends to.
 
-    def __init__(self, layer: Any):
-        self.layer = layer
-
-    def __call__(self, graph: GraphsTuple, **options: Any) -> GraphsTuple:
-        """The graph with new nodes."""
-        out = self.layer(graph._replace(edges=None), **options)
-        return graph._replace(nodes=out.nodes)
-
-
-def block(kind: str, width: int, heads: int, rngs: nnx.Rngs) -> TransformerBlock:
-    """A block by what it attends to: "own" edges, "typed" edges, "untyped" ones, or "beside" a mean over its own."""
+    "edges", whatever they are; of edges with types, its "own" alone, or all, "typed", in its logits, or "beside" a mean
+    over its own; or without edges "all" nodes.
+    """
+    near = lambda: DotProductConv(width, width, num_heads=heads, rngs=rngs)
     known: dict[str, Any] = {
-        "own": lambda: (local(width, heads, rngs), None),
+        "edges": lambda: (near(), None),
+        "own": lambda: (OfTypes(near(), ["own"]), None),
         "typed": lambda: (None, everywhere(width, heads, rngs)),
-        "untyped": lambda: (None, Typeless(everywhere(width, heads, rngs, bias=False))),
+        "all": lambda: (
+            None,
+            GraphSelfAttention(width, width, num_heads=heads, max_nodes=max_nodes, rngs=rngs),
+        ),
         "beside": lambda: (
             OfTypes(MeanConv(width, width, num_heads=heads, rngs=rngs), ["own"]),
             everywhere(width, heads, rngs),
@@ -82,10 +74,12 @@ def of_nodes(
     return Stack([*blocks, NodeLinear(width, classes, rngs=rngs)], activation=as_it_is, embed=embed)
 
 
-def of_trees(kinds: tuple[str, ...], leaves: int, width: int, heads: int, rngs: nnx.Rngs) -> Stack:
+def of_trees(
+    kinds: tuple[str, ...], nodes: int, leaves: int, width: int, heads: int, rngs: nnx.Rngs
+) -> Stack:
     """Blocks of these kinds, and a class for the root."""
     embed = LookupEmbed(leaves + 1, width, rngs=rngs)
-    blocks = [block(kind, width, heads, rngs) for kind in kinds]
+    blocks = [block(kind, width, heads, rngs, nodes) for kind in kinds]
     readout = GraphReadout(width, leaves, pool="first", rngs=rngs)
     return Stack([*blocks, readout], activation=as_it_is, embed=embed)
 
@@ -98,7 +92,7 @@ def of_graphs(
     widths = [in_features, *[width] * (layers - 1)]
     convs = [kind(each, width, num_heads=heads, rngs=rngs) for each in widths]
     readout = GraphReadout(width, classes, rngs=rngs)
-    norms = [nnx.BatchNorm(width, rngs=rngs) for _ in convs]
+    norms = [nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for _ in convs]
     return Stack([*convs, readout], norms=norms)
 
 

@@ -5,9 +5,12 @@
     python experiments/transformers.py --task pattern --seeds 3
     python experiments/transformers.py --task pattern --graphs 10000        # the size of the benchmark
     python experiments/transformers.py --task cluster
+    python experiments/transformers.py --task minesweeper --splits 3 --rows GAT MLP GPS
+    python experiments/transformers.py --task minesweeper --layers 15 --epochs 2000    # a day
 
 Each row is a model, trained for a fixed number of epochs: nothing is chosen by validation. Rows that are finished are
-kept in the output folder, and the same command goes on after an interruption. Accuracies are means over classes.
+kept in the output folder, and the same command goes on after an interruption, or with other rows. Accuracies are means
+over classes; on real graphs the score is the area under the ROC curve where there are two classes, else accuracy.
 """
 
 import dataclasses
@@ -28,6 +31,7 @@ from report import describe_run, markdown_table, mean_and_sd, save_result
 from settings import check
 from study_rows import finish_rows
 from transformer_models import of_graphs, of_nodes, of_trees
+from transformer_nodes import RETURNS, node_rows
 from transformer_training import Graphs, Learner, Recipe, Trees, weighted_accuracy
 
 from gatjax import (
@@ -44,14 +48,28 @@ from gatjax import (
 )
 from gatjax.data import budgets_for, slots_for
 
-Task = Literal["csl", "tree", "pattern", "cluster"]
+Task = Literal[
+    "csl",
+    "tree",
+    "pattern",
+    "cluster",
+    "minesweeper",
+    "tolokers",
+    "chameleon_filtered",
+    "squirrel_filtered",
+]
 
-# Epochs, graphs of a batch, learning rate, width and heads, and how often all is repeated.
+# Epochs, graphs of a batch, learning rate, width and heads.
+ONE_GRAPH = {"epochs": 200, "batch_size": 1, "learning_rate": 1e-2, "width": 64, "heads": 1}
 BY_DEFAULT: dict[str, dict[str, Any]] = {
-    "csl": {"epochs": 50, "batch_size": 30, "learning_rate": 3e-3, "width": 64, "heads": 4},
+    "csl": {"epochs": 40, "batch_size": 30, "learning_rate": 5e-3, "width": 64, "heads": 4},
     "tree": {"epochs": 15, "batch_size": 64, "learning_rate": 2e-3, "width": 32, "heads": 4},
     "pattern": {"epochs": 4, "batch_size": 20, "learning_rate": 2e-3, "width": 64, "heads": 8},
     "cluster": {"epochs": 4, "batch_size": 20, "learning_rate": 2e-3, "width": 64, "heads": 8},
+    "minesweeper": ONE_GRAPH,
+    "tolokers": ONE_GRAPH,
+    "chameleon_filtered": ONE_GRAPH,
+    "squirrel_filtered": ONE_GRAPH,
 }
 
 # Encodings of the nodes of a row.
@@ -61,22 +79,20 @@ ENCODINGS: dict[str, Encoding | None] = {
     "random walk": partial(random_walk_encoding, steps=20),
     "Laplacian": partial(laplacian_encoding, features=20),
 }
-RETURNS = 8
-
 # What the blocks of a row attend to, and whether nodes have an encoding.
 BLOCKS = 4
 SBM_ROWS: dict[str, tuple[str, bool]] = {
     "neighbours": ("own", False),
     "neighbours, encoding": ("own", True),
     "all, bias": ("typed", False),
-    "all, encoding": ("untyped", True),
+    "all, encoding": ("all", True),
     "all, bias, encoding": ("typed", True),
     "all, bias, encoding, beside a mean": ("beside", True),
 }
 TREE_ROWS: tuple[str, ...] = (
     "tree",
-    "tree, last block on all pairs",
-    "all pairs, two blocks",
+    "tree, last block on all nodes",
+    "all nodes, two blocks",
     "tree and expander",
     "tree and virtual node",
 )
@@ -87,9 +103,18 @@ class Config:
     """Train models that differ in encodings, biases and edges."""
 
     task: Task = "csl"
-    """csl: circular skip links; tree: values of leaves asked for at the root; pattern, cluster: block models."""
+    """csl: circular skip links; tree: values of leaves asked for at the root; pattern, cluster: block models; the other
+    ones are real graphs, whose files are read from GATJAX_DATA."""
+    rows: tuple[str, ...] | None = None
+    """Models, by their names in the table. None: all."""
     seeds: int = 1
-    """Seeds 0, 1, ... of parameters and order; each with all five folds of csl."""
+    """Seeds 0, 1, ... of parameters and order; each with all five folds of csl, or all splits of a real graph."""
+    splits: int = 10
+    """Splits of a real graph, out of ten."""
+    layers: int = 8
+    """Layers, or blocks, on a real graph."""
+    dropout: float = 0.2
+    """Of the features between layers, on a real graph."""
     graphs: int = 1000
     """Training graphs of pattern and cluster."""
     test_graphs: int = 300
@@ -120,11 +145,14 @@ class Config:
 
 def resolve(config: Config) -> Config:
     """What is None filled in; impossible settings end here."""
-    counts = "seeds graphs test_graphs depths permutations epochs batch_size width heads"
+    counts = (
+        "seeds splits layers graphs test_graphs depths permutations epochs batch_size width heads"
+    )
     check(
         config,
         at_least=dict.fromkeys(counts.split(), 1) | {"data_seed": 0},
         above_zero=("learning_rate",),
+        rates=("dropout",),
     )
     known = BY_DEFAULT[config.task] | {"output": Path(f"runs/transformers-{config.task}")}
     known = {name: value for name, value in known.items() if getattr(config, name) is None}
@@ -198,8 +226,8 @@ def tree_row(config: Any, depth: int, name: str) -> dict[str, Any]:
     """Accuracy at the root."""
     lookups = data.tree_lookups(depth, config.permutations, config.data_seed)
     graph, kinds = tree_edges(depth, name)
-    source = Trees(edge_types(graph), lookups, config.batch_size)
-    shape = 2**depth, config.width, config.heads
+    source = Trees(graph, lookups, config.batch_size)
+    shape = int(graph.n_node[0]), 2**depth, config.width, config.heads
     order = np.random.default_rng(config.data_seed).permutation(len(lookups.answers))
     train, test = np.split(order, [4 * len(order) // 5])
     recipe = Recipe(config.epochs, config.learning_rate)
@@ -210,19 +238,19 @@ def tree_row(config: Any, depth: int, name: str) -> dict[str, Any]:
 
 
 def tree_edges(depth: int, name: str) -> tuple[GraphsTuple, tuple[str, ...]]:
-    """The graph of a row, and what its blocks attend to."""
+    """The graph of a row, and what its blocks attend to: one block for each step to the root, and one more."""
     tree = data.tree(depth)
     if name == "tree and expander":
-        return add_expander(tree, 4), ("typed",) * (depth + 1)
+        return edge_types(add_expander(tree, 4)), ("typed",) * 4
     if name == "tree and virtual node":
         bare = tree._replace(nodes=np.zeros((int(tree.n_node[0]), 0), np.float32))
-        return add_virtual_nodes(bare)[0], ("typed",) * (depth + 1)
+        return edge_types(add_virtual_nodes(bare)[0]), ("typed",) * 3
     kinds = {
-        "tree": ("own",) * (depth + 1),
-        "tree, last block on all pairs": ("own",) * depth + ("typed",),
-        "all pairs, two blocks": ("typed",) * 2,
+        "tree": ("edges",) * (depth + 1),
+        "tree, last block on all nodes": ("edges",) * depth + ("all",),
+        "all nodes, two blocks": ("all",) * 2,
     }
-    return connect_all(tree), kinds[name]
+    return tree, kinds[name]
 
 
 # Stochastic block models
@@ -317,12 +345,21 @@ def _joined(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [run[name] for run in runs] for name in runs[0]}
 
 
-ROWS: dict[str, Callable[[Any], dict[str, Callable[[], dict[str, Any]]]]] = {
+MADE: dict[str, Callable[[Any], dict[str, Callable[[], dict[str, Any]]]]] = {
     "csl": csl_rows,
     "tree": tree_rows,
     "pattern": sbm_rows,
     "cluster": sbm_rows,
 }
+
+
+def rows_of(config: Any) -> dict[str, Callable[[], dict[str, Any]]]:
+    """The rows that are asked for."""
+    rows = MADE.get(config.task, node_rows)(config)
+    for name in config.rows or ():
+        if name not in rows:
+            raise SystemExit(f"--rows {name!r}: must be of {list(rows)}")
+    return {name: make for name, make in rows.items() if config.rows is None or name in config.rows}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -335,7 +372,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any]) -> Axes:
-    """Test accuracy of each row, a dot a seed."""
+    """Score on test of each row, a dot a run."""
     with plt.rc_context(dict(plots.STYLE)):
         names = list(result["rows"])
         height = 0.6 + 0.22 * len(names)
@@ -344,7 +381,7 @@ def plot(result: dict[str, Any]) -> Axes:
             values = 100 * np.array(result["rows"][name]["test"])
             ax.plot(values, np.full(len(values), place), ls="", marker="o", color=plots.LINES[0])
         ax.set_yticks(np.arange(len(names)), names[::-1])
-        ax.set(xlabel="test accuracy, %", xlim=(0, 103))
+        ax.set(xlabel="score on test, %", xlim=(0, 103))
         return ax
 
 
@@ -352,12 +389,12 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     settings = resolve(config)
     assert settings.output is not None
-    path = settings.output / "result.json"
+    path, makers = settings.output / "result.json", rows_of(settings)
     with claimed(settings.output):
         values = dataclasses.asdict(settings)
         result = find_result(path, values, overwrite=settings.overwrite)
         if result is None:
-            rows = finish_rows(settings, ROWS[settings.task](settings))
+            rows = finish_rows(settings, makers, choosing=("rows",))
             result = {"config": values, "rows": rows, **describe_run()}
             save_result(path, result)
             try_to_plot(

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, Int, PyTree
 from jraph import GraphsTuple
 
@@ -19,6 +20,7 @@ from gatjax.graph.expander import expander
 from gatjax.graph.messages import check_at_least, shown
 from gatjax.graph.numbers import default_float, to_float
 from gatjax.graph.sizes import is_unknown
+from gatjax.ops.pairs import PairIds
 
 EDGE_TYPES = ("own", "pair", "expander", "to_virtual", "from_virtual")
 OWN, PAIR, EXPANDER, TO_VIRTUAL, FROM_VIRTUAL = range(len(EDGE_TYPES))
@@ -61,14 +63,45 @@ def connect_all(graph: GraphsTuple, *, max_pairs: int = MAX_PAIRS) -> GraphsTupl
             f"edge {ids.senders[edge]} -> {ids.receivers[edge]} is given twice, and a pair is one edge: "
             'coalesce(graph, reduce="first") first'
         )
-    owner = np.repeat(np.arange(len(sizes)), sizes**2)
-    receivers, senders = np.divmod(np.arange(total) - start[owner], sizes[owner]) + first[owner]
     types, features = _read(graph, len(ids.senders))
     edges = {"type": _put(types, places, total, PAIR)}
     if features is not None:
         edges["features"] = jax.tree.map(lambda leaf: _put(leaf, places, total, 0), features)
-    ends = senders.astype(np.int32), receivers.astype(np.int32)
-    return with_edges(graph, *ends, edges)
+    return with_edges(graph, *pair_ends(ids.n_node), edges)
+
+
+def pair_ends(
+    n_node: Int[np.ndarray, "G"],
+) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
+    """Senders and receivers of all pairs, in their order.
+
+    >>> [ids.tolist() for ids in pair_ends(np.array([2, 1]))]
+    [[0, 1, 0, 1, 2], [0, 0, 1, 1, 2]]
+    """
+    sizes = n_node.astype(np.int64)
+    first, start = np.cumsum(sizes) - sizes, np.cumsum(sizes**2) - sizes**2
+    owner = np.repeat(np.arange(len(sizes)), sizes**2)
+    places = np.arange(len(owner)) - start[owner]
+    receivers, senders = np.divmod(places, sizes[owner]) + first[owner]
+    return senders.astype(np.int32), receivers.astype(np.int32)
+
+
+def check_pair_order(graph: GraphsTuple) -> None:
+    """Refuse edges that are not all pairs in their order, as far as they are known.
+
+    Raises:
+        ValueError: they are not.
+    """
+    ids = graph.senders, graph.receivers, graph.n_node
+    if isinstance(graph.senders, PairIds) or any(isinstance(part, Tracer) for part in ids):
+        return
+    known = host_ids(graph)
+    senders, receivers = pair_ends(known.n_node)
+    if not np.array_equal([known.senders, known.receivers], [senders, receivers]):
+        raise ValueError(
+            "features of edges are read as those of all pairs, and the edges are others: "
+            "graph = connect_all(graph) first"
+        )
 
 
 def add_expander(

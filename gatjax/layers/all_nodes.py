@@ -1,6 +1,6 @@
 """Layers in which every node attends to all nodes of its graph; they read no edge."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -9,6 +9,7 @@ from jraph import GraphsTuple
 from gatjax.attention.all_nodes import graph_self_attention
 from gatjax.attention.linear import FeatureMap, check_feature_map, linear_attention
 from gatjax.graph.check import NodeMask, SideParts, check_edges
+from gatjax.graph.virtual import check_pair_order
 from gatjax.layers.inputs import Sides, check_widths, node_features
 from gatjax.layers.options import AttentionOptions, LinearAttentionOptions, listed
 from gatjax.layers.parts import (
@@ -82,20 +83,23 @@ class GraphSelfAttention(AllNodes):
     """Dot-product attention of every node to all nodes of its graph, itself included.
 
     ```
-    q_i = W_q h_i + b_q        k_j = W_k h_j        v_j = W_v h_j
-    h'_i = combine_h(Σ_j softmax(q_i · k_j / (sqrt(C) T)) v_j) + W_res h_i + b
+    q_i  = W_q h_i + b_q        k_j = W_k h_j        v_j = W_v h_j
+    e_ij = q_i · k_j / sqrt(C) + u · e_ij
+    h'_i = combine_h(Σ_j softmax(e_ij / T) v_j) + W_res h_i + b
     ```
 
     for every head, j over the nodes of the graph of i: `graph_self_attention`. The same as `DotProductConv` on the
-    edges of `connect_all`, which it does not need; where pairs have features of their own, that layer reads them.
+    edges of `connect_all`, which it does not need, unless pairs have features: then it is that with `edges_in="logit"`.
 
     Args:
       in_features, out_features, num_heads, combine, temperature, residual, use_bias, dropout_rate, kernel_init, dtype,
         param_dtype, rngs: as in `GATConv`.
+      edge_features: width of the features of pairs, which are `graph.edges` where the edges are those of `connect_all`;
+        None reads no edge.
       normalize, max_nodes, block_size: as in `graph_self_attention`.
 
     Raises:
-      ValueError: as `GATConv` and `graph_self_attention`; two widths.
+      ValueError: as `GATConv` and `graph_self_attention`; two widths; outside `jax.jit`, features of other edges.
 
     >>> import jax.numpy as jnp
     >>> from gatjax.graph import build_graph
@@ -112,15 +116,21 @@ class GraphSelfAttention(AllNodes):
         in_features: int,
         out_features: int,
         *,
+        edge_features: int | None = None,
         max_nodes: int | None = None,
         rngs: nnx.Rngs,
         **options: Unpack[AttentionOptions],
     ):
-        check_sizes(max_nodes=max_nodes)
+        check_sizes(max_nodes=max_nodes, edge_features=edge_features)
         setup = Setup(in_features, out_features, rngs, **options)
         self.max_nodes = max_nodes
         self.weighing = setup.weighing
         self.finish(setup)
+        self.edge_bias = (
+            None
+            if edge_features is None
+            else HeadProjection(edge_features, setup.heads._replace(features=1))
+        )
 
     def attend(self, graph, query, key, value, node_mask, keys):
         """`graph_self_attention`."""
@@ -129,11 +139,24 @@ class GraphSelfAttention(AllNodes):
             query,
             key,
             value,
+            bias=self._bias(graph),
             node_mask=node_mask,
             multiplier=self.dropout.attention(keys),
             max_nodes=self.max_nodes,
             **self.weighing._asdict(),
         )
+
+    def _bias(self, graph: GraphsTuple) -> Float[Array, "P H"] | None:
+        if self.edge_bias is None:
+            return None
+        edges: Any = graph.edges
+        if not hasattr(edges, "ndim"):
+            raise ValueError(
+                "the layer was built with edge_features, and the graph's edges are no array [P, D]: give it those of "
+                "connect_all(graph), or build the layer without"
+            )
+        check_pair_order(graph)
+        return self.edge_bias(edges, name="edges")[:, :, 0]
 
 
 class GraphLinearAttention(AllNodes):

@@ -1,5 +1,6 @@
 """Blocks of a graph transformer: a layer on the edges, one on all nodes, or both, and dense layers on each node."""
 
+from functools import partial
 from typing import Any, Literal, Unpack, get_args
 
 import jax
@@ -19,7 +20,7 @@ from gatjax.ops.blocks import mask_rows
 
 Norm = Literal["batch", "layer"]
 Order = Literal["post", "pre"]
-NORMS: dict[str, Any] = {"batch": nnx.BatchNorm, "layer": nnx.LayerNorm}
+NORMS: dict[str, Any] = {"batch": partial(nnx.BatchNorm, momentum=0.9), "layer": nnx.LayerNorm}
 
 
 class TransformerBlock(nnx.Module):
@@ -39,7 +40,7 @@ class TransformerBlock(nnx.Module):
     h'_i = z_i + dense(norm(z_i))
     ```
 
-    Statistics of a batch are those of the nodes that take part.
+    Statistics of a batch are those of the nodes that take part, and running ones go a tenth of the way to them.
 
     Args:
       local: a layer features -> features, such as `GATConv`, or None.

@@ -8,6 +8,7 @@ from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
 from gatjax.models.han import HAN
 from gatjax.models.hgt import HGT
 from gatjax.models.mat import MAT
+from gatjax.models.polynormer import Polynormer
 from gatjax.models.pyg_weights import with_pyg_weights
 from gatjax.models.saving import load_model, save_model
 from gatjax.models.stack import Stack
@@ -31,6 +32,7 @@ __all__ = [
     "GraphTransformer",
     "LayerSummary",
     "Memory",
+    "Polynormer",
     "RecurrentStack",
     "Stack",
     "Summary",

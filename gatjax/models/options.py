@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from gatjax.attention.mixture import Kernel, MixtureWeights
+from gatjax.attention.readout import Pool
 from gatjax.attention.semantic import Semantic
 from gatjax.layers.dot_product import EdgesIn
 from gatjax.layers.gaan import Gate, Scale
@@ -21,6 +22,7 @@ from gatjax.layers.options import (
     WeighingOptions,
     WeightOptions,
 )
+from gatjax.layers.parts import DropoutRates
 
 
 class DepthOptions(TypedDict, total=False):
@@ -109,5 +111,18 @@ class MATOptions(WeighingOptions, total=False):
     kernel: Kernel
     use_bias: bool
     kernel_init: Initializer
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+
+
+class BlockOptions(TypedDict, total=False):
+    """Of graph transformers whose blocks are `TransformerBlock`."""
+
+    hidden_features: int
+    num_layers: int
+    num_heads: int
+    feed_forward: int
+    dropout_rate: float | DropoutRates
+    pool: Pool | None
     dtype: DTypeLike | None
     param_dtype: DTypeLike

@@ -21,6 +21,7 @@ from gatjax.models.han import HAN
 from gatjax.models.hgt import HGT
 from gatjax.models.mat import MAT
 from gatjax.models.names import decode, encode, is_in, modules_in
+from gatjax.models.polynormer import Polynormer
 from gatjax.models.transformer import GPS, GraphTransformer
 from gatjax.training.checkpoint import CheckpointError, Checkpoints
 from gatjax.training.loop import Variables
@@ -31,7 +32,7 @@ CONSTRUCTORS: dict[str, Callable[..., nnx.Module]] = {
     build.__name__: build
     for build in (
         *(GAT, GATv2, DotProductGAT, ConstGAT, GaAN, HAN, HGT, MAT),
-        *(GraphTransformer, GPS, GCN, MLP),
+        *(GraphTransformer, GPS, Polynormer, GCN, MLP),
     )
 }
 

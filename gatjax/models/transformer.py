@@ -1,7 +1,7 @@
 """Graph transformers: blocks of attention beyond neighbours."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,31 +13,77 @@ from gatjax.layers.all_nodes import GraphLinearAttention, GraphSelfAttention
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.dot_product import DotProductConv, EdgesIn
 from gatjax.layers.gat import GATConv
+from gatjax.layers.options import listed
 from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
 from gatjax.layers.pooling import GraphReadout
 from gatjax.layers.transformer import Norm, Order, TransformerBlock
+from gatjax.models.options import BlockOptions
 from gatjax.models.stack import Stack
 
 Whole = Literal["full", "linear"]
 
 
-def GraphTransformer(
+def stack_of_blocks(
+    parts: Callable[[dict[str, Any]], tuple[Any, Any]],
     in_features: int,
     out_features: int,
     *,
     hidden_features: int = 64,
     num_layers: int = 4,
     num_heads: int = 4,
-    edge_features: int | None = None,
-    edges_in: EdgesIn = "key_value",
     feed_forward: int = 2,
-    norm: Norm = "layer",
-    order: Order = "pre",
+    norm: Norm,
+    order: Order,
     dropout_rate: float | DropoutRates = 0.0,
     pool: Pool | None = None,
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
+) -> Stack:
+    """Embedding, blocks, and an output of nodes or graphs.
+
+    Args:
+      parts: from the options of a layer to the layer on edges and that on all nodes of a block.
+      in_features, out_features, hidden_features, num_layers, num_heads, feed_forward, norm, order, dropout_rate, pool,
+        dtype, param_dtype, rngs: as in `GraphTransformer`.
+    """
+    check_sizes(num_layers=num_layers, hidden_features=hidden_features)
+    rates = Dropout(dropout_rate, rngs=rngs).rates
+    numbers: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    inner = {"in_features": hidden_features, "out_features": hidden_features}
+    inner |= {"num_heads": num_heads, "dropout_rate": rates._replace(inputs=0.0), **numbers}
+    outer: dict[str, Any] = {"feed_forward": feed_forward, "norm": norm, "order": order}
+    outer |= {"dropout_rate": rates.inputs, **numbers}
+    embed = NodeLinear(in_features, hidden_features, **numbers)
+    blocks = [TransformerBlock(*parts(inner), hidden_features, **outer) for _ in range(num_layers)]
+    last = output_layer(hidden_features, out_features, pool, numbers)
+    return Stack([*blocks, last], activation=_as_it_is, embed=embed)
+
+
+def output_layer(
+    in_features: int, out_features: int, pool: Pool | None, numbers: dict[str, Any]
+) -> nnx.Module:
+    """A linear map of each node, or of each graph where there is a pool."""
+    if pool is None:
+        return NodeLinear(in_features, out_features, **numbers)
+    return GraphReadout(in_features, out_features, pool=pool, **numbers)
+
+
+def _as_it_is(x: Array) -> Array:
+    return x
+
+
+@listed(BlockOptions, stack_of_blocks)
+def GraphTransformer(
+    in_features: int,
+    out_features: int,
+    *,
+    edge_features: int | None = None,
+    edges_in: EdgesIn = "key_value",
+    norm: Norm = "layer",
+    order: Order = "pre",
+    rngs: nnx.Rngs,
+    **options: Unpack[BlockOptions],
 ) -> Stack:
     """Graph transformer: a linear embedding, blocks of dot-product attention over the graph's edges, a linear output.
 
@@ -67,44 +113,26 @@ def GraphTransformer(
     Dwivedi, Bresson, A Generalization of Transformer Networks to Graphs, 2021; Ying et al., NeurIPS 2021; Shirzad et
     al., ICML 2023.
     """
-    rates = Dropout(dropout_rate, rngs=rngs).rates
-
-    def block(numbers: dict[str, Any]) -> TransformerBlock:
-        attention = DotProductConv(
-            hidden_features,
-            hidden_features,
-            num_heads=num_heads,
-            edge_features=edge_features,
-            edges_in=edges_in,
-            dropout_rate=rates._replace(inputs=0.0),
-            **numbers,
-        )
-        parts = None, attention, hidden_features
-        options: Any = {"feed_forward": feed_forward, "norm": norm, "order": order}
-        return TransformerBlock(*parts, **options, dropout_rate=rates.inputs, **numbers)
-
-    numbers = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-    return _stack(in_features, out_features, hidden_features, num_layers, pool, block, numbers)
+    attend = lambda shape: DotProductConv(**shape, edge_features=edge_features, edges_in=edges_in)
+    parts = lambda shape: (None, attend(shape))
+    return stack_of_blocks(
+        parts, in_features, out_features, norm=norm, order=order, rngs=rngs, **options
+    )
 
 
+@listed(BlockOptions, stack_of_blocks)
 def GPS(
     in_features: int,
     out_features: int,
     *,
-    hidden_features: int = 64,
-    num_layers: int = 4,
-    num_heads: int = 4,
     local: Callable[..., nnx.Module] = GATConv,
     whole: Whole = "full",
     edge_features: int | None = None,
     max_nodes: int | None = None,
-    feed_forward: int = 2,
     norm: Norm = "batch",
-    dropout_rate: float | DropoutRates = 0.0,
-    pool: Pool | None = None,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
+    order: Order = "post",
     rngs: nnx.Rngs,
+    **options: Unpack[BlockOptions],
 ) -> Stack:
     """A layer on the graph's edges beside attention of every node to all nodes, block by block.
 
@@ -112,8 +140,8 @@ def GPS(
     its own edges, and its self-loops where the local layer wants them.
 
     Args:
-      in_features, out_features, hidden_features, num_layers, num_heads, feed_forward, norm, dropout_rate, pool, dtype,
-        param_dtype, rngs: as in `GraphTransformer`.
+      in_features, out_features, hidden_features, num_layers, num_heads, feed_forward, norm, order, dropout_rate, pool,
+        dtype, param_dtype, rngs: as in `GraphTransformer`.
       local: the layer on edges, `local(in_features, out_features, num_heads=..., edge_features=..., rngs=rngs)`.
       whole: "full", `GraphSelfAttention`, or "linear", `GraphLinearAttention`, which drops no weights.
       edge_features: of the layer on edges.
@@ -131,46 +159,15 @@ def GPS(
     """
     if whole not in ("full", "linear"):
         raise ValueError(f'whole must be "full" or "linear", got {whole!r}')
-    rates = Dropout(dropout_rate, rngs=rngs).rates
     edges = {} if edge_features is None else {"edge_features": edge_features}
 
-    def block(numbers: dict[str, Any]) -> TransformerBlock:
-        shape: dict[str, Any] = {"in_features": hidden_features, "out_features": hidden_features}
-        shape |= {"num_heads": num_heads, **numbers}
-        inside = rates._replace(inputs=0.0)
-        on_edges = local(**shape, dropout_rate=inside, **edges)
-        on_all = (
-            GraphSelfAttention(**shape, dropout_rate=inside, max_nodes=max_nodes)
-            if whole == "full"
-            else GraphLinearAttention(**shape, dropout_rate=inside._replace(attention=0.0))
-        )
-        options: Any = {"feed_forward": feed_forward, "norm": norm}
-        parts = on_edges, on_all, hidden_features
-        return TransformerBlock(*parts, **options, dropout_rate=rates.inputs, **numbers)
+    def parts(shape: dict[str, Any]) -> tuple[Any, Any]:
+        on_edges = local(**shape, **edges)
+        if whole == "full":
+            return on_edges, GraphSelfAttention(**shape, max_nodes=max_nodes)
+        rates = shape["dropout_rate"]._replace(attention=0.0)
+        return on_edges, GraphLinearAttention(**{**shape, "dropout_rate": rates})
 
-    numbers = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-    return _stack(in_features, out_features, hidden_features, num_layers, pool, block, numbers)
-
-
-def _stack(
-    in_features: int,
-    out_features: int,
-    hidden_features: int,
-    num_layers: int,
-    pool: Pool | None,
-    block: Callable[[dict[str, Any]], nnx.Module],
-    numbers: dict[str, Any],
-) -> Stack:
-    """Embedding, blocks, and an output of nodes or graphs."""
-    check_sizes(num_layers=num_layers, hidden_features=hidden_features)
-    embed = NodeLinear(in_features, hidden_features, **numbers)
-    blocks = [block(numbers) for _ in range(num_layers)]
-    if pool is None:
-        last: nnx.Module = NodeLinear(hidden_features, out_features, **numbers)
-    else:
-        last = GraphReadout(hidden_features, out_features, pool=pool, **numbers)
-    return Stack([*blocks, last], activation=_as_it_is, embed=embed)
-
-
-def _as_it_is(x: Array) -> Array:
-    return x
+    return stack_of_blocks(
+        parts, in_features, out_features, norm=norm, order=order, rngs=rngs, **options
+    )

@@ -164,6 +164,17 @@ def test_no_row_is_looked_up_or_added_up_by_its_id():
         assert ("scatter" in program(layer, bare)) == expected
 
 
+def test_a_temperature_per_head_divides_the_queries_of_that_head():
+    graph, _ = pad([fully_connected(2), fully_connected(3)], Slots(3, 2))
+    rows, temperature = draw(6, 2, 4).astype(np.float32), np.array([0.5, 3.0], np.float32)
+    score, value = lambda w, r, s, e: (r * s).sum(-1), lambda w, r, s, e: s
+    attend = lambda queries, **options: graph_attention(
+        graph, score, value, None, queries, rows, block_size="dense", **options
+    )
+    expected = attend(rows / temperature[None, :, None])
+    close(attend(rows, temperature=jnp.asarray(temperature)), expected)
+
+
 @pytest.mark.slow
 def test_functions_of_all_pairs_and_a_loop():
     """Scores and values of one's own, and the mixture, in float64 against a loop over pairs."""

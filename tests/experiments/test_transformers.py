@@ -1,11 +1,14 @@
 """transformers.py: the graphs are those of the papers' rules, and a run keeps its rows and goes on."""
 
+import heterophilous
 import numpy as np
 import pytest
 import transformer_data as data
+import transformer_nodes
 import transformers
+from heterophilous import PARTS
 
-from gatjax import connect_all, validate
+from gatjax import validate
 
 
 def test_skip_links():
@@ -59,10 +62,10 @@ def test_block_models(make):
 @pytest.mark.parametrize("name", transformers.TREE_ROWS)
 def test_every_set_of_edges_of_a_tree(name):
     graph, kinds = transformers.tree_edges(3, name)
-    own = graph.edges["type"] == 0
-    assert own.sum() == 14 + 15 and len(kinds) in (2, 4)
-    assert (len(own) == 225) == ("pairs" in name or name == "tree")
-    assert connect_all(data.tree(3)).edges["type"].sum() == 225 - 29
+    beyond = {"tree and expander": 15 * 4, "tree and virtual node": 2 * 15}.get(name, 0)
+    assert len(graph.senders) == 14 + 15 + beyond
+    assert set(kinds) == ({"typed"} if beyond else {"edges", "all"} & set(kinds))
+    assert len(kinds) == {"all nodes, two blocks": 2, "tree and virtual node": 3}.get(name, 4)
 
 
 @pytest.mark.slow
@@ -76,3 +79,56 @@ def test_a_run_keeps_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(transformers, "sbm_row", lambda *row: pytest.fail("it was kept"))
     assert transformers.main(config)["rows"] == result["rows"]
     assert "all, bias, encoding" in transformers.table(result)
+
+
+def stand_in(path, classes, count=30):
+    """A file as those of the heterophilous graphs."""
+    random = np.random.default_rng(classes)
+    labels = np.arange(count) % classes
+    part = np.arange(count) % 3
+    path.mkdir()
+    masks = {f"{name}_masks": np.stack([part == k] * 2) for k, name in enumerate(PARTS)}
+    np.savez(
+        path / "minesweeper.npz",
+        node_features=random.normal(size=(count, 4)) + labels[:, None],
+        node_labels=labels,
+        edges=random.integers(0, count, (60, 2)),
+        **masks,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 3])
+def test_real_graphs(classes, tmp_path, monkeypatch):
+    monkeypatch.setenv("GATJAX_DATA", str(tmp_path))
+    stand_in(tmp_path / "heterophilous", classes)
+    rows = ("GCN, encoding", *(transformer_nodes.WHOLE if classes == 2 else ("MLP",)))
+    options = {"task": "minesweeper", "epochs": 30, "width": 8, "heads": 2, "layers": 2}
+    config = transformers.Config(**options, splits=2, rows=rows, output=tmp_path / "out")
+    result = transformers.main(config)
+    assert list(result["rows"]) == [name for name in transformers.rows_of(config) if name in rows]
+    for row in result["rows"].values():
+        assert len(row["test"]) == 2 and row["test"][0] == row["test"][1]
+        assert 0.9 < row["train"][0] <= 1
+
+
+def test_a_graph_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("GATJAX_DATA", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"set GATJAX_DATA to a folder .* or take another"):
+        heterophilous.file_of("minesweeper", "take another")
+    stand_in(tmp_path / "heterophilous", 2)
+    graph, labels, masks = found = heterophilous.read(
+        heterophilous.file_of("minesweeper", "take another")
+    )
+    edges = set(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True))
+    assert len(edges) == len(graph.senders) and edges == {(j, i) for i, j in edges}
+    assert not any(i == j for i, j in edges) and len(labels) == 30 and set(masks) == set(PARTS)
+    train, validation, test = found.split(3)
+    assert np.array_equal(np.sort(np.concatenate([train, validation, test])), np.arange(30))
+    assert np.array_equal(train, np.arange(0, 30, 3))
+
+
+def test_rows_that_are_not_there():
+    config = transformers.resolve(transformers.Config(task="csl", rows=("gat, all",)))
+    with pytest.raises(SystemExit, match="--rows 'gat, all': must be of"):
+        transformers.rows_of(config)

@@ -55,6 +55,28 @@ def test_self_attention_is_that_of_all_pairs():
         assert_close(found, expected, 1e-5)
 
 
+@pytest.mark.slow
+def test_features_of_pairs_in_the_logit():
+    pairs = connect_all(GRAPH)
+    pairs = pairs._replace(edges=draw(len(pairs.senders), 3, seed=5).astype(np.float32))
+    layer = make(GraphSelfAttention, edge_features=3)
+    other = make(DotProductConv, edge_features=3, edges_in="logit")
+    for name in ("query", "key", "value", "output"):
+        setattr(other, name, getattr(layer, name))
+    other.edge_bias.kernel[...] = layer.edge_bias.kernel[...][:, :, 0]
+    expected = forward(other, pairs)
+    assert_close(layer(pairs).nodes, expected, 1e-5)
+    assert_close(
+        forward(make(GraphSelfAttention, edge_features=3, max_nodes=7), pairs), expected, 1e-5
+    )
+    with rejects(ValueError, "edges are no array [P, D]: give it those of connect_all(graph)"):
+        layer(GRAPH)
+    with rejects(ValueError, "the edges are others: graph = connect_all(graph) first"):
+        layer(GRAPH._replace(edges=np.zeros((3, 3), np.float32)))
+    with rejects(ValueError, "edges must be [E, 3], got [75, 2]"):
+        layer(pairs._replace(edges=pairs.edges[:, :2]))
+
+
 def test_linear_attention_is_its_function():
     layer = make(GraphLinearAttention, feature_map="sigmoid", use_bias=False)
     rows = (part(NODES) for part in (layer.query, layer.key, layer.value))

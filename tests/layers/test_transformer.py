@@ -20,6 +20,7 @@ from gatjax import (
     GraphTransformer,
     MeanConv,
     OfTypes,
+    Polynormer,
     TransformerBlock,
     add_expander,
     add_virtual_nodes,
@@ -252,3 +253,50 @@ def test_bad_input(unchecked):
         GPS(WIDTH, 3, whole="sparse", rngs=nnx.Rngs(0))
     with rejects(ValueError, "num_layers must be at least 1, got 0"):
         GraphTransformer(WIDTH, 3, num_layers=0, rngs=nnx.Rngs(0))
+
+
+def small_polynormer(**options):
+    sizes = {"hidden_features": 8, "local_layers": 2, "whole_layers": 1, "num_heads": 2}
+    return Polynormer(WIDTH, 3, **sizes, **options, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.slow
+def test_polynormer_is_its_formula():
+    model = small_polynormer()
+    for layer in (*model.local, *model.whole):
+        layer.share[...] = draw(8, seed=3).astype(np.float32)
+    rows = lambda part, x: np.asarray(part(GRAPH._replace(nodes=np.float32(x))).nodes, np.float64)
+    relu, beta = lambda x: np.maximum(x, 0), 1 / (1 + np.exp(-draw(8, seed=3)))[None]
+    h, total = rows(model.embed, GRAPH.nodes), 0
+    for layer in model.local:
+        x = relu(rows(layer.attend, h))
+        h = (1 - beta) * standardised(layer.norm, relu(dense(layer.gate, h)) * x) + beta * x
+        total = total + h
+    assert_close(model(GRAPH, local_only=True).nodes, rows(model.local_output, total), 1e-4)
+    h = standardised(model.norm, total)
+    for layer in model.whole:
+        x = standardised(layer.norm, rows(layer.attend, h))
+        h = relu(dense(layer.mix, (dense(layer.gate, h) + beta) * x))
+    assert_close(model(GRAPH).nodes, rows(model.output, h), 1e-4)
+
+
+@pytest.mark.slow
+def test_polynormer_pads_pools_and_is_saved(tmp_path):
+    rates = DropoutRates(inputs=0.2, attention=0.1)
+    model = small_polynormer(dropout_rate=rates)
+    graph, mask = padded()
+    assert not np.allclose(model(GRAPH, deterministic=False).nodes, model(GRAPH).nodes)
+    expected = model(GRAPH, deterministic=True).nodes
+    for local_only in (True, False):
+        how = {"local_only": local_only, "deterministic": True}
+        found = model(graph, node_mask=mask, **how).nodes[mask]
+        assert_close(found, model(GRAPH, **how).nodes, 1e-5)
+    assert np.isfinite(jax.tree.leaves(loss_and_gradient(model, graph, mask))[0])
+    assert [alpha.shape for alpha in model.attention(GRAPH)] == [(22, 2)] * 2
+    assert small_polynormer(pool="max", local=MeanConv)(GRAPH).globals.shape == (3, 3)
+    arguments = {"in_features": WIDTH, "out_features": 3, "hidden_features": 8, "local_layers": 2}
+    arguments |= {"whole_layers": 1, "num_heads": 2, "dropout_rate": rates}
+    save_model(tmp_path / "model", "Polynormer", arguments, model)
+    assert_close(load_model(tmp_path / "model")(GRAPH).nodes, expected, 1e-6)
+    with rejects(ValueError, "whole_layers must be at least 1, got 0"):
+        Polynormer(WIDTH, 3, whole_layers=0, rngs=nnx.Rngs(0))
