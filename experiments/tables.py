@@ -332,6 +332,10 @@ def traffic_tables() -> str:
 BENCHMARKS = {
     "layer": "--suite layer --phases forward gradient",
     "layer-busy": "--suite layer",
+    "layer-narrow": "--suite layer --phases step --nodes 60000 --edges 3000000 --features 8 "
+    "--mechanisms gat gatv2 dot gaan",
+    "layer-small": "--suite layer --phases step --nodes 6000 --edges 100000 --features 8 "
+    "--mechanisms gat gatv2 dot gaan relational",
     "graphs": "--suite graphs",
     "hub": "--suite graphs --graphs regular hub",
     "scaling": "--suite scaling",
