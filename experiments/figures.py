@@ -109,6 +109,24 @@ def importance(result: dict[str, Any]) -> Axes:
     return importance.plot(result)
 
 
+def depth(result: dict[str, Any]) -> Axes:
+    import depth
+
+    return depth.plot(result)
+
+
+def attention_pays(result: dict[str, Any]) -> Axes:
+    import attention_pays
+
+    return attention_pays.plot(result)
+
+
+def heads(result: dict[str, Any]) -> Axes:
+    import heads
+
+    return heads.plot(result)
+
+
 def hetero(result: dict[str, Any], row: str) -> Axes:
     import hetero
 
@@ -140,6 +158,10 @@ FIGURES = {
     "pairs-size": Figure("fully-connected-size.json", fully_connected),
     "pairs-range": Figure("fully-connected-range.json", fully_connected),
     "importance": Figure("importance-churn.json", importance),
+    "depth-cora": Figure("depth-cora.json", depth),
+    "depth-citeseer": Figure("depth-citeseer.json", depth),
+    "attention-pays": Figure("attention-pays.json", attention_pays),
+    "heads": Figure("heads-citeseer.json", heads),
 }
 
 

@@ -238,6 +238,13 @@ def heads_tables() -> str:
     return "\n\n".join(with_command(result, heads.tables(result)) for result in results)
 
 
+def explain_speed_table() -> str:
+    import explain_speed
+
+    (result,) = read("explain-speed.json", "python experiments/explain_speed.py")
+    return with_command(result, explain_speed.table(result))
+
+
 def what_attention_does(notebooks: str) -> str:
     """A question, the answer in numbers, and the notebook that explains it; `notebooks` is seen from the page."""
     (churn,) = read("importance-churn.json", "python experiments/importance.py --graphs churn")
@@ -269,11 +276,12 @@ def what_attention_does(notebooks: str) -> str:
             page,
         ],
     ]
-    return markdown_table(["question", "answer", ""], [*rows, *_without_notebook()])
+    return markdown_table(["question", "answer", ""], [*rows, *_heads_depth_and_pay(notebooks)])
 
 
-def _without_notebook() -> list[list[str]]:
+def _heads_depth_and_pay(notebooks: str) -> list[list[str]]:
     """Heads, depth, and where attention pays."""
+    page = lambda name: f"[notebook]({notebooks}/{name}.ipynb)"
     import attention_pays
 
     (heads,) = read("heads-citeseer.json", "python experiments/heads.py")
@@ -287,12 +295,12 @@ def _without_notebook() -> list[list[str]]:
     )
     (pays,) = read("attention-pays.json", "python experiments/attention_pays.py")
     known = [mean for mean in attention_pays.told_apart(pays, "GATv2") if mean is not None]
-    bound = np.sqrt(np.log(pays["config"]["nodes"]))
+    bound = attention_pays.threshold(pays)
     return [
         [
             "what do several heads buy?",
             f"Citeseer: {after('as trained')} %, and {after('one head silenced')} % without one of eight",
-            "[study](docs/results.md)",
+            page("07_what_heads_buy"),
         ],
         [
             "does it survive depth?",
@@ -371,6 +379,7 @@ PAGES = {
         "depth": depth_tables,
         "attention pays": attention_pays_tables,
         "heads": heads_tables,
+        "explain speed": explain_speed_table,
         "traffic": traffic_tables,
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
