@@ -46,9 +46,9 @@ class Figure(NamedTuple):
 
 
 def scaling(result: dict[str, Any]) -> Axes:
-    import benchmark
+    import benchmark_tables
 
-    return benchmark.scaling(result["results"])
+    return benchmark_tables.scaling(result["results"])
 
 
 def curves(result: dict[str, Any]) -> Axes:

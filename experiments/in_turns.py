@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from benchmark import forget_peak, peak_memory
+from benchmark_work import forget_peak, peak_memory
 from tqdm import tqdm
 
 
