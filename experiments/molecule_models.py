@@ -8,6 +8,7 @@ from jraph import GraphsTuple
 
 from gatjax import (
     GAT,
+    GPS,
     MAT,
     EncodeProcessDecode,
     GATv2,
@@ -41,6 +42,7 @@ ROWS: dict[str, Row] = {
     "gat": Row("GAT on bonds", "bonds", {"model": "gat"}),
     "gatv2": Row("GATv2 on bonds", "bonds", {"model": "gatv2"}),
     "graph-network": Row("graph network on bonds", "bonds", {"model": "graph-network"}),
+    "gps": Row("GPS: GAT on bonds, attention to all atoms", "bonds", {"model": "gps"}),
     "forest": Row("random forest, descriptors", "forest", {"features": "descriptors"}),
     "morgan-forest": Row("random forest, Morgan counts", "forest", {"features": "morgan"}),
     "mean": Row("mean of the training set", "mean"),
@@ -55,6 +57,7 @@ RowName = Literal[
     "gat",
     "gatv2",
     "graph-network",
+    "gps",
     "forest",
     "morgan-forest",
     "mean",
@@ -86,11 +89,11 @@ def seen_by(row: str, graph: GraphsTuple) -> GraphsTuple:
 
 
 def build_model(row: str, like: Any, settings: Any, rngs: nnx.Rngs) -> nnx.Module:
-    """A model of the row, for graphs that have features as wide as these.
+    """A model of the row, for graphs that have features as wide as these, and no more nodes.
 
     Args:
         row: a trained one.
-        like: a graph as the row sees it.
+        like: the largest graph, as the row sees it.
         settings: with `hidden_features`, `num_layers` and `num_heads`, and of MAT `dense_layers`, `kernel`, `pool` and
             `dropout`.
         rngs: random keys.
@@ -115,6 +118,19 @@ def build_model(row: str, like: Any, settings: Any, rngs: nnx.Rngs) -> nnx.Modul
     edge_features = like.edges.shape[1]
     if options["model"] == "graph-network":
         return _graph_network(in_features, edge_features, width, settings.num_layers, rngs)
+    if options["model"] == "gps":
+        bonds = {"edge_features": edge_features, "norm": "layer", "order": "pre"}
+        largest = int(like.n_node[0])
+        return GPS(
+            in_features,
+            1,
+            hidden_features=width,
+            max_nodes=largest,
+            pool="mean",
+            **bonds,
+            **sizes,
+            rngs=rngs,
+        )
     model = {"gat": GAT, "gatv2": GATv2}[options["model"]]
     attend = model(
         in_features,

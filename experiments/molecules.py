@@ -242,7 +242,7 @@ def train_row(problem: Problem, row: str, checkpoints: Any) -> tuple[dict[str, A
     print(ROWS[row].title)
     graphs = problem.graphs(row)
     learner = Learner(
-        partial(build_model, row, graphs[0], settings),
+        partial(build_model, row, max(graphs, key=lambda graph: graph.n_node[0]), settings),
         graphs,
         problem.scores[:, None],
         task=problem.molecules.task,

@@ -15,7 +15,7 @@ def finish_rows(
     *,
     choosing: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Each row by its name: what its maker returns, or what a run with the same settings has kept.
+    """Each row by its name: what its maker returns, or what a run with the same settings has kept; and its time.
 
     Args:
       config: a dataclass with `output` and `overwrite`.
@@ -35,9 +35,10 @@ def finish_rows(
     for name, make in makers.items():
         result = kept[name]
         if result is None:
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             row = as_json(make())
-            row["seconds"] = time.perf_counter() - started
+            row["seconds"] = time.perf_counter() - started[0]
+            row["cpu_seconds"] = time.process_time() - started[1]
             print(f"{name}: {row['seconds']:.0f} s", flush=True)
             result = {"row": row, "config": values, **describe_run()}
             save_result(paths[name], result)

@@ -365,10 +365,14 @@ def rows_of(config: Any) -> dict[str, Callable[[], dict[str, Any]]]:
 def table(result: dict[str, Any]) -> str:
     """Rows with both accuracies."""
     rows = [
-        [name, *(mean_and_sd(row[part]) for part in ("train", "test")), f"{row['seconds']:.0f}"]
+        [
+            name,
+            *(mean_and_sd(row[part]) for part in ("train", "test")),
+            f"{row['cpu_seconds']:.0f}",
+        ]
         for name, row in result["rows"].items()
     ]
-    return markdown_table(["", "train", "test", "seconds"], rows)
+    return markdown_table(["", "train", "test", "seconds of a processor"], rows)
 
 
 def plot(result: dict[str, Any]) -> Axes:

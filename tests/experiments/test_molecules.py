@@ -59,7 +59,7 @@ def test_rows_see_all_pairs_or_bonds():
     assert set(get_args(RowName)) == set(ROWS)
     ethanol = featurize("CCO", conformer=None, bond_features=True)
     assert len(seen_by("mat", ethanol).senders) == 16
-    for row, edges in {"gat": 7, "gatv2": 7, "graph-network": 4}.items():
+    for row, edges in {"gat": 7, "gatv2": 7, "graph-network": 4, "gps": 7}.items():
         seen = seen_by(row, ethanol)
         assert (len(seen.senders), np.shape(seen.nodes), np.shape(seen.edges)) == (
             edges,
@@ -166,7 +166,7 @@ def test_all_rows_run_once_resume_after_an_interruption_and_say_what_is_in_the_w
     import molecules
 
     config = molecules.Config(
-        rows=("mat", "no-dummy", "gatv2", "graph-network", "forest", "mean"),
+        rows=("mat", "no-dummy", "gatv2", "graph-network", "gps", "forest", "mean"),
         limit=48,
         num_splits=2,
         seeds=2,
