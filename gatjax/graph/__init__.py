@@ -81,8 +81,6 @@ from gatjax.graph.typed_batching import (
     unpad_typed,
 )
 from gatjax.graph.typed_convert import (
-    TypedImport,
-    from_tables,
     from_typed_dgl,
     from_typed_networkx,
     from_typed_pyg,
@@ -90,6 +88,7 @@ from gatjax.graph.typed_convert import (
     to_typed_networkx,
     to_typed_pyg,
 )
+from gatjax.graph.typed_tables import TypedImport, from_tables
 from gatjax.graph.views import First, View
 from gatjax.graph.virtual import (
     EDGE_TYPES,
