@@ -30,7 +30,8 @@ class Config:
     libraries: tuple[Library, ...] = get_args(Library)
     """Libraries to compare."""
     mechanisms: tuple[Mechanism, ...] = ("gat", "gatv2", "dot")
-    """Layers; PyTorch Geometric's for relations holds a matrix per edge, so that only small graphs fit."""
+    """Layers; "hard" is GAT that attends to one neighbour alone, "block" the attention block of graph networks. PyTorch
+    Geometric's layer for relations holds a matrix per edge, so that only small graphs fit."""
     phases: tuple[Phase, ...] = get_args(Phase)
     """Forward; forward and backward; a step of Adam. The suites beside "layer" measure the gradient alone."""
     nodes: int = 169_000

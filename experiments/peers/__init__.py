@@ -13,7 +13,7 @@ import numpy as np
 from graphs import Edges
 from jax.experimental.sparse import BCOO
 
-Mechanism = Literal["gat", "gatv2", "dot", "gaan", "relational"]
+Mechanism = Literal["gat", "gatv2", "dot", "gaan", "relational", "block", "hard"]
 Phase = Literal["forward", "gradient", "step"]
 
 NUM_RELATIONS = 5
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
     @property
     def sent(self) -> int:
         """Numbers that a sender hands to each edge: one row, or key and value; GaAN's gate takes two rows more."""
-        rows = 2 if self.mechanism in ("dot", "gaan") else 1
+        rows = 2 if self.mechanism in ("dot", "gaan", "block") else 1
         return rows * self.width + (
             GATE_FEATURES + self.in_features if self.mechanism == "gaan" else 0
         )

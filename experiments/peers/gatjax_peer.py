@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from devices import use_every_core
 from flax import nnx
 
 from gatjax import (
+    AttentionBlock,
     DotProductConv,
     GaANConv,
     GATConv,
@@ -36,15 +38,21 @@ LAYERS = {
     "dot": DotProductConv,
     "gaan": GaANConv,
     "relational": RelationalGATConv,
+    "block": AttentionBlock,
+    "hard": GATConv,
 }
 
 
-def own_options(problem: Problem) -> dict[str, int]:
+def own_options(problem: Problem) -> dict[str, Any]:
     """What a layer has beside the options of all."""
     if problem.mechanism == "gaan":
         each = {"key_features": problem.features, "value_features": problem.features}
         return {**each, "gate_features": GATE_FEATURES}
-    return {"num_relations": NUM_RELATIONS} if problem.mechanism == "relational" else {}
+    options = {
+        "relational": {"num_relations": NUM_RELATIONS},
+        "hard": {"normalize": "hardmax"},
+    }
+    return options.get(problem.mechanism, {})
 
 
 def layer(problem: Problem) -> Workload:

@@ -10,6 +10,9 @@ from peers import GATE_FEATURES, NUM_RELATIONS, Problem, Workload, on_torch
 
 
 def layer(problem: Problem) -> Workload | None:
+    """A layer of the library's, and GaAN without edge features and dropout."""
+    if problem.mechanism in ("block", "hard"):
+        return None
     if problem.mechanism == "gaan" and (problem.edge_features or problem.dropout):
         return None
     nodes, edges = on_torch.inputs(problem)

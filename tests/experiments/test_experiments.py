@@ -129,6 +129,18 @@ def test_the_benchmark_measures_time_and_memory(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_the_benchmark_has_every_layer_that_attends():
+    from graphs import named
+    from peers import Mechanism, Problem, gatjax_peer
+
+    edges = named("power law", 53, 211)
+    for mechanism in get_args(Mechanism):
+        workload = gatjax_peer.layer(Problem(mechanism, edges, 2, 3, "step"))
+        assert (workload.least_bytes or 0) > 4 * 211, mechanism
+        workload.run()
+
+
+@pytest.mark.slow
 def test_the_benchmark_tries_sizes_of_blocks(tmp_path, capsys):
     import benchmark
 
