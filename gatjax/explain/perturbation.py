@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 from jraph import GraphsTuple
 
-from gatjax.explain.prediction import Apply, Options, Prediction, predict
+from gatjax.explain.prediction import Apply, Options, Prediction, check_edge_ids, predict
 from gatjax.graph.sizes import num_nodes
 
 
@@ -43,6 +43,9 @@ def edge_deletion(
       batch_size: edges that are deleted side by side: memory grows with it, and not with their number.
       **options: as in `predict`.
 
+    Raises:
+      TypeError, ValueError: as `predict`; `edges` that are no ids of edges.
+
     >>> from flax import nnx
     >>> from gatjax import MeanConv, build_graph
     >>> graph = build_graph([0, 1, 2], [2, 2, 2], jnp.array([[1.0], [1.0], [4.0]]))
@@ -56,7 +59,7 @@ def edge_deletion(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     question = predict(apply, graph, target, **options)
     mask = question.edge_mask
-    chosen = jnp.arange(len(mask)) if edges is None else jnp.asarray(edges, jnp.int32)
+    chosen = jnp.arange(len(mask)) if edges is None else check_edge_ids(edges, len(mask))
     value = question.value()
     without = jax.lax.map(
         lambda edge: question.value(edge_mask=mask.at[edge].set(False)),

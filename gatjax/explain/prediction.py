@@ -187,11 +187,30 @@ def check_id(name: str, value: Any, count: int, kind: str) -> Int[Array, ""]:
 
 def check_values(graph: GraphsTuple, values: Float[ArrayLike, "E"]) -> Float[Array, "E"]:
     """An attribution, if it has one number per edge of the graph."""
-    values = jnp.asarray(values)
-    if values.ndim != 1:
-        raise ValueError(f"values must be [E], one number per edge, got {list(values.shape)}")
+    values = one_per_edge("values", values)
     check_lengths(num_edges(graph), values=values)
     return values
+
+
+def one_per_edge(name: str, values: ArrayLike) -> Array:
+    """Numbers along one axis, and not those of several heads."""
+    values = jnp.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be [E], one number per edge, got {list(values.shape)}")
+    return values
+
+
+def check_edge_ids(edges: Any, count: int) -> Int[Array, "e"]:
+    """Ids of edges; what is traced is taken as it is."""
+    if not isinstance(edges, Tracer):
+        ids = np.asarray(edges)
+        if ids.dtype == bool:
+            raise TypeError("edges must be ids of edges, got booleans: use np.flatnonzero(edges)")
+        if ids.size and ids.dtype.kind not in "iu":
+            raise TypeError(f"edges must be ids of edges, got {ids.dtype}")
+        if (wrong := ids[(ids < 0) | (ids >= count)]).size:
+            raise ValueError(f"edges has {wrong[0]}, no edge: ids run from 0 to {count - 1}")
+    return jnp.asarray(edges, jnp.int32)
 
 
 class ComputationGraph(NamedTuple):

@@ -12,7 +12,7 @@ from jax.scipy.special import rel_entr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.explain.prediction import Apply, Options, check_values, predict
+from gatjax.explain.prediction import Apply, Options, check_values, one_per_edge, predict
 from gatjax.graph.check import EdgeMask, check_mask
 from gatjax.graph.sizes import num_edges
 
@@ -77,7 +77,7 @@ def top_edges(
     """
     if k < 0:
         raise ValueError(f"k must be at least 0, got {k}")
-    places, counted = _places(jnp.asarray(values), edge_mask)
+    places, counted = _places(one_per_edge("values", values), edge_mask)
     return counted & (places < k)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from gatjax.explain.prediction import one_per_edge
 from gatjax.explain.quality import top_edges
 from gatjax.graph.check import EdgeMask, check_lengths, check_mask
 
@@ -26,8 +27,12 @@ def edge_auroc(
       truth: the edges that matter.
       edge_mask: edges that take part, `[E]`; all by default.
 
+    Returns:
+      From 0 to 1; NaN where a value is.
+
     Raises:
-      TypeError, ValueError: lengths that disagree, a truth that is not boolean, or marks none of the edges, or all.
+      TypeError, ValueError: values of several heads, lengths that disagree, a truth that is not boolean, or marks none
+        of the edges, or all.
 
     >>> edge_auroc(jnp.array([0.9, 0.4, 0.4, 0.1]), jnp.array([True, True, False, False])).item()
     0.875
@@ -75,14 +80,14 @@ def rank_correlation(
       edge_mask: edges that take part, `[E]`; all by default.
 
     Returns:
-      From -1 to 1; NaN where one of them is the same for all edges.
+      From -1 to 1; NaN where one of them is the same for all edges, or has NaN.
 
     >>> rank_correlation(jnp.array([1.0, 2.0, 9.0]), jnp.array([0.3, 0.1, 0.0])).item()
     -1.0
 
     Spearman, 1904; of attention and deletion in Jain, Wallace, Attention is not Explanation, NAACL 2019, by Kendall's.
     """
-    first, second = jnp.asarray(first), jnp.asarray(second)
+    first, second = one_per_edge("first", first), one_per_edge("second", second)
     check_lengths(len(first), second=second)
     counted = _counted(len(first), edge_mask)
     count = counted.sum()
@@ -97,7 +102,7 @@ def rank_correlation(
 def _checked(
     values: ArrayLike, truth: ArrayLike, edge_mask: EdgeMask
 ) -> tuple[Array, Array, Array]:
-    values = jnp.asarray(values)
+    values = one_per_edge("values", values)
     check_mask(len(values), truth=truth)
     truth, counted = jnp.asarray(truth), _counted(len(values), edge_mask)
     if not isinstance(truth, Tracer) and not isinstance(counted, Tracer):
@@ -115,8 +120,9 @@ def _counted(count: int, edge_mask: EdgeMask) -> Bool[Array, "E"]:
 
 
 def _ranks(values: Array, counted: Array) -> Float[Array, "E"]:
-    """From 1 on, from the lowest value; equal values share the mean of theirs."""
+    """From 1 on, from the lowest value; equal values share the mean of theirs. None has one where one is NaN."""
     ascending = jnp.sort(jnp.where(counted, values, jnp.inf))
     below = jnp.searchsorted(ascending, values, side="left")
     up_to = jnp.minimum(jnp.searchsorted(ascending, values, side="right"), counted.sum())
-    return (below + up_to + 1) / 2
+    unknown = (counted & jnp.isnan(values)).any()
+    return jnp.where(unknown, jnp.nan, (below + up_to + 1) / 2)

@@ -264,6 +264,13 @@ def test_bad_input(graph, unchecked):
         edge_gradient(MODEL, graph, TARGET, label=CLASSES)
     with rejects(ValueError, "hops must be a whole number from 1 on, got 0"):
         computation_graph(graph, TARGET, 0)
+    for edges in ([2, EDGES], [-1]):
+        with rejects(ValueError, f"edges has {edges[-1]}, no edge: ids run from 0 to 22"):
+            edge_deletion(MODEL, graph, TARGET, edges=edges)
+    with rejects(TypeError, "edges must be ids of edges, got booleans: use np.flatnonzero(edges)"):
+        edge_deletion(MODEL, graph, TARGET, edges=np.ones(EDGES, bool))
+    with rejects(TypeError, "edges must be ids of edges, got float"):
+        edge_deletion(MODEL, graph, TARGET, edges=[0.5])
     with rejects(TypeError, "has no attention(graph)"):
         mean_attention(functools.partial(MODEL), graph, TARGET)
     with rejects(ValueError, "edge_weight must have 23 rows, got 22"):

@@ -153,6 +153,13 @@ def test_order_and_padding_do_not_matter(values, truth):
         close(compiled(filled, np.append(second, fill), mask), expected)
 
 
+def test_what_is_no_number_is_no_result(values, truth):
+    broken = np.where(np.arange(EDGES) == 4, np.nan, values)
+    assert np.isnan(edge_auroc(broken, truth)) and np.isnan(rank_correlation(values, broken))
+    without = np.arange(EDGES) != 4
+    assert np.isfinite(edge_auroc(broken, truth, edge_mask=without))
+
+
 def test_bad_input(values, truth, unchecked):
     layer, graph, options = star()
     with rejects(ValueError, "values must have 3 rows, got 2"):
@@ -173,6 +180,15 @@ def test_bad_input(values, truth, unchecked):
         edge_auroc(values, values)
     with rejects(ValueError, "second must have 29 rows, got 28"):
         rank_correlation(values, values[1:])
+    heads = np.stack([values, values], 1)
+    for ask in (
+        lambda: edge_auroc(heads, truth),
+        lambda: top_edges(heads, 3),
+    ):
+        with rejects(ValueError, "values must be [E], one number per edge, got [29, 2]"):
+            ask()
+    with rejects(ValueError, "second must be [E], one number per edge, got [29, 2]"):
+        rank_correlation(values, heads)
     with rejects(ValueError, "k must be at least 1, got 0"):
         precision_at_k(values, truth, 0)
     with rejects(ValueError, "k must be at least 0, got -1"):
