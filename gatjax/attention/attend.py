@@ -40,6 +40,7 @@ from gatjax.ops.blocks import (
     gather,
     mask_rows,
     round_up,
+    rows_like,
 )
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.ends import Ends
@@ -357,13 +358,7 @@ def _value_type(
     score: RowFunction, value: RowFunction, rows: Rows, multiplier: Any, num_edges: int
 ) -> jax.ShapeDtypeStruct:
     """Shape [E, H, C] and dtype of the values, from the functions themselves."""
-
-    def one_per_edge(table: PyTree) -> PyTree:
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((num_edges, *x.shape[1:]), x.dtype), table
-        )
-
-    edge = [one_per_edge(table) for table in rows[1:]]
+    edge = [rows_like(table, num_edges) for table in rows[1:]]
     logits = jax.eval_shape(lambda *edge: score(rows.weights, *edge), *edge)
     values = jax.eval_shape(lambda *edge: value(rows.weights, *edge), *edge)
     if (

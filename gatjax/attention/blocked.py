@@ -48,7 +48,9 @@ from gatjax.ops.blocks import (
     read,
     reader,
     round_up,
+    rows_like,
     scatter_add,
+    varying,
     walk,
     write,
 )
@@ -99,8 +101,7 @@ def _lift_both(
     score: Callable, value: Callable, rows: Rows, num_edges: int
 ) -> tuple[Callable, list[ClosedJaxpr]]:
     """Both functions as one, for so many edges, with what each of them closes over among the weights."""
-    like = lambda leaf: jax.ShapeDtypeStruct((num_edges, *leaf.shape[1:]), leaf.dtype)
-    edge = [jax.tree.map(like, table) for table in rows[1:]]
+    edge = [rows_like(table, num_edges) for table in rows[1:]]
     score, of_score = _lift(score, rows.weights, *edge)
     value, of_value = _lift(value, rows.weights, *edge)
 
@@ -128,6 +129,7 @@ def blocked_attention(
     """
     num_edges = ends.senders.shape[0]
     block_size = min(block_size, num_edges)
+    rows = varying(rows, rows, ends, multiplier)
     mechanism, jaxprs = _lift_both(score, value, rows, block_size)
     constants = [list(jaxpr.consts) for jaxpr in jaxprs]
     rows = rows._replace(weights=(rows.weights, *constants))

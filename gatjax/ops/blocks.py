@@ -6,6 +6,7 @@ Tables are gathered and scattered as flat rows [N, H·C], which XLA's CPU backen
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,12 +97,49 @@ def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTr
     edges met for the first time.
     """
 
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        start, fresh = jnp.zeros((), jnp.int32), jnp.ones(block_size, bool)
+        after = jax.make_jaxpr(step)(start, fresh, carry).out_avals
+        carry = varying(carry, after)
+
     def body(index, carry):
         start = jnp.minimum(index * block_size, num_edges - block_size)
         fresh = start + jnp.arange(block_size, dtype=jnp.int32) >= index * block_size
         return step(start, fresh, carry)
 
     return jax.lax.fori_loop(0, ceil_div(num_edges, block_size), body, carry)
+
+
+def rows_like(table: PyTree, num_rows: int) -> PyTree:
+    """What so many rows of every array of a table look like, for functions to be traced with.
+
+    >>> rows_like(jnp.ones((2, 3)), 5)
+    ShapedArray(float32[5,3])
+    """
+    return jax.tree.map(
+        lambda leaf: jax.typeof(leaf).update(shape=(num_rows, *leaf.shape[1:])), table
+    )
+
+
+def varying(tree: PyTree, *like: PyTree) -> PyTree:
+    """The tree, as one that differs from shard to shard wherever one of `like` does: inside `jax.shard_map`.
+
+    Loops ask that what they carry differs by as many axes of the mesh before a step as after it, and derivatives by as
+    many as what they are derivatives of; those of what is the same on all shards are summed up.
+    """
+    axes = frozenset[str]().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(like)))
+
+    def cast(leaf):
+        missing = tuple(sorted(axes - _varying_axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree) if axes else tree
+
+
+def _varying_axes(leaf: Any) -> frozenset[str]:
+    """The axes of the mesh along which an array, or the type of one, differs."""
+    kind = leaf if hasattr(leaf, "manual_axis_type") else jax.typeof(leaf)
+    return kind.manual_axis_type.varying
 
 
 def gather(table: PyTree, ids: Int[Array, "k"], *, accumulate: DTypeLike | None = None) -> PyTree:

@@ -26,10 +26,12 @@ from cases import (
     one_of_each,
     rows,
     shared_by_all,
+    takes,
     weights_of,
 )
 from flax import nnx
 from helpers import assert_close, changed_rows, run
+from jax.sharding import PartitionSpec as P
 
 from gatjax.layers import GATConv
 
@@ -159,6 +161,30 @@ def lower_for_every_platform(case):
     exported = jax.export.export(function, platforms=platforms)(*arguments)
     assert exported.platforms == platforms
     assert exported.out_avals[0].shape == (NODES, OUT)
+
+
+@pytest.mark.slow
+@fullest_of_each
+@pytest.mark.parametrize("block_size", [None, 8])
+def test_shard_map_checks_what_differs_from_shard_to_shard(case, block_size):
+    """A batch of the user's own over two devices: the layer is on all, a graph on each."""
+    layer = build(case, block_size=block_size) if takes(case, "block_size") else build(case)
+    graphdef, state = nnx.split(layer)
+    graphs = [graph_for(case, seed) for seed in range(2)]
+    mesh = jax.make_mesh((2,), ("shards",), axis_types=(jax.sharding.AxisType.Auto,))
+    loss = lambda state, graph: jnp.sum(nnx.merge(graphdef, state)(graph).nodes ** 2)
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shards")), out_specs=P())
+    def on_both(state, graphs):
+        own = jax.tree.map(lambda leaf: leaf[0], graphs)
+        return jax.lax.psum(loss(state, own), "shards")
+
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *graphs)
+    found = jax.jit(jax.value_and_grad(on_both))(state, stacked)
+    expected = jax.jit(
+        jax.value_and_grad(lambda state: sum(loss(state, graph) for graph in graphs))
+    )(state)
+    assert_close(found, expected, 1e-4)
 
 
 @shared_by_all
