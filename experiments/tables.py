@@ -324,6 +324,13 @@ def knowledge_tables() -> str:
     return "\n\n".join(with_command(result, knowledge.table(result)) for result in results)
 
 
+def transformer_tables() -> str:
+    import transformers
+
+    results = read("transformers-*.json", "python experiments/transformers.py --task csl")
+    return "\n\n".join(with_command(result, transformers.table(result)) for result in results)
+
+
 def traffic_tables() -> str:
     import traffic_report
 
@@ -380,6 +387,7 @@ PAGES = {
         "attention pays": attention_pays_tables,
         "heads": heads_tables,
         "explain speed": explain_speed_table,
+        "graph transformers": transformer_tables,
         "traffic": traffic_tables,
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
