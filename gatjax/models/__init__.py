@@ -12,8 +12,9 @@ from gatjax.models.polynormer import Polynormer
 from gatjax.models.pyg_weights import with_pyg_weights
 from gatjax.models.saving import load_model, save_model
 from gatjax.models.stack import Stack
-from gatjax.models.summary import LayerSummary, Memory, Summary, summary
+from gatjax.models.summary import LayerSummary, Summary, summary
 from gatjax.models.transformer import GPS, GraphTransformer
+from gatjax.training.memory import Memory
 
 __all__ = [
     "GAT",

@@ -14,6 +14,7 @@ from flax import nnx
 from jraph import GraphsTuple
 
 from gatjax.graph.typed import TypedGraph
+from gatjax.training.memory import Memory, estimate_memory
 
 Path = tuple[Any, ...]
 
@@ -36,23 +37,6 @@ class LayerSummary:
     output: dict[str, tuple[int, ...]]
     parameters: int
     bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """What XLA sets aside for one compiled program, in bytes.
-
-    Attributes:
-      arguments: of the model's variables and the inputs.
-      outputs: of what it returns.
-      temporaries: of what it holds in between.
-      total: of all three; what two of them share counts once.
-    """
-
-    arguments: int
-    outputs: int
-    temporaries: int
-    total: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,15 +177,10 @@ _START = count()
 
 
 def _memory(function: Callable[..., Any], *arguments: Any) -> Memory | None:
-    found = jax.jit(function).lower(*arguments).compile().memory_analysis()
-    if found is None:
+    try:
+        return estimate_memory(function, *arguments)
+    except NotImplementedError:
         return None
-    sizes = (
-        found.argument_size_in_bytes,
-        found.output_size_in_bytes,
-        found.temp_size_in_bytes,
-    )
-    return Memory(*sizes, sum(sizes) - found.alias_size_in_bytes)
 
 
 def _lines(model: nnx.Module, calls: dict[Path, _Call]) -> Iterator[LayerSummary]:

@@ -39,6 +39,7 @@ from gatjax.training.loop import (
     start,
 )
 from gatjax.training.losses import Labels, Metrics, softmax_cross_entropy
+from gatjax.training.memory import estimate_memory
 from gatjax.training.pure import (
     Functional,
     NodeClassification,
@@ -97,6 +98,7 @@ __all__ = [
     "class_weights",
     "draw_pairs",
     "either_metric",
+    "estimate_memory",
     "filtered_ranks",
     "functional",
     "functional_with_statistics",
