@@ -19,7 +19,7 @@ from citation_settings import DatasetName, Settings, resolve
 from devices import use_every_core
 from matplotlib.axes import Axes
 from outputs import claimed, find_result, say_found, try_to_plot
-from report import count, describe_run, markdown_table, mean_and_sd, save_result
+from report import count, describe_run, markdown_table, mean_and_error, mean_and_sd, save_result
 from settings import check
 
 from gatjax import plots
@@ -133,11 +133,10 @@ def describe_row(result: dict[str, Any], reference: dict[str, Any]) -> list[str]
     )
     both = np.isfinite(test) & np.isfinite(theirs)
     difference, gap = 100 * (test - theirs)[both], 100 * (train - test)[np.isfinite(test)]
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
     compared = result is not reference and len(difference) > 0
     return [
         mean_and_sd(result["test_accuracy"]),
-        f"{difference.mean():+.1f} ± {error:.1f}" if compared else "",
+        mean_and_error(difference.tolist(), digits=1) if compared else "",
         f"{gap.mean():.1f}" if len(gap) else "-",
         f"{result['parameters']:,}",
         f"{np.mean(result['epochs']):.0f}",

@@ -30,7 +30,7 @@ from molecule_data import prepare, scores
 from molecule_tables import score_of
 from molecule_training import Learner, Schedule, side_by_side
 from outputs import made_once, try_to_plot
-from report import as_json, count, describe_run, markdown_table, mean_and_sd
+from report import as_json, count, describe_run, markdown_table, mean_and_error, mean_and_sd
 from settings import check
 
 from gatjax import MAT, build_graph, fully_connected, plots
@@ -255,8 +255,7 @@ def table(result: dict[str, Any]) -> str:
         apart = [
             np.mean(rows["bonds"][s], axis=1) - np.mean(rows["pairs"][s], axis=1) for s in sizes
         ]
-        error = lambda d: d.std(ddof=1) / len(d) ** 0.5 if len(d) > 1 else np.nan
-        lines.append(["bonds less pairs", *(f"{d.mean():+.3f} ± {error(d):.3f}" for d in apart)])
+        lines.append(["bonds less pairs", *(mean_and_error(d, digits=3) for d in apart)])
         return markdown_table([title, *sizes], lines)
     header = [f"right in %, {count(config['seeds'], 'seed')}"]
     header += [f"{k} away" for k in range(1, FARTHEST + 1)]

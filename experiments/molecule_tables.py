@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from molecule_models import ROWS, is_trained
-from report import count, markdown_table, mean_and_sd
+from report import count, markdown_table, mean_and_error, mean_and_sd
 
 from gatjax.training import area_under_roc
 
@@ -64,13 +64,10 @@ def means(scores: list[list[float | None]]) -> list[float | None]:
 
 
 def difference(row: dict[str, Any], reference: dict[str, Any]) -> str:
-    """Of the scores, paired by split (by seed, where there is one split), with its standard error."""
+    """Of the scores, paired by split (by seed, where there is one split), with its standard error if there are two."""
     pairs = zip(means(row["test"]), means(reference["test"]), strict=True)
     paired = [a - b for a, b in pairs if a is not None and b is not None]
-    if not paired:
-        return "-"
-    error = np.std(paired, ddof=1) / len(paired) ** 0.5 if len(paired) > 1 else np.nan
-    return f"{np.mean(paired):+.3f} ± {error:.3f}"
+    return mean_and_error(paired, digits=3) if paired else "-"
 
 
 def table(result: dict[str, Any]) -> str:

@@ -56,6 +56,18 @@ def mean_and_sd(values: Sequence[float | None], *, scale: float = 100, digits: i
     return f"{scaled.mean():.{digits}f}{spread}{note}"
 
 
+def mean_and_error(differences: Sequence[float], *, digits: int) -> str:
+    """The mean of paired differences and its standard error; of a single pair, which has none, the difference alone.
+
+    >>> mean_and_error([1.0, 3.0], digits=1), mean_and_error([-2.0], digits=3)
+    ('+2.0 ± 1.0', '-2.000')
+    """
+    number = len(differences)
+    error = np.std(differences, ddof=1) / number**0.5 if number > 1 else None
+    spread = "" if error is None else f" ± {error:.{digits}f}"
+    return f"{np.mean(differences):+.{digits}f}{spread}"
+
+
 def count(number: int, noun: str) -> str:
     """A number and what is counted.
 

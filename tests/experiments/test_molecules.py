@@ -51,6 +51,7 @@ def test_scores_by_hand():
     other = {"test": [[1.0, 1.0], [2.0, 4.0]]}
     assert difference(found, other) == "-0.500 ± 1.500"
     assert difference({"test": [[3.0, 5.0]]}, {"test": [[1.0, 2.0]]}) == "+2.500 ± 0.500"
+    assert difference({"test": [[3.0]]}, {"test": [[1.0]]}) == "+2.000", "one pair has no error"
 
 
 def test_rows_see_all_pairs_or_bonds():
