@@ -306,13 +306,13 @@ def _heads_depth_and_pay(notebooks: str) -> list[list[str]]:
             "does it survive depth?",
             f"Cora, 2 and 16 layers: {accuracy('plain', 2)} and {accuracy('plain', 16)} %; "
             f"with balanced weights {accuracy('balanced', 2)} and {accuracy('balanced', 16)} %",
-            "[study](docs/results.md)",
+            page("08_when_attention_fails"),
         ],
         [
             "when can it tell neighbours apart?",
             f"GATv2 where classes are {min(known):.1f} to {max(known):.1f} deviations from their middle; "
             f"theory says about √log n = {bound:.1f}; GAT nowhere",
-            "[study](docs/results.md)",
+            page("08_when_attention_fails"),
         ],
     ]
 
