@@ -182,7 +182,9 @@ def molecules_table(folder: str) -> str:
     import molecule_tables
 
     results = read("molecules-*.json", "python experiments/molecules.py")
-    results = [each for each in results if molecule_tables.paper_of(each)]
+    results = [
+        each for each in results if molecule_tables.paper_of(each) and "forest" in each["rows"]
+    ]
     header = [
         "data",
         "MAT",
@@ -215,6 +217,13 @@ def importance_tables() -> str:
 
     results = read("importance-*.json", "python experiments/importance.py")
     return "\n\n".join(with_command(result, importance.tables(result)) for result in results)
+
+
+def large_tables() -> str:
+    import large
+
+    results = read("large-*.json", "python experiments/large.py --seeds 10")
+    return "\n\n".join(with_command(result, large.table(result)) for result in results)
 
 
 def depth_tables() -> str:
