@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ def sound(values: Sequence[float | None]) -> list[float]:
 def describe_run() -> dict[str, Any]:
     """Command, versions and hardware of this process."""
     return {
-        "command": " ".join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": library_versions() | _peers(),
         "hardware": {
             "machine": platform.machine(),
