@@ -51,6 +51,13 @@ def scaling(result: dict[str, Any]) -> Axes:
     return benchmark_tables.scaling(result["results"])
 
 
+def floors(result: dict[str, Any]) -> Axes:
+    """How far from the speed of memory every layer is."""
+    import benchmark_tables
+
+    return benchmark_tables.floors(result["results"])
+
+
 def curves(result: dict[str, Any]) -> Axes:
     return learning_curves(result, result["curves"])
 
@@ -141,6 +148,7 @@ def traffic(result: dict[str, Any], picture: str) -> Axes:
 
 FIGURES = {
     "scaling": Figure("benchmark-scaling.json", scaling),
+    "floors": Figure("benchmark-floors.json", floors),
     "learning-curves": Figure("curves-citeseer-gat-public.json", curves),
     "study-models": Figure("study-models-citeseer.json", study),
     "study-heads": Figure("study-heads-citeseer.json", study),

@@ -360,6 +360,7 @@ BENCHMARKS = {
     "--mechanisms gat gatv2 dot gaan",
     "layer-small": "--suite layer --phases step --nodes 6000 --edges 100000 --features 8 "
     "--mechanisms gat gatv2 dot gaan relational",
+    "floors": "--suite floors --libraries gatjax --mechanisms gat gatv2 dot gaan relational block",
     "graphs": "--suite graphs",
     "hub": "--suite graphs --graphs regular hub",
     "scaling": "--suite scaling",
@@ -398,6 +399,7 @@ PAGES = {
         "explain speed": explain_speed_table,
         "graph transformers": transformer_tables,
         "traffic": traffic_tables,
+        "large": large_tables,
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
