@@ -81,8 +81,8 @@ def table(result: dict[str, Any]) -> str:
     title = f"{set_name}, {count(splits, 'split')}, {count(config['seeds'], 'seed')}"
     header = [title, "paper", "AUC" if labels else "error (z)"]
     header += [] if labels else [result["unit"]]
+    header += [f"difference to {ROWS[first].title}"] if len(rows) > 1 else []
     header += [
-        f"difference to {ROWS[first].title}",
         "seeds averaged",
         "validation",
         "parameters",
@@ -94,7 +94,8 @@ def table(result: dict[str, Any]) -> str:
         of = lambda values, scale=1.0: mean_and_sd(values, scale=scale, digits=3)
         line = [ROWS[key].title, paper.get(key, "-"), of(scores)]
         line += [] if labels else [of(scores, result["std"])]
-        line += ["" if key == first else difference(row, rows[first])]
+        if len(rows) > 1:
+            line += ["" if key == first else difference(row, rows[first])]
         line += [of(row["averaged"]) if config["seeds"] > 1 else "-"]
         trained = is_trained(key)
         line += [of(means(row["validation"])) if has_any(row["validation"]) else "-"]
