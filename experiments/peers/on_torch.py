@@ -50,3 +50,23 @@ def workload(
             torch.cuda.synchronize()
 
     return Workload(run, peak_bytes=torch.cuda.max_memory_allocated if gpu else None)
+
+
+def loss_and_gradient(
+    module: torch.nn.Module, x: torch.Tensor, loss_of: Callable[[], torch.Tensor]
+) -> tuple[Workload, Callable[[], list[float]]]:
+    """The loss with its derivatives by parameters and by x, to be timed; and the loss and the norm of x's gradient."""
+
+    def run() -> torch.Tensor:
+        module.zero_grad()
+        x.grad = None
+        loss = loss_of()
+        loss.backward()
+        return loss
+
+    def values() -> list[float]:
+        loss = run().item()
+        assert x.grad is not None
+        return [loss, x.grad.square().sum().sqrt().item()]
+
+    return Workload(run), values

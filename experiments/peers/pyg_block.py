@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch_geometric.nn import GATConv, GPSConv
 
-from peers import Workload
+from peers import Workload, on_torch
 
 
 def block(
@@ -32,17 +32,5 @@ def block(
     ids = torch.stack([table["senders"], table["receivers"]]).long()
     owner = torch.repeat_interleave(torch.arange(len(batch["n_node"])), table["n_node"].long())
     x = table["nodes"].requires_grad_()
-
-    def run() -> torch.Tensor:
-        layer.zero_grad()
-        x.grad = None
-        loss = (layer(x, ids, batch=owner) * table["target"]).sum()
-        loss.backward()
-        return loss
-
-    def values() -> list[float]:
-        loss = run().item()
-        assert x.grad is not None
-        return [loss, x.grad.square().sum().sqrt().item()]
-
-    return Workload(run), values
+    loss = lambda: (layer(x, ids, batch=owner) * table["target"]).sum()
+    return on_torch.loss_and_gradient(layer, x, loss)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch_geometric.utils import scatter, softmax
 
-from peers import Workload
+from peers import Workload, on_torch
 
 SLOPE = 0.1
 
@@ -90,19 +90,10 @@ def recurrent_cell(batch: Mapping[str, np.ndarray]) -> tuple[Workload, Callable[
     by_time = signals.transpose(0, 1).reshape(steps, count * nodes, width).requires_grad_()
     size = cell.of_state.parts["key"].kernel.shape[0]
 
-    def run() -> torch.Tensor:
-        cell.zero_grad()
-        by_time.grad = None
+    def loss() -> torch.Tensor:
         hidden = torch.zeros(count * nodes, size)
         for x in by_time:
             hidden = cell(x, hidden, edges)
-        loss = hidden.square().sum()
-        loss.backward()
-        return loss
+        return hidden.square().sum()
 
-    def values() -> list[float]:
-        loss = run().item()
-        assert by_time.grad is not None
-        return [loss, by_time.grad.square().sum().sqrt().item()]
-
-    return Workload(run), values
+    return on_torch.loss_and_gradient(cell, by_time, loss)

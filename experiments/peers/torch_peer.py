@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from peers import Workload
+from peers import Workload, on_torch
 
 
 class MATLayer(torch.nn.Module):
@@ -57,18 +57,5 @@ def molecule_layer(
         torch.from_numpy(batch[name]) for name in ("distance", "adjacency", "mask")
     )
     x = torch.from_numpy(batch["nodes"]).requires_grad_()
-
-    def run() -> torch.Tensor:
-        layer.zero_grad()
-        x.grad = None
-        out = layer(x, distance, adjacency, mask)
-        loss = (out * mask[..., None]).square().sum()
-        loss.backward()
-        return loss
-
-    def values() -> list[float]:
-        loss = run().item()
-        assert x.grad is not None
-        return [loss, x.grad.square().sum().sqrt().item()]
-
-    return Workload(run), values
+    out = lambda: layer(x, distance, adjacency, mask) * mask[..., None]
+    return on_torch.loss_and_gradient(layer, x, lambda: out().square().sum())
