@@ -179,16 +179,16 @@ def reader(table: PyTree, num_reads: int) -> Callable[[Int[Array, "k"]], PyTree]
 
     Args:
       table: pytree of arrays `[N, ...]`, all with as many rows.
-      num_reads: how many rows will be read; fewer than N are not worth the copy.
+      num_reads: how many rows will be read; fewer than 4 N are not worth the copy.
 
-    >>> reader({"x": jnp.array([[1.0], [2.0]])}, 3)(jnp.array([1, 0, 1]))["x"].ravel().tolist()
+    >>> reader({"x": jnp.array([[1.0], [2.0]])}, 8)(jnp.array([1, 0, 1]))["x"].ravel().tolist()
     [2.0, 1.0, 2.0]
     """
     arrays, tree = jax.tree.flatten(table)
     widths = [math.prod(array.shape[1:]) for array in arrays]
     unrolled = on_cpu() and any(width in UNROLLED for width in widths)
     alike = len({array.dtype for array in arrays}) == 1
-    if not (unrolled and alike and num_reads >= len(arrays[0])):
+    if not (unrolled and alike and num_reads >= 4 * len(arrays[0])):
         return partial(gather, table)
     beside = fill_columns(jnp.concatenate([flat(array) for array in arrays], axis=1))
 
