@@ -264,6 +264,67 @@ def test_blocks_are_the_formula(case):
         assert_close(one, other)
 
 
+@one_of_each
+def test_dtype_and_param_dtype_are_honoured(case):
+    """Of all types of nodes: in which precision they come in says nothing where `dtype` does."""
+    for nodes, dtype, param_dtype, expected in [
+        ("float32", None, "float32", "float32"),
+        ("bfloat16", None, "float32", "float32"),
+        ("bfloat16", None, "bfloat16", "bfloat16"),
+        ("float32", "bfloat16", "float32", "bfloat16"),
+    ]:
+        options = {"dtype": dtype, "param_dtype": jnp.dtype(param_dtype)}
+        layer = nnx.eval_shape(
+            lambda options=options: case.build(rngs=nnx.Rngs(0), **case.options, **options)
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer))} == {
+            jnp.dtype(param_dtype)
+        }
+        graph = typed_graph()
+        graph = graph._replace(
+            nodes={name: jnp.asarray(rows, nodes) for name, rows in graph.nodes.items()}
+        )
+        out = nnx.eval_shape(lambda layer, graph: layer(graph).nodes, layer, graph)
+        entered = {triple[2] for triple in RELATIONS}
+        assert {out[name].dtype for name in entered} == {jnp.dtype(expected)}, (nodes, dtype)
+
+
+@pytest.mark.slow
+@one_of_each
+def test_bfloat16_with_thousands_of_edges_at_one_node(case):
+    """No sum over edges, of one relation or of several, is taken in half precision."""
+    rng = np.random.default_rng(4)
+    graph = typed_graph()
+    rounded = {
+        name: np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32)
+        for name, x in graph.nodes.items()
+    }
+    ends = {
+        t: (rng.integers(0, COUNTS[t[0]], 4099), np.zeros(4099, int))
+        for t in RELATIONS
+        if t[1] in ("writes", "in")
+    }
+    given = {
+        t: ends.get(t, (graph.relations[t].senders, graph.relations[t].receivers))
+        for t in RELATIONS
+    }
+    crowd = build_typed_graph(rounded, given)
+    for size in (None, 256):
+        options = {"param_dtype": jnp.bfloat16, "block_size": size}
+        wide, narrow = (
+            built(case, dtype=dtype, **options) for dtype in (jnp.float32, jnp.bfloat16)
+        )
+        expected, actual = differentiate(wide, crowd), differentiate(narrow, crowd)
+        for k, part in enumerate(("nodes", "parameters", "gradient of nodes")):
+            assert_close(*(in_one(result[k]) for result in (actual, expected)), 0.02, of=part)
+
+
+def in_one(tree):
+    return np.concatenate(
+        [np.ravel(np.asarray(leaf, np.float32)) for leaf in jax.tree.leaves(tree)]
+    )
+
+
 @pytest.mark.slow
 @one_of_each
 def test_weights_of_edges_and_dropout_of_them(case):
