@@ -121,7 +121,8 @@ def compose(
     for rows, block in _blocks(left, right):
         parts.append(_neighbors(rows, block, max_neighbors, generator))
         held += len(parts[-1][0])
-        _check_held(held, steps, max_edges)
+        if held > max_edges:
+            raise _too_many(steps, max_edges, "edges", _fewer(max_neighbors))
     receivers, senders, walks = (np.concatenate(part) for part in zip(*parts, strict=True))
     start = steps[0].triple[2 if steps[0].backwards else 0]
     edges = None
@@ -225,7 +226,8 @@ def _product(
         for _, block in _blocks(matrix, product):
             parts.append(block)
             held += block.nnz
-            _check_held(held, steps, max_edges)
+            if held > max_edges:
+                raise _too_many(steps, max_edges, "links half way")
         product = sparse.csr_array(sparse.vstack(parts))
     return product
 
@@ -265,13 +267,17 @@ def _neighbors(
     return receiver[order], sender[order], np.concatenate([walks[kept], returning])[order]
 
 
-def _check_held(held: int, steps: tuple, max_edges: int) -> None:
-    if held > max_edges:
-        path = " | ".join(map(str, steps))
-        raise ValueError(
-            f"path {path} has over max_edges = {max_edges} edges: keep the neighbours with most walks, "
-            "max_neighbors=64, or raise max_edges"
-        )
+def _too_many(steps: tuple, max_edges: int, of_what: str, fewer: str = "") -> ValueError:
+    path = " | ".join(map(str, steps))
+    return ValueError(
+        f"path {path} has over max_edges = {max_edges} {of_what}: {fewer}raise max_edges"
+    )
+
+
+def _fewer(max_neighbors: int | None) -> str:
+    if max_neighbors is None:
+        return "keep the neighbours with most walks, max_neighbors=64, or "
+    return "" if max_neighbors == 1 else f"lower max_neighbors = {max_neighbors}, or "
 
 
 def _read(
