@@ -44,13 +44,11 @@ def block(
 ) -> TransformerBlock:
     """A block by what it attends to.
 
-    "edges", whatever they are; of edges with types, its "own" alone, or all, "typed", in its logits, or "beside" a mean
-    over its own; or without edges "all" nodes.
+    "edges", whatever they are; of edges with types all, "typed", in its logits, or "beside" a mean over its own; or
+    without edges "all" nodes.
     """
-    near = lambda: DotProductConv(width, width, num_heads=heads, rngs=rngs)
     known: dict[str, Any] = {
-        "edges": lambda: (near(), None),
-        "own": lambda: (OfTypes(near(), ["own"]), None),
+        "edges": lambda: (DotProductConv(width, width, num_heads=heads, rngs=rngs), None),
         "typed": lambda: (None, everywhere(width, heads, rngs)),
         "all": lambda: (
             None,

@@ -82,12 +82,19 @@ ENCODINGS: dict[str, Encoding | None] = {
 # What the blocks of a row attend to, and whether nodes have an encoding.
 BLOCKS = 4
 SBM_ROWS: dict[str, tuple[str, bool]] = {
-    "neighbours": ("own", False),
-    "neighbours, encoding": ("own", True),
+    "neighbours": ("edges", False),
+    "neighbours, encoding": ("edges", True),
     "all, bias": ("typed", False),
     "all, encoding": ("all", True),
     "all, bias, encoding": ("typed", True),
     "all, bias, encoding, beside a mean": ("beside", True),
+}
+# The edges that each kind of block reads.
+SBM_EDGES: dict[str, Callable[[GraphsTuple], GraphsTuple]] = {
+    "edges": lambda graph: graph,
+    "all": connect_all,
+    "typed": lambda graph: edge_types(connect_all(graph)),
+    "beside": lambda graph: edge_types(connect_all(graph)),
 }
 TREE_ROWS: tuple[str, ...] = (
     "tree",
@@ -284,10 +291,9 @@ def sbm_row(config: Any, kind: str, encoded: bool) -> dict[str, Any]:
     (graphs, labels), train, test = sbm_graphs(config)
     if encoded:
         graphs = [_beside(graph, *encodings(graph)) for graph in graphs]
-    graphs = [edge_types(connect_all(graph)) for graph in graphs]
-    source = Graphs(
-        graphs, labels, config.batch_size, slots_for(graphs, batch_size=config.batch_size)
-    )
+    graphs = [SBM_EDGES[kind](graph) for graph in graphs]
+    sizes = (budgets_for if kind == "edges" else slots_for)(graphs, batch_size=config.batch_size)
+    source = Graphs(graphs, labels, config.batch_size, sizes)
     classes = 2 if config.task == "pattern" else 6
     shape = _width(graphs[0]), classes, config.width, config.heads
     recipe = Recipe(config.epochs, config.learning_rate)
