@@ -48,17 +48,10 @@ from gatjax.graph.links import (
 )
 from gatjax.graph.merge import Merged, merge_types
 from gatjax.graph.names import Named, number_names
+from gatjax.graph.neighbors import Neighbors, neighbors_of
 from gatjax.graph.paths import PathSize, Step, compose, meta_paths, path_size
 from gatjax.graph.peers import Imported, from_dgl, from_pyg, to_dgl, to_pyg
-from gatjax.graph.sample import (
-    Hops,
-    Neighbors,
-    Sampled,
-    hop_sizes,
-    neighbors_of,
-    sample_hops,
-    sample_neighbors,
-)
+from gatjax.graph.sample import Hops, Sampled, hop_sizes, sample_hops, sample_neighbors
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.subgraph import relabel, subgraph
 from gatjax.graph.typed import (

@@ -12,41 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids as CheckedIds
-from gatjax.graph.check import check_mask, first_true
-from gatjax.graph.links import ends_of_one
-from gatjax.graph.messages import check_at_least, shown
+from gatjax.graph.messages import check_at_least
+from gatjax.graph.neighbors import Ids, Mask, Neighbors, check_no_loops, check_nodes
 from gatjax.graph.views import First
 from gatjax.ops.bits import bits, multiply_high
-
-Ids = Int[Array | np.ndarray, "..."]
-Mask = Bool[Array | np.ndarray, "..."]
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["starts", "senders", "edges"],
-    meta_fields=["has_loops"],
-)
-@dataclasses.dataclass(frozen=True)
-class Neighbors:
-    """The incoming edges of each node, one node after the other; see `neighbors_of`.
-
-    Attributes:
-        starts: those of node i stand from `starts[i]` to `starts[i + 1]`, [N + 1].
-        senders: where each starts, [E].
-        edges: its number in the graph, [E]; None where the graph's edges stand in this order.
-        has_loops: whether an edge starts where it ends.
-    """
-
-    starts: Ids
-    senders: Ids
-    edges: Ids | None
-    has_loops: bool
 
 
 class Sampled(NamedTuple):
@@ -124,30 +97,6 @@ class Hops:
         )
 
 
-def neighbors_of(graph: GraphsTuple) -> Neighbors:
-    """The incoming edges of each node in compressed rows, on the host, once: what neighbours are drawn from.
-
-    Args:
-        graph: one graph; an edge given twice is drawn twice as often.
-
-    Raises:
-        TypeError, ValueError: a graph that is not sound, or a batch of several.
-
-    >>> from gatjax.graph import build_graph
-    >>> found = neighbors_of(build_graph([2, 0, 1], [1, 1, 0], num_nodes=3))
-    >>> found.starts.tolist(), found.senders.tolist(), found.edges.tolist()
-    ([0, 1, 3, 3], [1, 2, 0], [2, 0, 1])
-    """
-    senders, receivers, nodes = ends_of_one(graph)
-    degree = np.bincount(receivers, minlength=nodes)
-    starts = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)
-    has_loops = bool((senders == receivers).any())
-    if (receivers[1:] >= receivers[:-1]).all():
-        return Neighbors(starts, senders, None, has_loops)
-    edges = np.argsort(receivers, kind="stable").astype(np.int32)
-    return Neighbors(starts, senders[edges], edges, has_loops)
-
-
 def sample_neighbors(
     key: Key[Array, ""],
     neighbors: Neighbors,
@@ -168,7 +117,7 @@ def sample_neighbors(
         nodes: ids, [n]; one given twice is drawn for twice.
         fanout: f, neighbours per node at most.
         mask: which of them are nodes, [n]; the others get none.
-        first: number of the first draw, where several samples share a key.
+        first: number of the first draw, of which there are n f; for several samples that share a key.
 
     Returns:
         Senders, numbers of the edges and a mask, [n, f].
@@ -177,7 +126,7 @@ def sample_neighbors(
         TypeError: ids that are not integers.
         ValueError: ids out of range, a fan-out under 1, a mask of another length.
 
-    >>> from gatjax.graph import build_graph
+    >>> from gatjax.graph import build_graph, neighbors_of
     >>> table = neighbors_of(build_graph([1, 2, 3, 0], [0, 0, 0, 1], num_nodes=4))
     >>> drawn = sample_neighbors(jax.random.key(0), table, np.array([0, 1, 2]), 2)
     >>> drawn.mask.tolist()
@@ -186,7 +135,7 @@ def sample_neighbors(
     Floyd's algorithm: Bentley, Floyd, A sample of brilliance, Communications of the ACM 30, 1987.
     """
     check_at_least(1, fanout=fanout)
-    _check_nodes(nodes, neighbors, mask)
+    check_nodes(neighbors, mask, nodes=nodes)
     return _drawn(key, neighbors, nodes, fanout, mask, first)
 
 
@@ -247,7 +196,7 @@ def sample_hops(
         TypeError: ids that are not integers.
         ValueError: no seed, ids out of range, no fan-out or one under 1, a mask of another length, self-loops twice.
 
-    >>> from gatjax.graph import build_graph
+    >>> from gatjax.graph import build_graph, neighbors_of
     >>> ring = build_graph([0, 1, 2, 3], [1, 2, 3, 0], num_nodes=4)
     >>> hops = sample_hops(jax.random.key(0), neighbors_of(ring), np.array([2]), [2, 1])
     >>> hops.nodes.tolist(), hops.node_mask.tolist(), hops.views
@@ -256,17 +205,16 @@ def sample_hops(
     Hamilton, Ying, Leskovec, Inductive representation learning on large graphs, NeurIPS 2017.
     """
     sizes = hop_sizes(len(seeds), fanouts, self_loops=self_loops)
-    if self_loops and neighbors.has_loops:
-        raise ValueError(
-            "the graph has self-loops, and self_loops=True would add others: take out the graph's by "
-            "remove_self_loops(graph), or leave self_loops out"
-        )
-    _check_nodes(seeds, neighbors, mask)
+    if self_loops:
+        check_no_loops(neighbors)
+    check_nodes(neighbors, mask, seeds=seeds)
     xp = _library(seeds, *jax.tree.leaves(neighbors))
     rows, row_mask = xp.asarray(seeds), xp.ones(len(seeds), bool) if mask is None else mask
     nodes, node_mask, edges, edge_mask = [rows], [row_mask], [], []
-    for fanout, (first, _) in zip(fanouts, sizes, strict=False):
+    first = 0
+    for fanout in fanouts:
         drawn = _drawn(key, neighbors, rows, fanout, row_mask, first)
+        first += drawn.mask.size
         of_edges, is_edge = drawn.edges, drawn.mask
         if self_loops:
             loop = xp.full((len(rows), 1), -1, of_edges.dtype)
@@ -324,7 +272,7 @@ def hop_sizes(
 def _different(xp: Any, key: Key[Array, ""], degree: Any, fanout: int, first: int) -> Any:
     """[n, f] different places below each degree; where the degree is at most f, 0, 1, ..."""
     words = xp.asarray(jax.random.key_data(key))[-2:]
-    draw = xp.asarray((first + np.arange(len(degree))) * fanout, np.uint32)
+    draw = xp.asarray(first + np.arange(len(degree)) * fanout, np.uint32)
     picks: list[Any] = []
     for number in range(fanout):
         last = degree - np.uint32(fanout - number)
@@ -363,19 +311,3 @@ def _take(table: Any, rows: Any) -> Any:
     if isinstance(rows, jax.Array):
         return jnp.asarray(table).at[rows].get(mode="promise_in_bounds")
     return table[rows]
-
-
-def _check_nodes(nodes: Any, neighbors: Neighbors, mask: Mask | None) -> None:
-    """Refuse what is no vector of ids, and ids out of range that are known and that the mask leaves."""
-    if not hasattr(nodes, "dtype") or not np.issubdtype(nodes.dtype, np.integer) or nodes.ndim != 1:
-        raise TypeError(
-            f"nodes must be a vector of integers, such as np.array([0, 1]), got {shown(nodes)}"
-        )
-    check_mask(len(nodes), mask=mask)
-    if isinstance(nodes, Tracer) or isinstance(mask, Tracer):
-        return
-    ids, total = np.asarray(nodes), len(neighbors.starts) - 1
-    bad = (ids < 0) | (ids >= total)
-    bad = bad if mask is None else bad & np.asarray(mask)
-    if (first := first_true(bad)) is not None:
-        raise ValueError(f"nodes[{first}] = {ids[first]} is no node: there are {total}")

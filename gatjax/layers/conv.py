@@ -75,6 +75,7 @@ class Conv(nnx.Module):
       edge_features: width of the edges' features, None if it reads none.
       weighing: `normalize`, `temperature` and `block_size`.
       dropout: the layer's `Dropout`.
+      local: whether a node's output reads nothing but its own row and what its edges carry.
       output: `output(x, nodes)`, from what the heads have summed up [N, H, C], and the node features, to
         [N, out_features].
     """
@@ -83,6 +84,7 @@ class Conv(nnx.Module):
     in_features: InFeatures | None = None
     edge_features: int | None = None
     weighing: Weighing = Weighing()
+    local: bool = True
     dropout: Dropout
     output: Callable[[Array, Features], Array]
 

@@ -117,6 +117,11 @@ class HANConv(Conv):
         self.finish(setup)
         self.output = HeadOutput(setup._replace(use_bias=False))
 
+    @property
+    def local(self) -> bool:
+        """Paths are compared node by node."""
+        return self.comparison.semantic == "node"
+
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
         pairs = relation_pairs(nodes, ends, graph.edges, self.num_relations)
         z = self.projection(nodes.senders)

@@ -199,7 +199,7 @@ class RelationalGATConv(Conv):
         """Multiplicative logits."""
         matrices: Any = self.query, self.key
         own, of_receivers = self.receiver_projection, z
-        if own is not None or not nodes.shared:
+        if own is not None or nodes.receivers is not nodes.senders:
             of_receivers = (own or self.projection)(nodes.receivers)
         query, key = (
             of_pairs(jnp.einsum("nrhc,rhcd->nrhd", rows, matrix[...].astype(rows.dtype)))
@@ -261,7 +261,7 @@ class RelationProjection(nnx.Module):
 def relation_terms(layer: Any, nodes: Sides, z: Float[Array, "M R H C"]) -> list[Array]:
     """a_r · z_i^r and b_r · z_j^r of all pairs of a node and a relation, the additive logits' terms."""
     own = layer.receiver_projection
-    alike = own is None and nodes.shared
+    alike = own is None and nodes.receivers is nodes.senders
     of_receivers, of_senders = map(
         jnp.asarray, (layer.receiver_vector[...], layer.sender_vector[...])
     )

@@ -2,6 +2,7 @@
 
 from gatjax.models.controls import GCN, MLP
 from gatjax.models.dgl_weights import with_dgl_weights
+from gatjax.models.embed import embed_nodes
 from gatjax.models.forecast import EncoderDecoder, Forecaster, RecurrentStack, teaching_rate
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2
@@ -37,6 +38,7 @@ __all__ = [
     "RecurrentStack",
     "Stack",
     "Summary",
+    "embed_nodes",
     "load_model",
     "save_model",
     "summary",

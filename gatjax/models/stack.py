@@ -105,7 +105,7 @@ class Stack(nnx.Module):
             graph = layer(graph, **told, **how)
             if index == len(self.layers) - 1:
                 break
-            graph = self._between(index, graph, node_mask, deterministic)
+            graph = self.between(index, graph, node_mask, deterministic)
             if self.dropout is not None:
                 keys = self.dropout.keys(deterministic, rngs)
                 graph = graph._replace(nodes=self.dropout.inputs(node_features(graph), keys))
@@ -136,7 +136,7 @@ class Stack(nnx.Module):
                 weights.append(layer.attention(graph, **told))
             if index < len(self.layers) - 1:
                 graph = layer(graph, **told, deterministic=True)
-                graph = self._between(index, graph, node_mask, deterministic=True)
+                graph = self.between(index, graph, node_mask, deterministic=True)
         return tuple(weights)
 
     def _views(self, view: View | Sequence[View] | None) -> list[View | None]:
@@ -150,9 +150,10 @@ class Stack(nnx.Module):
         left = iter(views)
         return [next(left) if walks else None for walks in walking]
 
-    def _between(
+    def between(
         self, index: int, graph: GraphsTuple, node_mask: NodeMask, deterministic: bool | None
     ) -> GraphsTuple:
+        """What comes after a layer and before the next: the norm and the activation."""
         nodes = jnp.asarray(graph.nodes)
         if self.norms is not None:
             mask = _first(node_mask, len(nodes))

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Key
 from jraph import GraphsTuple
 
 from gatjax.graph.edit import add_self_loops
-from gatjax.graph.sample import Neighbors, hop_sizes, neighbors_of, sample_hops
+from gatjax.graph.neighbors import Neighbors, neighbors_of
+from gatjax.graph.sample import hop_sizes, sample_hops
 from gatjax.training.losses import Labels, Metrics
 from gatjax.training.pure import (
     Build,

@@ -10,7 +10,7 @@ from flax import nnx
 from helpers import rejects
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
 from gatjax import GAT, GaAN, GATv2, add_self_loops, batch, build_graph
 from gatjax.graph import First, hop_sizes, neighbors_of, sample_hops, sample_neighbors
@@ -181,11 +181,11 @@ def test_bad_input_says_what_to_do(unchecked):
     draw = lambda seeds=seeds, fanouts=(2, 2), **options: sample_hops(
         key, table, seeds, list(fanouts), **options
     )
-    with rejects(ValueError, "nodes[1] = 13 is no node: there are 13"):
+    with rejects(ValueError, "seeds[1] = 13 is no node: there are 13"):
         draw(np.array([0, 13]))
     with rejects(ValueError, "batch_size = 0"):
         draw(np.array([], int))
-    with rejects(TypeError, "nodes must be a vector of integers"):
+    with rejects(TypeError, "seeds must be a vector of integers"):
         draw(np.array([0.0, 1.0]))
     with rejects(ValueError, "fanouts[1] = 0 must be at least 1"):
         draw(fanouts=(2, 0))
@@ -226,3 +226,13 @@ def test_a_row_that_receives_and_sends_drops_the_same_of_its_inputs():
     seen = conv(graph, view=First(2, 2), rngs=nnx.Rngs(dropout=3)).nodes
     whole = conv(graph, rngs=nnx.Rngs(dropout=3)).nodes
     np.testing.assert_allclose(seen, whole[:2], atol=1e-6)
+
+
+def test_draws_of_different_hops_do_not_share_bits():
+    """The second draw of a root and the only draw of its first child, both among three, know nothing of each other."""
+    tree = build_graph([1, 2, 3, *[4, 5, 6] * 3], [0, 0, 0, *np.repeat([1, 2, 3], 3)], num_nodes=7)
+    table, pairs = neighbors_of(tree), np.zeros((3, 3))
+    for seed in range(400):
+        nodes = sample_hops(jax.random.key(seed), table, np.array([0]), [2, 1]).nodes
+        pairs[nodes[2] - 1, nodes[3] - 4] += 1
+    assert chi2_contingency(pairs).pvalue > 1e-3

@@ -56,7 +56,7 @@ def test_a_seed_gives_the_same_bits_again_and_learns():
         pure.loss,
         pure.validate,
         optax.adam(0.02),
-        max_epochs=20,
+        max_epochs=60,
         steps_per_epoch=2,
     )
     run = lambda: list(
@@ -65,7 +65,7 @@ def test_a_seed_gives_the_same_bits_again_and_learns():
     first, again = run(), run()
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.history.train_loss, other.history.train_loss)
-        assert one.history.train_loss[-5:].mean() < 0.8 * one.history.train_loss[:2].mean()
+        assert one.history.train_loss[-20:].mean() < 0.8 * one.history.train_loss[:5].mean()
     assert not np.array_equal(first[0].history.train_loss, first[1].history.train_loss)
 
 
