@@ -35,7 +35,8 @@ def compare(
       agreement: by how much, relative, the numbers of two processes may differ.
 
     Returns:
-      By name the seconds of every round and their median, the memory of a run, and the seconds of compilation.
+      By name the seconds of every round and their median, on the clock and of all cores, the memory that runs added
+      and the most that the process held, and the seconds of compilation.
 
     Raises:
       SystemExit: a peer fails, or their numbers differ.
@@ -52,6 +53,8 @@ def compare(
         name: {
             "seconds": [each["seconds"] for each in results],
             "median_seconds": float(np.median([each["seconds"] for each in results])),
+            "median_cpu_seconds": float(np.median([each["cpu_seconds"] for each in results])),
+            "peak_bytes": int(np.median([each["peak_bytes"] for each in results])),
             "run_bytes": int(np.median([each["run_bytes"] for each in results])),
             "compile_seconds": results[-1]["compile_seconds"],
         }
@@ -75,13 +78,16 @@ def work(module: str, function: str, arguments: list[Any], path: str, runs: int)
         batch, *arguments
     )
     resident = forget_peak()
-    seconds = []
+    times = []
     for _ in range(runs + 1):
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         workload.run()
-        seconds.append(time.perf_counter() - started)
+        times.append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    seconds, of_cores = np.median(times[1:], axis=0)
     return {
-        "seconds": float(np.median(seconds[1:])),
+        "seconds": float(seconds),
+        "cpu_seconds": float(of_cores),
+        "peak_bytes": peak_memory(),
         "run_bytes": peak_memory() - resident,
         "compile_seconds": workload.compile_seconds,
         "values": values(),
