@@ -4,6 +4,7 @@ from gatjax.data.budgets import budgets_for, slots_for
 from gatjax.data.dataset import Dataset, largest_component
 from gatjax.data.features import normalize_rows
 from gatjax.data.featurize import Failure, bond_graph, featurize, featurize_all
+from gatjax.data.file_array import FileArray
 from gatjax.data.folder import load_folder
 from gatjax.data.imported import as_dataset
 from gatjax.data.knowledge import KnowledgeGraph, load_knowledge_graph
@@ -12,6 +13,7 @@ from gatjax.data.molecules import Molecules, load_molecules
 from gatjax.data.packing import GraphBatch, Targets
 from gatjax.data.planetoid import load
 from gatjax.data.predictions import write_predictions
+from gatjax.data.sampled_loader import SampledBatch, SeedBatch, sampled_batches, seed_batches
 from gatjax.data.splits import Splits, has_label, random_split, shchur_split
 from gatjax.data.traffic import (
     Scaling,
@@ -29,11 +31,14 @@ from gatjax.data.typed import TypedDataset, load_typed
 __all__ = [
     "Dataset",
     "Failure",
+    "FileArray",
     "GraphBatch",
     "KnowledgeGraph",
     "Molecules",
     "Padding",
+    "SampledBatch",
     "Scaling",
+    "SeedBatch",
     "Splits",
     "Targets",
     "TimeSplit",
@@ -58,6 +63,8 @@ __all__ = [
     "normalize_rows",
     "padding_of",
     "random_split",
+    "sampled_batches",
+    "seed_batches",
     "shchur_split",
     "slots_for",
     "split_in_time",

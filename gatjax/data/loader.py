@@ -73,11 +73,9 @@ def batches(
     >>> data[29].targets.graph.tolist()[1:], data[29].masks.graph.tolist()
     ([-1, -1], [True, False, False])
     """
-    grain = _grain()
+    grain = find_grain()
     check_at_least(1, batch_size=batch_size, **({} if epochs is None else {"epochs": epochs}))
-    check_at_least(0, seed=seed)
-    if seed >= 2**32:
-        raise ValueError(f"seed = {seed} must be below 2**32")
+    check_seed(seed)
     graphs = list(graphs)
     targets = targets if isinstance(targets, Targets) else Targets(graph=targets)
     packed = pack(graphs, targets)
@@ -85,7 +83,7 @@ def batches(
     if sizes and isinstance(sizes[0], Slots):
         check_complete(packed.graph)
     parts = [
-        _in_batches(grain, part, batch_size, drop_last, seed if shuffle else None)
+        in_batches(grain, part, batch_size, drop_last, seed if shuffle else None)
         for part in classes
     ]
     order = parts[0] if len(parts) == 1 else grain.MapDataset.concatenate(parts)
@@ -112,13 +110,25 @@ def _sizes(
     return ordered, [part for part in parts if len(part)]
 
 
-def _in_batches(
+def check_seed(seed: int) -> None:
+    """Refuse what Grain cannot shuffle by.
+
+    Raises:
+        TypeError, ValueError: it is no number from 0 to 2³² - 1.
+    """
+    check_at_least(0, seed=seed)
+    if seed >= 2**32:
+        raise ValueError(f"seed = {seed} must be below 2**32")
+
+
+def in_batches(
     grain: Any, ids: np.ndarray, batch_size: int, drop_last: bool, seed: int | None
 ) -> Any:
     if drop_last and len(ids) < batch_size:
         raise ValueError(
             f"drop_last leaves nothing of {len(ids)} graphs: lower batch_size = {batch_size}"
         )
+    """Batches of ids, once through, in the order of a seed, each time round another; or in their own."""
     order = grain.MapDataset.source(ids)
     order = order if seed is None else order.shuffle(seed=seed)
     return order.batch(batch_size, drop_remainder=drop_last, batch_fn=np.array)
@@ -146,7 +156,9 @@ def start_at(dataset: Any, step: int = 0, *, threads: int = 2, ahead: int = 8) -
     """
     check_at_least(0, step=step)
     check_at_least(1, threads=threads, ahead=ahead)
-    options = _grain().ReadOptions(num_threads=threads, prefetch_buffer_size=max(ahead, threads))
+    options = find_grain().ReadOptions(
+        num_threads=threads, prefetch_buffer_size=max(ahead, threads)
+    )
     if step > len(dataset):
         raise ValueError(f"step = {step} is beyond the {len(dataset)} batches of the data set")
     return iter(dataset[step:].to_iter_dataset(options))
@@ -177,7 +189,12 @@ def padding_of(batches: Iterable[GraphBatch]) -> Padding:
     return Padding(*shares, shapes=len({tuple(map(len, mask)) for mask in masks}))
 
 
-def _grain() -> Any:
+def find_grain() -> Any:
+    """The package that batches are made with.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import grain
     except ImportError:

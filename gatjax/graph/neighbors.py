@@ -34,9 +34,10 @@ class Neighbors:
         has_loops: whether an edge starts where it ends.
     """
 
-    starts: Ids
-    senders: Ids
-    edges: Ids | None
+    # JAX rebuilds these from leaves that are no arrays, too.
+    starts: Any
+    senders: Any
+    edges: Any
     has_loops: bool
 
 

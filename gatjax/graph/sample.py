@@ -16,7 +16,7 @@ from jaxtyping import Array, Key, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids as CheckedIds
-from gatjax.graph.messages import check_at_least
+from gatjax.graph.messages import check_at_least, is_integer, shown
 from gatjax.graph.neighbors import Ids, Mask, Neighbors, check_no_loops, check_nodes
 from gatjax.graph.views import First
 from gatjax.ops.bits import bits, multiply_high
@@ -57,10 +57,11 @@ class Hops:
         self_loops: whether each row that receives sends to itself first.
     """
 
-    nodes: Ids
-    node_mask: Mask
-    edges: Ids
-    edge_mask: Mask
+    # JAX rebuilds these from leaves that are no arrays, too.
+    nodes: Any
+    node_mask: Any
+    edges: Any
+    edge_mask: Any
     sizes: tuple[tuple[int, int], ...]
     fanouts: tuple[int, ...]
     self_loops: bool
@@ -171,6 +172,7 @@ def sample_hops(
     *,
     mask: Mask | None = None,
     self_loops: bool = False,
+    part: tuple[int, int] = (0, 1),
 ) -> Hops:
     """Neighbours of seeds, their neighbours, and so on: the part of a graph that a model with a layer per hop reads.
 
@@ -187,6 +189,8 @@ def sample_hops(
         mask: which seeds are nodes, [B]; all by default. The others are padding.
         self_loops: whether each node sends to itself, as after `add_self_loops`, which a sample would drop at times.
             The graph then must not have self-loops of its own.
+        part: the number of these seeds among so many parts of one batch, all of as many seeds: each part is drawn as it
+            is in the whole.
 
     Returns:
         A sample; `model(hops.graph(features), view=hops.views, node_mask=hops.node_mask, edge_mask=hops.edge_mask)`
@@ -211,10 +215,12 @@ def sample_hops(
     xp = _library(seeds, *jax.tree.leaves(neighbors))
     rows, row_mask = xp.asarray(seeds), xp.ones(len(seeds), bool) if mask is None else mask
     nodes, node_mask, edges, edge_mask = [rows], [row_mask], [], []
-    first = 0
+    number, parts = check_part(part)
+    before = 0
     for fanout in fanouts:
-        drawn = _drawn(key, neighbors, rows, fanout, row_mask, first)
-        first += drawn.mask.size
+        draws = len(rows) * fanout
+        drawn = _drawn(key, neighbors, rows, fanout, row_mask, before + number * draws)
+        before += parts * draws
         of_edges, is_edge = drawn.edges, drawn.mask
         if self_loops:
             loop = xp.full((len(rows), 1), -1, of_edges.dtype)
@@ -234,6 +240,25 @@ def sample_hops(
         tuple(fanouts),
         self_loops,
     )
+
+
+def check_part(part: Any) -> tuple[int, int]:
+    """The number of a part and how many there are.
+
+    Raises:
+        ValueError: no such pair.
+
+    >>> check_part((2, 2))
+    Traceback (most recent call last):
+    ...
+    ValueError: a part is (number, of how many), the number from 0 on and below the second, got (2, 2)
+    """
+    pair = tuple(part) if isinstance(part, Sequence) else ()
+    if len(pair) != 2 or not all(map(is_integer, pair)) or not 0 <= pair[0] < pair[1]:
+        raise ValueError(
+            f"a part is (number, of how many), the number from 0 on and below the second, got {shown(part)}"
+        )
+    return pair
 
 
 def hop_sizes(
