@@ -11,16 +11,18 @@ pairs, the Σ n² ordered pairs of nodes of one graph in the order of `connect_a
 graph holds G·H·r·n weights; its derivative computes them again.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention.pairs import cool_heads, mix, product
+from gatjax.attention.pairs import cool_heads
 from gatjax.attention.steps import Temperature
 from gatjax.graph.check import NodeMask, check_lengths, check_mask, check_padding
 from gatjax.graph.messages import check_at_least
@@ -34,6 +36,9 @@ from gatjax.ops.softmax import RULES, along_last
 # Weights of one block: on a CPU 4 MiB in float32, elsewhere 512 MiB.
 BLOCK_WEIGHTS = 2**20
 ACCELERATOR_BLOCK_WEIGHTS = 2**27
+
+# The name of what a block keeps for its derivative.
+_KEPT = "sums"
 
 
 def graph_self_attention(
@@ -98,35 +103,36 @@ def graph_self_attention(
     _check_number_of_pairs(graph, total, tables)
     if value.size == 0:
         return value
-    q, k, v = (places.spread(rows) for rows in (query, key, value))
     factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scaled = query.astype(jnp.promote_types(query.dtype, jnp.float32)) * factor
+    q, k, v = (_heads_first(places.spread(rows)) for rows in (scaled, key, value))
 
-    @jax.checkpoint
+    @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(_KEPT))
     def block(first, queries):
-        rows = first + jnp.arange(queries.shape[1])
+        rows = first + jnp.arange(queries.shape[2])
         # [G, r, n]: which pairs count, and their numbers.
         counted = places.counts(rows)[:, :, None] & places.counted[:, None]
         b, m = (_of_pairs(part, places, rows, counted, num_heads) for part in tables)
-        logits = product(queries, k) * factor
-        logits = logits if b is None else logits + b
-        logits = cool_heads(logits, temperature)
+        logits = _einsum("ghrc,ghnc->ghrn", queries, k)
+        logits = cool_heads(logits if b is None else logits + b, temperature)
         if normalize == "softmax":
-            return _softmax_sums(logits, counted, m, v)
+            return _weighted(jnp.where(counted[:, None], logits, -jnp.inf), m, v)[0]
         heads = jnp.broadcast_to(counted[:, None], logits.shape)
         p = RULES[normalize](logits, heads, along_last(heads), 1.0)
-        return mix(p if m is None else p * m, v)
+        return _sums(p if m is None else p * m, v).astype(v.dtype)
 
     size = _rows_per_block(block_size, q.shape)
     count = ceil_div(places.size, size)
-    q = jnp.pad(q, [(0, 0), (0, count * size - places.size), (0, 0), (0, 0)])
-    blocks = jnp.moveaxis(q.reshape(len(q), count, size, *q.shape[2:]), 1, 0)
+    q = jnp.pad(q, [(0, 0), (0, 0), (0, count * size - places.size), (0, 0)])
+    blocks = jnp.moveaxis(q.reshape(*q.shape[:2], count, size, q.shape[3]), 2, 0)
     firsts = jnp.arange(count) * size
     if count == 1:
         out = block(firsts[0], blocks[0])[None]
     else:
         out = jax.lax.map(lambda part: block(*part), (firsts, blocks))
-    out = jnp.moveaxis(out, 0, 1).reshape(len(q), count * size, *value.shape[1:])
-    return places.gather(out[:, : places.size]).astype(value.dtype)
+    # [blocks, G, H, r, V] to [G, n, H, V]
+    out = jnp.moveaxis(out, (0, 3), (1, 2)).reshape(len(q), count * size, *value.shape[1:])
+    return places.gather(out[:, : places.size])
 
 
 class _Tables(NamedTuple):
@@ -249,20 +255,57 @@ def _largest(graph: GraphsTuple, node_mask: NodeMask, max_nodes: int | None) -> 
     return largest
 
 
-def _softmax_sums(
+def _heads_first(table: Float[Array, "G n H C"]) -> Float[Array, "G H n C"]:
+    return jnp.swapaxes(table, 1, 2)
+
+
+def _sums(
+    weights: Float[Array, "G H r n"], value: Float[Array, "G H n V"]
+) -> Float[Array, "G H r V"]:
+    """The values of all senders of a graph, weighted, at least in float32."""
+    return _einsum("ghrn,ghnv->ghrv", weights, value)
+
+
+@jax.custom_jvp
+def _weighted(
     logits: Float[Array, "G H r n"],
-    counted: Bool[Array, "G r n"],
     multiplier: Float[Array, "G H r n"] | None,
-    value: Float[Array, "G n H V"],
-) -> Float[Array, "G r H V"]:
-    """The values weighted by a softmax, divided by its sum after they are added up."""
-    logits = jnp.where(counted[:, None], logits, -jnp.inf)
-    largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    weights = jnp.exp(logits - jnp.where(jnp.isfinite(largest), largest, 0))
+    value: Float[Array, "G H n V"],
+) -> tuple[Float[Array, "G H r V"], Float[Array, "G H r"]]:
+    """The values weighted by a softmax, and the logarithm of its sum: the weights are exp(logits - logarithm).
+
+    Both are kept for the derivative, which needs no other number of the forward pass but the logits.
+    """
+    largest = logits.max(-1)
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)
+    weights = jnp.exp(logits - largest[..., None])
     sums = weights.sum(-1)
-    sums = jnp.moveaxis(jnp.where(sums == 0, 1, sums), 1, 2)[..., None]
+    sums = jnp.where(sums == 0, 1, sums)
     weights = weights if multiplier is None else weights * multiplier
-    return (mix(weights, value.astype(weights.dtype)) / sums).astype(value.dtype)
+    out = _sums(weights, value) / sums[..., None]
+    return out.astype(value.dtype), largest + jnp.log(sums)
+
+
+@_weighted.defjvp
+def _push_forward(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    """With s_ij = α_ij de_ij: d out_i = Σ_j (m_ij s_ij + dm_ij α_ij) v_j + m_ij α_ij dv_j - out_i Σ_j s_ij."""
+    logits, multiplier, value = primals
+    d_logits, d_multiplier, d_value = tangents
+    out, logarithm = (checkpoint_name(part, _KEPT) for part in _weighted(*primals))
+    weights = jnp.exp(logits - logarithm[..., None])
+    along = weights * d_logits
+    change = along if multiplier is None else along * multiplier + weights * d_multiplier
+    weighted = weights if multiplier is None else weights * multiplier
+    total = along.sum(-1)
+    d_out = _sums(change, value) + _sums(weighted, d_value) - out * total[..., None]
+    return (out, logarithm), (d_out.astype(out.dtype), total)
+
+
+def _einsum(how: str, *arrays: Array) -> Array:
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return jnp.einsum(
+        how, *(array.astype(dtype) for array in arrays), precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def _of_pairs(
@@ -284,7 +327,7 @@ def _of_pairs(
 
 
 def _rows_per_block(block_size: BlockSize, shape: tuple[int, ...]) -> int:
-    graphs, size, num_heads, _ = shape
+    graphs, num_heads, size, _ = shape
     if block_size is None:
         return size
     if block_size != "auto":

@@ -169,6 +169,35 @@ def test_large_logits_and_pairs_that_are_ruled_out():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_derivatives_of_both_modes_and_of_second_order():
+    """Of queries, keys, values, biases and multipliers, against those of the edges."""
+    rng = np.random.default_rng(8)
+    tables = *ROWS, BIAS, abs(BIAS[::-1])
+    along = [rng.normal(size=table.shape).astype(np.float32) for table in tables]
+    direction = draw(TOTAL, HEADS, OUT, seed=5).astype(np.float32)
+
+    def by_rows(query, key, value, bias, multiplier):
+        options = {"bias": bias, "multiplier": multiplier, "node_mask": MASK, "block_size": 2}
+        return graph_self_attention(GRAPH, query, key, value, max_nodes=7, **options)
+
+    def by_edges(query, key, value, bias, multiplier):
+        return over_edges(query, key, value, bias, MASK, multiplier=multiplier)
+
+    def derivatives(function, *tables):
+        loss = lambda *tables: (function(*tables) * direction).sum()
+        gradient = jax.grad(loss, argnums=tuple(range(5)))
+        forward = jax.jvp(function, tables, tuple(along))[1]
+        return forward, *jax.jvp(gradient, tables, tuple(along))
+
+    tables = tuple(map(jnp.asarray, tables))
+    found, expected = (
+        jax.jit(derivatives, static_argnums=0)(function, *tables)
+        for function in (by_rows, by_edges)
+    )
+    assert_close(found, expected)
+
+
 def test_low_precision_sums_in_float32():
     rows = [jnp.asarray(rows, jnp.bfloat16) for rows in ROWS]
     out = graph_self_attention(GRAPH, *rows)
