@@ -94,7 +94,7 @@ def graph_self_attention(
     [[[2.0]], [[2.0]]]
     """
     query, key, value = (jnp.asarray(rows) for rows in (query, key, value))
-    check_rows(query, key, value)
+    check_rows(graph, query, key, value)
     total, num_heads = value.shape[:2]
     pairs = {"bias": bias, "multiplier": multiplier}
     tables = _Tables(*(_check_pairs(name, rows, num_heads) for name, rows in pairs.items()))
@@ -203,11 +203,9 @@ def place_nodes(
     """A place for each node that takes part.
 
     Raises:
-      ValueError: another number of nodes; `max_nodes` that is missing, or too few.
+      ValueError: `max_nodes` that is missing, or too few.
     """
-    num_graphs, known = len(graph.n_node), not isinstance(graph.n_node, Tracer)
-    if known and int(np.sum(graph.n_node)) != total:
-        raise ValueError(f"query must have {int(np.sum(graph.n_node))} rows, got {total}")
+    num_graphs = len(graph.n_node)
     check_mask(total, node_mask=node_mask)
     check_padding(graph, node_mask)
     if max_nodes is not None:
@@ -337,8 +335,8 @@ def _rows_per_block(block_size: BlockSize, shape: tuple[int, ...]) -> int:
     return ceil_div(size, ceil_div(size, rows))
 
 
-def check_rows(query: Array, key: Array, value: Array) -> None:
-    """Queries, keys and values of the same nodes and heads.
+def check_rows(graph: GraphsTuple, query: Array, key: Array, value: Array) -> None:
+    """Queries, keys and values of the graph's nodes, with the same heads.
 
     Raises:
       ValueError: they are not.
@@ -351,6 +349,10 @@ def check_rows(query: Array, key: Array, value: Array) -> None:
             f"query and key must be [N, H, C] and value [N, H, V], got {list(query.shape)}, {list(key.shape)} and "
             f"{list(value.shape)}"
         )
+    if not isinstance(graph.n_node, Tracer):
+        total = int(np.asarray(graph.n_node).sum())
+        if total != len(query):
+            raise ValueError(f"query must have {total} rows, got {len(query)}")
 
 
 def _check_pairs(name: str, table: Any, num_heads: int) -> Any:

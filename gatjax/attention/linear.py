@@ -8,8 +8,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
@@ -75,11 +73,9 @@ def linear_attention(
     "sigmoid".
     """
     query, key, value = (jnp.asarray(rows) for rows in (query, key, value))
-    check_rows(query, key, value)
+    check_rows(graph, query, key, value)
     features = check_feature_map(feature_map)
     total, num_graphs = len(query), len(graph.n_node)
-    if not isinstance(graph.n_node, Tracer) and (known := int(np.sum(graph.n_node))) != total:
-        raise ValueError(f"query must have {known} rows, got {total}")
     check_mask(total, node_mask=node_mask)
     check_padding(graph, node_mask)
     if value.size == 0:

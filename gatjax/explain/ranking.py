@@ -106,7 +106,8 @@ def _checked(
     check_mask(len(values), truth=truth)
     truth, counted = jnp.asarray(truth), _counted(len(values), edge_mask)
     if not isinstance(truth, Tracer) and not isinstance(counted, Tracer):
-        number, of = int(np.sum(truth & counted)), int(np.sum(counted))
+        of_edges = np.asarray(counted)
+        number, of = int((np.asarray(truth) & of_edges).sum()), int(of_edges.sum())
         if number in (0, of):
             raise ValueError(
                 f"truth marks {number} of the {of} edges that take part: there must be some, and some others"

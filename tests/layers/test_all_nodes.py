@@ -55,6 +55,14 @@ def test_self_attention_is_that_of_all_pairs():
         assert_close(found, expected, 1e-5)
 
 
+@pytest.mark.parametrize("kind", [GraphSelfAttention, GraphLinearAttention])
+def test_a_graph_that_a_program_holds_may_be_on_the_device(kind):
+    layer, graph = make(kind), jax.device_put(GRAPH)
+    mask = jnp.ones(TOTAL, bool)
+    found = jax.eval_shape(lambda: layer(graph, node_mask=mask).nodes)
+    assert found.shape == (TOTAL, OUT)
+
+
 @pytest.mark.slow
 def test_features_of_pairs_in_the_logit():
     pairs = connect_all(GRAPH)

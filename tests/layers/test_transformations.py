@@ -45,6 +45,14 @@ def test_jit_in_each_form_equals_eager(case):
     assert_close((result.nodes, result.attention), expected, of="jax.jit")
 
 
+@one_of_each
+def test_a_graph_that_a_program_holds_may_be_on_the_device(case):
+    """What is known of it is read on the host, where no program is traced."""
+    layer, graph = build(case), jax.device_put(graph_for(case))
+    expected = jax.eval_shape(lambda graph: layer(graph).nodes, graph)
+    assert jax.eval_shape(lambda: layer(graph).nodes) == expected
+
+
 @rows(ONE_EACH, REPRESENTATIVES)
 def test_a_second_call_is_not_traced_again_and_draws_anew(case):
     traced = []
