@@ -3,10 +3,12 @@
     python experiments/large.py                                     # Facebook pages, files in GATJAX_DATA/musae
     python experiments/large.py --dataset pubmed --seeds 3
     python experiments/large.py --dataset planted --nodes 1000000 --edges 20000000 --rows sampled --epochs 2
+    python experiments/large.py --dataset planted --nodes 1000000 --edges 20000000 --rows embed
     python experiments/large.py --resume                            # after an interruption
 
 Both see every training node as often: an epoch has as many steps as there are batches of training nodes, the whole
-graph's with all of them in each. Both are judged on the whole graph.
+graph's with all of them in each. Both are judged on the whole graph. `embed` trains nothing: it measures what
+`embed_nodes` takes, in memory and from file to file.
 """
 
 import dataclasses
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import large_embed
 import numpy as np
 import optax
 import script
@@ -44,7 +47,7 @@ from gatjax.training import (
 
 MODELS = {"gat": GAT, "gatv2": GATv2}
 TITLES = {"whole": "whole graph", "sampled": "sampled neighbours"}
-RowName = Literal["whole", "sampled"]
+RowName = Literal["whole", "sampled", "embed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Config:
     dataset: Literal["facebook", "pubmed", "planted"] = "facebook"
     """Pages of Facebook, papers of Pubmed, or a graph with planted classes, of any size."""
     rows: tuple[RowName, ...] = ("whole", "sampled")
-    """What a step of training sees."""
+    """What a step of training sees; or `embed`, what it takes to compute every node without training."""
     nodes: int = 100_000
     """Of a planted graph."""
     edges: int = 1_000_000
@@ -71,6 +74,8 @@ class Config:
     """Nodes that a step on samples learns from."""
     fanouts: tuple[int, ...] = (10, 10)
     """Neighbours at most, by hop; as many layers."""
+    edges_per_chunk: int = 2**21
+    """Edges that `embed` sees at a time."""
     model: Literal["gat", "gatv2"] = "gat"
     """What is trained."""
     hidden_features: int = 64
@@ -106,7 +111,7 @@ class Settings(Config):
 def resolve(config: Config) -> Settings:
     """What is None filled in; impossible settings end here."""
     settings = fill(Settings, config, {"output": Path("runs") / f"large-{config.dataset}"})
-    counts = "nodes edges seeds batch_size hidden_features num_heads epochs"
+    counts = "nodes edges seeds batch_size edges_per_chunk hidden_features num_heads epochs"
     check(
         settings,
         at_least=dict.fromkeys(counts.split(), 1) | {"first_seed": 0, "checkpoint_seconds": 0},
@@ -203,8 +208,16 @@ def run(settings: Settings) -> dict[str, Any]:
         graph = problem.data.graph
         size = {"nodes": num_nodes(graph), "edges": num_edges(graph)}
         print(f"{settings.dataset}: {size['nodes']} nodes, {size['edges']} edges")
-        opened = {row: open_checkpoints(of_row(settings, row)) for row in settings.rows}
-        rows = {row: train_row(problem, row, opened[row]) for row in settings.rows}
+        trained: list[RowName] = [row for row in settings.rows if row in TITLES]
+        opened = {row: open_checkpoints(of_row(settings, row)) for row in trained}
+        rows = {row: train_row(problem, row, opened[row]) for row in trained}
+        if "embed" in settings.rows:
+            rows["embed"] = large_embed.embed_row(
+                problem.data.graph,
+                problem.build(nnx.Rngs(settings.first_seed)),
+                edges_per_chunk=settings.edges_per_chunk,
+                progress=settings.progress,
+            )
         result = as_json(
             {
                 "dataset": settings.dataset,
@@ -264,7 +277,15 @@ def judge(problem: Problem, trained: Trained) -> float | None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Accuracy and time of each row."""
+    """Accuracy and time of what was trained; time and memory of what was not."""
+    rows = result["rows"]
+    tables = [trained_table(result)] if set(rows) & set(TITLES) else []
+    tables += [large_embed.table(rows["embed"])] if "embed" in rows else []
+    return "\n\n".join(tables)
+
+
+def trained_table(result: dict[str, Any]) -> str:
+    """Accuracy and time of each row that was trained."""
     seeds = count(len(result["seeds"]), "seed")
     header = [
         f"{result['dataset']}, {seeds}",
@@ -282,6 +303,7 @@ def table(result: dict[str, Any]) -> str:
             f"{each['cpu_seconds'] / len(result['seeds']):.0f}",
         ]
         for row, each in result["rows"].items()
+        if row in TITLES
     ]
     return markdown_table(header, rows)
 

@@ -57,3 +57,20 @@ def test_impossible_settings_end_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("GATJAX_DATA", str(tmp_path))
     with rejects(SystemExit, "put the Facebook files"):
         large.Problem(large.resolve(large.Config()))
+
+
+@pytest.mark.slow
+def test_every_node_is_the_same_from_files_and_what_it_takes_is_told(tmp_path):
+    import large
+
+    small = SMALL | {"rows": ("embed",), "edges_per_chunk": 1000}
+    settings = large.resolve(large.Config(**small, output=tmp_path))
+    result = large.run(settings)
+    measured = result["rows"]["embed"]
+    assert measured["largest_difference"] < 1e-6
+    assert all(
+        measured[way]["peak_bytes"] > measured[way]["bytes_before"] // 2
+        for way in ("memory", "files")
+    )
+    assert "from file to file" in large.table(result)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == ["result.json"]
