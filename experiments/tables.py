@@ -5,6 +5,7 @@ python experiments/tables.py --check     # fail if they are not what the results
 """
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -105,18 +106,19 @@ def benchmark_table(name: str) -> str:
     return "\n\n".join(with_command(result, benchmark.table(result)) for result in results)
 
 
-def molecule_layer_table() -> str:
-    import molecule_layer
+def tables_of(pattern: str, command: str, module: str | None = None) -> str:
+    """The results of a script, each with its command and its own table or tables.
 
-    (result,) = read("molecule-layer.json", "python experiments/molecule_layer.py")
-    return with_command(result, molecule_layer.table(result))
-
-
-def traffic_cell_table() -> str:
-    import traffic_cell
-
-    (result,) = read("traffic-cell.json", "python experiments/traffic_cell.py")
-    return with_command(result, traffic_cell.table(result))
+    Args:
+      pattern: of their files.
+      command: of the script, with the options that make the first of them.
+      module: where the tables come from, if not from the script.
+    """
+    script, *options = command.split()
+    made = importlib.import_module(module or script)
+    table = made.tables if hasattr(made, "tables") else made.table
+    results = read(pattern, " ".join(["python", f"experiments/{script}.py", *options]))
+    return "\n\n".join(with_command(result, table(result)) for result in results)
 
 
 def lookup_tables() -> str:
@@ -128,13 +130,6 @@ def lookup_tables() -> str:
     )
 
 
-def graph_network_tables() -> str:
-    import graph_network
-
-    results = read("graph-network*.json", "python experiments/graph_network.py")
-    return "\n\n".join(with_command(result, graph_network.table(result)) for result in results)
-
-
 def side_by_side(library: str) -> str:
     import side_by_side as script
 
@@ -142,39 +137,11 @@ def side_by_side(library: str) -> str:
     return with_command(result, script.table(result["lines"][library], library))
 
 
-def link_tables() -> str:
-    import link_prediction
-
-    results = read("links-*.json", "python experiments/link_prediction.py")
-    return "\n\n".join(with_command(result, link_prediction.table(result)) for result in results)
-
-
 def recipes_table() -> str:
     import recipes
 
     (result,) = read("recipes.json", "python experiments/recipes.py")
     return with_command(result, recipes.table(result["rows"]))
-
-
-def relations_tables() -> str:
-    import relations
-
-    results = read("relations*.json", "python experiments/relations.py")
-    return "\n\n".join(with_command(result, relations.table(result)) for result in results)
-
-
-def relation_costs_table() -> str:
-    import relation_costs
-
-    results = read("relation-costs*.json", "python experiments/relation_costs.py")
-    return "\n\n".join(with_command(result, relation_costs.table(result)) for result in results)
-
-
-def hetero_tables() -> str:
-    import hetero
-
-    results = read("hetero-*.json", "python experiments/hetero.py")
-    return "\n\n".join(with_command(result, hetero.table(result)) for result in results)
 
 
 def molecules_table(folder: str) -> str:
@@ -198,60 +165,11 @@ def molecules_table(folder: str) -> str:
     return markdown_table(header, [molecule_tables.line(result, folder) for result in results])
 
 
-def molecules_tables() -> str:
-    import molecule_tables
-
-    results = read("molecules-*.json", "python experiments/molecules.py")
-    return "\n\n".join(with_command(result, molecule_tables.table(result)) for result in results)
-
-
 def fully_connected_table(study: str) -> str:
     import fully_connected
 
     (result,) = read(f"fully-connected-{study}.json", "python experiments/fully_connected.py")
     return with_command(result, fully_connected.table(result))
-
-
-def importance_tables() -> str:
-    import importance
-
-    results = read("importance-*.json", "python experiments/importance.py")
-    return "\n\n".join(with_command(result, importance.tables(result)) for result in results)
-
-
-def large_tables() -> str:
-    import large
-
-    results = read("large-*.json", "python experiments/large.py --seeds 10")
-    return "\n\n".join(with_command(result, large.table(result)) for result in results)
-
-
-def depth_tables() -> str:
-    import depth
-
-    results = read("depth-*.json", "python experiments/depth.py")
-    return "\n\n".join(with_command(result, depth.tables(result)) for result in results)
-
-
-def attention_pays_tables() -> str:
-    import attention_pays
-
-    (result,) = read("attention-pays.json", "python experiments/attention_pays.py")
-    return with_command(result, attention_pays.tables(result))
-
-
-def heads_tables() -> str:
-    import heads
-
-    results = read("heads-*.json", "python experiments/heads.py")
-    return "\n\n".join(with_command(result, heads.tables(result)) for result in results)
-
-
-def explain_speed_table() -> str:
-    import explain_speed
-
-    (result,) = read("explain-speed.json", "python experiments/explain_speed.py")
-    return with_command(result, explain_speed.table(result))
 
 
 def what_attention_does(notebooks: str) -> str:
@@ -326,20 +244,6 @@ def _heads_depth_and_pay(notebooks: str) -> list[list[str]]:
     ]
 
 
-def knowledge_tables() -> str:
-    import knowledge
-
-    results = read("knowledge-*.json", "python experiments/knowledge.py")
-    return "\n\n".join(with_command(result, knowledge.table(result)) for result in results)
-
-
-def transformer_tables() -> str:
-    import transformers
-
-    results = read("transformers-*.json", "python experiments/transformers.py --task csl")
-    return "\n\n".join(with_command(result, transformers.table(result)) for result in results)
-
-
 def traffic_tables() -> str:
     import traffic_report
 
@@ -384,22 +288,22 @@ PAGES = {
         "citation": partial(citation_table, "../experiments/results"),
         "studies": study_tables,
         "lookup": lookup_tables,
-        "relations": relations_tables,
-        "knowledge": knowledge_tables,
-        "hetero": hetero_tables,
-        "graph network": graph_network_tables,
-        "links": link_tables,
-        "molecules": molecules_tables,
+        "relations": partial(tables_of, "relations*.json", "relations"),
+        "knowledge": partial(tables_of, "knowledge-*.json", "knowledge"),
+        "hetero": partial(tables_of, "hetero-*.json", "hetero"),
+        "graph network": partial(tables_of, "graph-network*.json", "graph_network"),
+        "links": partial(tables_of, "links-*.json", "link_prediction"),
+        "molecules": partial(tables_of, "molecules-*.json", "molecules", module="molecule_tables"),
         "pairs and bonds: size": partial(fully_connected_table, "size"),
         "pairs and bonds: range": partial(fully_connected_table, "range"),
-        "importance": importance_tables,
-        "depth": depth_tables,
-        "attention pays": attention_pays_tables,
-        "heads": heads_tables,
-        "explain speed": explain_speed_table,
-        "graph transformers": transformer_tables,
+        "importance": partial(tables_of, "importance-*.json", "importance"),
+        "depth": partial(tables_of, "depth-*.json", "depth"),
+        "attention pays": partial(tables_of, "attention-pays.json", "attention_pays"),
+        "heads": partial(tables_of, "heads-*.json", "heads"),
+        "explain speed": partial(tables_of, "explain-speed.json", "explain_speed"),
+        "graph transformers": partial(tables_of, "transformers-*.json", "transformers --task csl"),
         "traffic": traffic_tables,
-        "large": large_tables,
+        "large": partial(tables_of, "large-*.json", "large --seeds 10"),
     },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
@@ -409,8 +313,14 @@ PAGES = {
     ROOT / "docs" / "speed.md": {
         f"benchmark {name}": partial(benchmark_table, name) for name in BENCHMARKS
     }
-    | {"molecule layer": molecule_layer_table, "traffic cell": traffic_cell_table}
-    | {"relation costs": relation_costs_table},
+    | {
+        "molecule layer": partial(tables_of, "molecule-layer.json", "molecule_layer"),
+        "traffic cell": partial(tables_of, "traffic-cell.json", "traffic_cell"),
+    }
+    | {
+        "gps block": partial(tables_of, "gps-block.json", "gps_block"),
+        "relation costs": partial(tables_of, "relation-costs*.json", "relation_costs"),
+    },
 }
 
 
