@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
@@ -17,11 +18,13 @@ from gatjax.graph.messages import shown
 Ids = Int[Array | np.ndarray, "..."]
 Mask = Bool[Array | np.ndarray, "..."]
 
+WHOLE = 2**31
+
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["starts", "senders", "edges"],
-    meta_fields=["has_loops"],
+    data_fields=["starts", "senders", "edges", "heights"],
+    meta_fields=["has_loops", "steps"],
 )
 @dataclasses.dataclass(frozen=True)
 class Neighbors:
@@ -32,6 +35,8 @@ class Neighbors:
         senders: where each starts, [E].
         edges: its number in the graph, [E]; None where the graph's edges stand in this order.
         has_loops: whether an edge starts where it ends.
+        heights: of edges with weights, the sum of those of its node up to each, in parts of about 2³¹, [E].
+        steps: how often that sum must be halved to find an edge in it.
     """
 
     # JAX rebuilds these from leaves that are no arrays, too.
@@ -39,16 +44,22 @@ class Neighbors:
     senders: Any
     edges: Any
     has_loops: bool
+    heights: Any = None
+    steps: int = 0
 
 
-def neighbors_of(graph: GraphsTuple) -> Neighbors:
+def neighbors_of(graph: GraphsTuple, edge_weight: Any = None) -> Neighbors:
     """The incoming edges of each node in compressed rows, on the host, once: what neighbours are drawn from.
 
     Args:
         graph: one graph; an edge given twice is drawn twice as often.
+        edge_weight: [E], at least 0, by which neighbours are drawn; all with the same chance by default. Edges of
+            weight 0 are left out. A weight is kept as a whole number of parts of 2³¹ of the sum at its node, at least
+            1: those of a node that are smaller than a part of it count alike.
 
     Raises:
-        TypeError, ValueError: a graph that is not sound, or of more edges than int32 counts; a batch of several.
+        TypeError, ValueError: a graph that is not sound, or of more edges than int32 counts; a batch of several;
+            weights that are negative, not finite, or of another number.
 
     >>> from gatjax.graph import build_graph
     >>> found = neighbors_of(build_graph([2, 0, 1], [1, 1, 0], num_nodes=3))
@@ -56,12 +67,46 @@ def neighbors_of(graph: GraphsTuple) -> Neighbors:
     ([0, 1, 3, 3], [1, 2, 0], [2, 0, 1])
     """
     senders, receivers, nodes = ends_of_one(graph)
-    starts = starts_of(np.bincount(receivers, minlength=nodes))
     has_loops = bool((senders == receivers).any())
+    if edge_weight is not None:
+        return _weighted(senders, receivers, nodes, _checked(edge_weight, len(senders)), has_loops)
+    starts = starts_of(np.bincount(receivers, minlength=nodes))
     if (receivers[1:] >= receivers[:-1]).all():
         return Neighbors(starts, senders, None, has_loops)
     edges = np.argsort(receivers, kind="stable").astype(np.int32)
     return Neighbors(starts, senders[edges], edges, has_loops)
+
+
+def _weighted(
+    senders: np.ndarray, receivers: np.ndarray, nodes: int, weight: np.ndarray, has_loops: bool
+) -> Neighbors:
+    """`neighbors_of`, and how high the weights of each node stand on each other."""
+    edges = np.flatnonzero(weight > 0)
+    edges = edges[np.argsort(receivers[edges], kind="stable")].astype(np.int32)
+    receivers, weight = receivers[edges], weight[edges]
+    degree = np.bincount(receivers, minlength=nodes)
+    starts = starts_of(degree)
+    largest = np.zeros(nodes)
+    np.maximum.at(largest, receivers, weight)
+    share = weight / largest[receivers]
+    total = np.bincount(receivers, share, minlength=nodes)
+    parts = np.maximum(share / total[receivers] * (WHOLE - degree[receivers]), 1).astype(np.int64)
+    sums = np.concatenate([[0], np.cumsum(parts)])
+    heights = (sums[1:] - sums[starts[receivers]]).astype(np.uint32)
+    steps = int(degree.max(initial=0)).bit_length()
+    return Neighbors(starts, senders[edges], edges, has_loops, heights, steps)
+
+
+def _checked(edge_weight: Any, count: int) -> np.ndarray:
+    weight = np.asarray(edge_weight)
+    if not (jnp.issubdtype(weight.dtype, jnp.number) or weight.dtype == bool):
+        raise TypeError(f"edge_weight must hold numbers, got dtype {weight.dtype}")
+    if weight.shape != (count,):
+        raise ValueError(f"edge_weight must be [{count}], one per edge, got {list(weight.shape)}")
+    weight = weight.astype(np.float64)
+    if (first := first_true(~np.isfinite(weight) | (weight < 0))) is not None:
+        raise ValueError(f"edge_weight[{first}] = {weight[first]} must be at least 0, and finite")
+    return weight
 
 
 def starts_of(degree: np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ from jaxtyping import Array, Key, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.check import Ids as CheckedIds
+from gatjax.graph.draws import by_weight, different
 from gatjax.graph.messages import check_at_least, is_integer, shown
 from gatjax.graph.neighbors import Ids, Mask, Neighbors, check_no_loops, check_nodes
 from gatjax.graph.views import First
-from gatjax.ops.bits import bits, multiply_high
 
 
 class Sampled(NamedTuple):
@@ -110,7 +110,10 @@ def sample_neighbors(
     """Of each node all its neighbours, or `fanout` different ones where there are more, each set with the same chance.
 
     Floyd's algorithm: of d neighbours, for t = d - f, ..., d - 1 draw one of the first t + 1, or t itself if that one
-    is drawn already. Arrays of NumPy are sampled by NumPy, those of JAX by JAX, inside `jax.jit` too, to the same bits.
+    is drawn already. Where edges have weights, one is drawn after the other, each by its weight among those that are
+    left: the f largest of log(u) / w, for uniform u, are drawn so, too. That takes a search for each.
+
+    Arrays of NumPy are sampled by NumPy, those of JAX by JAX, inside `jax.jit` too, to the same bits.
 
     Args:
         key: a JAX random key.
@@ -133,7 +136,8 @@ def sample_neighbors(
     >>> drawn.mask.tolist()
     [[True, True], [True, False], [False, False]]
 
-    Floyd's algorithm: Bentley, Floyd, A sample of brilliance, Communications of the ACM 30, 1987.
+    Bentley, Floyd, A sample of brilliance, Communications of the ACM 30, 1987. The largest of log(u) / w: Efraimidis,
+    Spirakis, Weighted random sampling with a reservoir, Information Processing Letters 97, 2006.
     """
     check_at_least(1, fanout=fanout)
     check_nodes(neighbors, mask, nodes=nodes)
@@ -154,7 +158,12 @@ def _drawn(
     start = starts[nodes]
     degree = starts[nodes + 1] - start
     degree = degree if mask is None else xp.where(mask, degree, 0)
-    offsets = _different(xp, key, degree.astype(np.uint32), fanout, first)
+    count = degree.astype(np.uint32)
+    if neighbors.heights is None:
+        offsets = different(xp, key, count, fanout, first)
+    else:
+        weights = neighbors.heights, neighbors.steps
+        offsets = by_weight(xp, key, start, count, *weights, fanout, first)
     there = np.arange(fanout)[None] < degree[:, None]
     places = xp.where(there, start[:, None] + offsets.astype(start.dtype), 0)
     if not len(neighbors.senders):
@@ -292,22 +301,6 @@ def hop_sizes(
         sizes.append((rows + new * fanout, edges + new * (fanout + self_loops)))
         new *= fanout
     return tuple(sizes)
-
-
-def _different(xp: Any, key: Key[Array, ""], degree: Any, fanout: int, first: int) -> Any:
-    """[n, f] different places below each degree; where the degree is at most f, 0, 1, ..."""
-    words = xp.asarray(jax.random.key_data(key))[-2:]
-    draw = xp.asarray(first + np.arange(len(degree)) * fanout, np.uint32)
-    picks: list[Any] = []
-    for number in range(fanout):
-        last = degree - np.uint32(fanout - number)
-        pick = multiply_high(bits(words, draw + np.uint32(number)), last + np.uint32(1))
-        taken = xp.zeros(len(degree), bool)
-        for earlier in picks:
-            taken = taken | (earlier == pick)
-        picks.append(xp.where(taken, last, pick))
-    in_order = np.arange(fanout, dtype=np.uint32)[None]
-    return xp.where((degree > fanout)[:, None], xp.stack(picks, axis=1), in_order)
 
 
 @functools.cache

@@ -236,3 +236,70 @@ def test_draws_of_different_hops_do_not_share_bits():
         nodes = sample_hops(jax.random.key(seed), table, np.array([0]), [2, 1]).nodes
         pairs[nodes[2] - 1, nodes[3] - 4] += 1
     assert chi2_contingency(pairs).pvalue > 1e-3
+
+
+def of_weights(weights, fanout, rows=20_000, seed=3):
+    """Which edges of a star are drawn, row by row."""
+    table = neighbors_of(star(len(weights)), np.asarray(weights))
+    return sample_neighbors(jax.random.key(seed), table, np.zeros(rows, np.int32), fanout).edges
+
+
+def test_weighted_draws_have_the_chances_that_were_worked_by_hand():
+    """Weights 1, 2, 3: {1, 2} is drawn as 1/6 2/5 + 2/6 1/4 = 9/60; {1, 3} is 16/60, and {2, 3} 35/60.
+
+    The first of a row has the chance of its weight, 1/6, 2/6, 3/6; the order counts.
+    """
+    edges = of_weights([0.5, 1.0, 1.5], 2)
+    missing = 3 - edges.sum(axis=1)
+    expected = np.array([35, 16, 9]) / 60 * len(edges)
+    assert chisquare(np.bincount(missing, minlength=3), expected).pvalue > 1e-3
+    first = np.bincount(edges[:, 0], minlength=3)
+    assert chisquare(first, np.array([1, 2, 3]) / 6 * len(edges)).pvalue > 1e-3
+    orders = np.bincount(edges[:, 0] * 3 + edges[:, 1], minlength=9)[[1, 2, 3, 5, 6, 7]]
+    chances = np.array([2 / 30, 3 / 30, 1 / 12, 3 / 12, 1 / 6, 1 / 3])
+    assert chisquare(orders, chances * len(edges)).pvalue > 1e-3
+
+
+def test_equal_weights_are_no_weights_and_weights_may_differ_by_far():
+    sets = list(itertools.combinations(range(5), 3))
+    counts = dict.fromkeys(sets, 0)
+    for pick in np.sort(of_weights([7.0] * 5, 3), axis=1).tolist():
+        counts[tuple(pick)] += 1
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+    edges = of_weights([1e-3, 1.0, 1e7, 1.0, 1.0], 2, rows=3000)
+    assert (edges[:, 0] == 2).mean() > 0.99 and (edges == 0).mean() < 0.01
+    assert chisquare(np.bincount(edges[:, 1], minlength=5)[[1, 3, 4]]).pvalue > 1e-3
+    tiny = of_weights([1e-300, 1.0, 1e-250, 1e-280], 2, rows=3000)
+    assert chisquare(np.bincount(tiny[:, 1], minlength=4)[[0, 2, 3]]).pvalue > 1e-3
+
+
+def test_weighted_draws_are_different_edges_and_the_same_bits_everywhere():
+    graph = random_graph(8, nodes=13, edges=90, loops=True)
+    weights = np.random.default_rng(8).exponential(size=90) * (np.arange(90) % 5 > 0)
+    table, nodes = neighbors_of(graph, weights), np.array([*range(13), 3, 0])
+    mask = np.arange(15) != 4
+    draw = lambda key, table, nodes: sample_neighbors(key, table, nodes, 4, mask=mask)
+    drawn = draw(jax.random.key(1), table, nodes)
+    degree = np.bincount(graph.receivers[weights > 0], minlength=13)[nodes] * mask
+    np.testing.assert_array_equal(drawn.mask.sum(axis=1), np.minimum(degree, 4))
+    for node, edges, there in zip(nodes, drawn.edges, drawn.mask, strict=True):
+        kept = edges[there]
+        assert len(set(kept.tolist())) == len(kept) and (graph.receivers[kept] == node).all()
+        assert (weights[kept] > 0).all()
+    equal(drawn, jax.jit(draw)(jax.random.key(1), table, nodes))
+    equal(drawn, draw(jax.random.key(1), jax.tree.map(jnp.asarray, table), nodes))
+    hub = of_weights(np.r_[np.ones(1_000_000), 1e6], 3, rows=2000)
+    assert 0.4 < (hub[:, 0] == 1_000_000).mean() < 0.6
+    assert all(len(set(row)) == 3 for row in hub.tolist())
+
+
+def test_bad_weights_are_refused(unchecked):
+    graph = star(3)
+    with rejects(ValueError, "edge_weight[1] = -1.0 must be at least 0, and finite"):
+        neighbors_of(graph, [1.0, -1.0, 1.0])
+    with rejects(ValueError, "edge_weight[2] = nan"):
+        neighbors_of(graph, [1.0, 1.0, np.nan])
+    with rejects(ValueError, "edge_weight must be [3], one per edge, got [2]"):
+        neighbors_of(graph, [1.0, 1.0])
+    with rejects(TypeError, "edge_weight must hold numbers"):
+        neighbors_of(graph, ["a", "b", "c"])
