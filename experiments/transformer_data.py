@@ -17,6 +17,8 @@ CSL_NODES, CSL_SKIPS, CSL_COPIES = 41, (2, 3, 4, 5, 6, 9, 11, 12, 13, 16), 15
 LEAST, MOST = 5, 35
 VALUES = 3
 GRAPHS_PER_PATTERN = 100
+# Of test graphs, so that a few hundred of them have many patterns.
+TEST_GRAPHS_PER_PATTERN = 10
 
 
 class Labelled(NamedTuple):
@@ -84,12 +86,12 @@ def tree_lookups(depth: int, permutations: int, seed: int = 11) -> Lookups:
     return Lookups(keys, values, answers)
 
 
-def pattern(count: int, seed: int) -> Labelled:
-    """Communities into which another has been wired, the same in 100 graphs: which nodes are its?
+def pattern(count: int, seed: int, per_pattern: int = GRAPHS_PER_PATTERN) -> Labelled:
+    """Communities into which another has been wired, the same in so many graphs: which nodes are its?
 
     Five communities of 5 to 34 nodes, joined with chance .5 inside and .35 between; the pattern has 5 to 34 nodes,
     joined with chance .5 among themselves and to all others; nodes have one of three values, drawn, those of the
-    pattern once for its 100 graphs.
+    pattern once for its graphs.
 
     Dwivedi et al., Benchmarking Graph Neural Networks, JMLR 2023.
     """
@@ -97,7 +99,7 @@ def pattern(count: int, seed: int) -> Labelled:
     graphs, labels = [], []
     size, inner, own = 0, np.zeros((0, 0), bool), np.zeros(0, int)
     for index in range(count):
-        if index % GRAPHS_PER_PATTERN == 0:
+        if index % per_pattern == 0:
             size = int(generator.integers(LEAST, MOST))
             inner = _symmetric(np.full((size, size), 0.5), generator)
             own = generator.integers(0, VALUES, size)

@@ -278,9 +278,13 @@ def sbm_rows(config: Any) -> dict[str, Callable[[], dict[str, Any]]]:
 
 def sbm_graphs(config: Any) -> tuple[data.Labelled, np.ndarray, np.ndarray]:
     """Graphs, and which of them are for training and for testing; test patterns are of test graphs alone."""
-    make = data.pattern if config.task == "pattern" else data.cluster
-    train = make(config.graphs, config.data_seed)
-    test = make(config.test_graphs, config.data_seed + 1)
+    if config.task == "pattern":
+        train = data.pattern(config.graphs, config.data_seed)
+        per_pattern = data.TEST_GRAPHS_PER_PATTERN
+        test = data.pattern(config.test_graphs, config.data_seed + 1, per_pattern)
+    else:
+        train = data.cluster(config.graphs, config.data_seed)
+        test = data.cluster(config.test_graphs, config.data_seed + 1)
     both = data.Labelled(train.graphs + test.graphs, train.labels + test.labels)
     first, last = np.split(np.arange(len(both.graphs)), [config.graphs])
     return both, first, last
@@ -290,7 +294,13 @@ def sbm_row(config: Any, kind: str, encoded: bool) -> dict[str, Any]:
     """Accuracy over the classes of nodes."""
     (graphs, labels), train, test = sbm_graphs(config)
     if encoded:
-        graphs = [_beside(graph, *encodings(graph)) for graph in graphs]
+        columns = [encodings(graph) for graph in graphs]
+        known = np.concatenate([columns[row] for row in train])
+        mean, spread = known.mean(0), known.std(0)
+        # The first chance to return is always 0.
+        scale = np.where(spread > 0, spread, 1)
+        pairs = zip(graphs, columns, strict=True)
+        graphs = [_beside(graph, (own - mean) / scale) for graph, own in pairs]
     graphs = [SBM_EDGES[kind](graph) for graph in graphs]
     sizes = (budgets_for if kind == "edges" else slots_for)(graphs, batch_size=config.batch_size)
     source = Graphs(graphs, labels, config.batch_size, sizes)
@@ -304,10 +314,10 @@ def sbm_row(config: Any, kind: str, encoded: bool) -> dict[str, Any]:
     return {"attends": kind, "encoded": encoded, **_joined(runs)}
 
 
-def encodings(graph: GraphsTuple) -> tuple[np.ndarray, np.ndarray]:
+def encodings(graph: GraphsTuple) -> np.ndarray:
     """Degree and return probabilities, the latter on the scale of a regular graph's."""
     returns = random_walk_encoding(graph, RETURNS) * int(graph.n_node[0])
-    return degree_encoding(graph), returns
+    return np.concatenate([degree_encoding(graph), returns], 1)
 
 
 def regression(config: Any, *, neighbors: bool) -> dict[str, Any]:
