@@ -81,6 +81,7 @@ from gatjax.graph.typed_convert import (
     to_typed_networkx,
     to_typed_pyg,
 )
+from gatjax.graph.typed_sample import TypedHops, sample_typed_hops, typed_neighbors_of
 from gatjax.graph.typed_tables import TypedImport, from_tables
 from gatjax.graph.views import First, View
 from gatjax.graph.virtual import (
@@ -113,6 +114,7 @@ __all__ = [
     "Step",
     "TypedBudget",
     "TypedGraph",
+    "TypedHops",
     "TypedImport",
     "TypedMasks",
     "View",
@@ -170,6 +172,7 @@ __all__ = [
     "sample_hops",
     "sample_negative_edges",
     "sample_neighbors",
+    "sample_typed_hops",
     "shortest_paths",
     "sort_edges",
     "split_edges",
@@ -184,6 +187,7 @@ __all__ = [
     "to_typed_pyg",
     "to_undirected",
     "typed_budget_for",
+    "typed_neighbors_of",
     "unbatch",
     "unbatch_typed",
     "unpad",

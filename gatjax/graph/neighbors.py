@@ -67,7 +67,15 @@ def neighbors_of(graph: GraphsTuple, edge_weight: Any = None) -> Neighbors:
     ([0, 1, 3, 3], [1, 2, 0], [2, 0, 1])
     """
     senders, receivers, nodes = ends_of_one(graph)
-    has_loops = bool((senders == receivers).any())
+    return compressed(
+        senders, receivers, nodes, edge_weight, has_loops=bool((senders == receivers).any())
+    )
+
+
+def compressed(
+    senders: np.ndarray, receivers: np.ndarray, nodes: int, edge_weight: Any, *, has_loops: bool
+) -> Neighbors:
+    """`neighbors_of` edges into so many nodes, which are known to be sound."""
     if edge_weight is not None:
         return _weighted(senders, receivers, nodes, _checked(edge_weight, len(senders)), has_loops)
     starts = starts_of(np.bincount(receivers, minlength=nodes))

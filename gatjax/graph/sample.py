@@ -83,15 +83,15 @@ class Hops:
             edges: a row for each of its edges, [E, ...], or None. Self-loops have zeros.
         """
         senders, receivers = _ends(self.sizes[0][0], self.fanouts, self.self_loops)
-        xp = _library(self.nodes)
+        xp = library_of(self.nodes)
 
         def of_edges(table: Any) -> Any:
-            rows = _take(table, xp.maximum(self.edges, 0))
+            rows = take(table, xp.maximum(self.edges, 0))
             return xp.where((self.edges >= 0).reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0)
 
         sizes = (np.array([len(rows)], np.int32) for rows in (self.nodes, self.edges))
         return GraphsTuple(
-            nodes=jax.tree.map(lambda table: _take(table, self.nodes), nodes),
+            nodes=jax.tree.map(lambda table: take(table, self.nodes), nodes),
             edges=jax.tree.map(of_edges, edges),
             globals=None,
             **CheckedIds(senders, receivers, *sizes)._asdict(),
@@ -141,10 +141,10 @@ def sample_neighbors(
     """
     check_at_least(1, fanout=fanout)
     check_nodes(neighbors, mask, nodes=nodes)
-    return _drawn(key, neighbors, nodes, fanout, mask, first)
+    return drawn_for(key, neighbors, nodes, fanout, mask, first)
 
 
-def _drawn(
+def drawn_for(
     key: Key[Array, ""],
     neighbors: Neighbors,
     nodes: Ids,
@@ -153,7 +153,7 @@ def _drawn(
     first: int,
 ) -> Sampled:
     """`sample_neighbors` of ids that are known to be nodes."""
-    xp = _library(nodes, *jax.tree.leaves(neighbors))
+    xp = library_of(nodes, *jax.tree.leaves(neighbors))
     starts, nodes = xp.asarray(neighbors.starts), xp.asarray(nodes)
     start = starts[nodes]
     degree = starts[nodes + 1] - start
@@ -168,7 +168,7 @@ def _drawn(
     places = xp.where(there, start[:, None] + offsets.astype(start.dtype), 0)
     if not len(neighbors.senders):
         return Sampled(places, places, there)
-    pick = lambda table: xp.where(there, _take(table, places), 0)
+    pick = lambda table: xp.where(there, take(table, places), 0)
     edges = places if neighbors.edges is None else pick(neighbors.edges)
     return Sampled(pick(neighbors.senders), edges, there)
 
@@ -221,14 +221,14 @@ def sample_hops(
     if self_loops:
         check_no_loops(neighbors)
     check_nodes(neighbors, mask, seeds=seeds)
-    xp = _library(seeds, *jax.tree.leaves(neighbors))
+    xp = library_of(seeds, *jax.tree.leaves(neighbors))
     rows, row_mask = xp.asarray(seeds), xp.ones(len(seeds), bool) if mask is None else mask
     nodes, node_mask, edges, edge_mask = [rows], [row_mask], [], []
     number, parts = check_part(part)
     before = 0
     for fanout in fanouts:
         draws = len(rows) * fanout
-        drawn = _drawn(key, neighbors, rows, fanout, row_mask, before + number * draws)
+        drawn = drawn_for(key, neighbors, rows, fanout, row_mask, before + number * draws)
         before += parts * draws
         of_edges, is_edge = drawn.edges, drawn.mask
         if self_loops:
@@ -320,12 +320,13 @@ def _ends(
     return np.concatenate(senders), np.concatenate(receivers)
 
 
-def _library(*arrays: Any) -> Any:
+def library_of(*arrays: Any) -> Any:
     """JAX, where one of the arrays is its own, else NumPy."""
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
-def _take(table: Any, rows: Any) -> Any:
+def take(table: Any, rows: Any) -> Any:
+    """Some rows of a table, whichever library they are of."""
     if isinstance(rows, jax.Array):
         return jnp.asarray(table).at[rows].get(mode="promise_in_bounds")
     return table[rows]
