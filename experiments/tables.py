@@ -209,7 +209,7 @@ def what_attention_does(notebooks: str) -> str:
 def _heads_depth_and_pay(notebooks: str) -> list[list[str]]:
     """Heads, depth, and where attention pays."""
     page = lambda name: f"[notebook]({notebooks}/{name}.ipynb)"
-    import attention_pays
+    import attention_pays_report
 
     (heads,) = read("heads-citeseer.json", "python experiments/heads.py")
     gat = next(each["rows"] for each in heads["models"] if each["model"] == "GAT")
@@ -221,8 +221,8 @@ def _heads_depth_and_pay(notebooks: str) -> list[list[str]]:
         if (row["variant"], row["depth"]) == (variant, layers)
     )
     (pays,) = read("attention-pays.json", "python experiments/attention_pays.py")
-    known = [mean for mean in attention_pays.told_apart(pays, "GATv2") if mean is not None]
-    bound = attention_pays.threshold(pays)
+    known = [mean for mean in attention_pays_report.told_apart(pays, "GATv2") if mean is not None]
+    bound = attention_pays_report.threshold(pays)
     return [
         [
             "what do several heads buy?",

@@ -19,7 +19,7 @@ def test_neighbours_are_of_the_own_class_with_the_chance_h():
 
 
 def test_a_crossing_lies_between_two_places():
-    from attention_pays import crossing
+    from attention_pays_report import crossing
 
     means = [1.0, 2.0, 4.0]
     assert crossing(means, np.array([0.0, 0.2, 0.6]), 0.4) == pytest.approx(3.0)

@@ -76,6 +76,13 @@ def test_deletion_finds_the_planted_truth_where_it_is_recorded():
         assert 0.4 < np.mean(found["random"]) < 0.6, row["model"]
 
 
+def test_the_tables_show_every_attribution():
+    import importance
+    import importance_report
+
+    assert tuple(importance.METHODS) == importance_report.METHODS
+
+
 @pytest.mark.slow
 def test_a_small_study_of_importance_is_kept(tmp_path, capsys):
     import importance
