@@ -13,6 +13,7 @@ from gatjax.data.molecules import Molecules, load_molecules
 from gatjax.data.packing import GraphBatch, Targets
 from gatjax.data.planetoid import load
 from gatjax.data.predictions import write_predictions
+from gatjax.data.published import LabelledGraphs, load_ppi, load_published
 from gatjax.data.sampled_loader import SampledBatch, SeedBatch, sampled_batches, seed_batches
 from gatjax.data.splits import Splits, has_label, random_split, shchur_split
 from gatjax.data.traffic import (
@@ -34,6 +35,7 @@ __all__ = [
     "FileArray",
     "GraphBatch",
     "KnowledgeGraph",
+    "LabelledGraphs",
     "Molecules",
     "Padding",
     "SampledBatch",
@@ -58,6 +60,8 @@ __all__ = [
     "load_folder",
     "load_knowledge_graph",
     "load_molecules",
+    "load_ppi",
+    "load_published",
     "load_traffic",
     "load_typed",
     "normalize_rows",

@@ -4,9 +4,12 @@ import hashlib
 import http.client
 import os
 import secrets
+import shutil
 import sys
 import urllib.request
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -53,13 +56,14 @@ def read_verified(path: Path, sha256: str) -> bytes:
     return check_sha256(path.read_bytes(), sha256, str(path), "delete it to have it fetched anew")
 
 
-def download(url: str, path: Path, sha256: str) -> None:
+def download(url: str, path: Path, sha256: str | None) -> None:
     """Fetch a file with a progress bar; it appears at `path` whole and verified, or not at all.
 
     Args:
         url: where from.
         path: where to; its folder is made if need be.
-        sha256: the hash that the file must have.
+        sha256: the hash that the file must have; None where none is published, and what the file says is compared
+            with what is known of it.
 
     Raises:
         OSError: the file cannot be had or not be written.
@@ -83,7 +87,7 @@ def download(url: str, path: Path, sha256: str) -> None:
                     bar.update(len(chunk))
         if total is not None and size < total:
             raise ConnectionError(f"{url}: the connection ended after {size} of {total} bytes")
-        if digest.hexdigest() != sha256:
+        if sha256 is not None and digest.hexdigest() != sha256:
             raise ValueError(
                 f"{url} is damaged or not the known file: sha256 of its {size} bytes is "
                 f"{digest.hexdigest()}, expected {sha256}; nothing was kept, try again later"
@@ -121,14 +125,76 @@ def obtain(
         for file in missing:
             download(f"{url}/{file}", folder / file, sha256[file])
     except (OSError, http.client.HTTPException) as error:
-        origin = "from GATJAX_DATA" if os.environ.get("GATJAX_DATA") else "GATJAX_DATA is not set"
-        raise FileNotFoundError(
-            f"the data set {name!r} could not be found. Looked for it\n"
-            f"  in the package, which holds {', '.join(bundled)};\n"
-            f"  in the folder {folder} ({origin}), which lacks {', '.join(missing)};\n"
-            f"  at {url}; fetching it from there into that folder failed: "
-            f"{str(error) or type(error).__name__}.\n"
-            "Connect to the network and try again, or set GATJAX_DATA to a folder whose subfolder "
-            f"{subfolder!r} holds these files."
-        ) from None
+        raise _not_found(name, folder, missing, url, error, bundled) from None
     return folder
+
+
+def obtain_archive(name: str, url: str, files: Sequence[str]) -> Path:
+    """The folder of the cache that holds the files of a data set; where it lacks one, its zip archive is fetched.
+
+    Args:
+        name: of the data set, and of its folder.
+        url: of the archive, of which no hash is published.
+        files: those that are needed, by their path in the archive, or in the only folder in it.
+
+    Raises:
+        FileNotFoundError: the files are nowhere to be had; the message says where they were sought.
+        ValueError: what was fetched is no archive, or lacks a file.
+    """
+    folder = cache_folder() / name
+    missing = [file for file in files if not (folder / file).is_file()]
+    if not missing:
+        return folder
+    archive = folder / url.rpartition("/")[2]
+    try:
+        download(url, archive, None)
+    except (OSError, http.client.HTTPException) as error:
+        raise _not_found(name, folder, missing, url, error) from None
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for file in missing:
+                _unpack(packed, file, folder / file)
+    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{url} is damaged or not the known file: {error}; try again later, or put its files into {folder}"
+        ) from error
+    finally:
+        archive.unlink()
+    return folder
+
+
+def _unpack(packed: zipfile.ZipFile, file: str, path: Path) -> None:
+    """One file of an archive, whole or not at all."""
+    found = [each for each in packed.namelist() if each == file or each.partition("/")[2] == file]
+    if len(found) != 1:
+        raise KeyError(f"{len(found)} files {file} in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with packed.open(found[0]) as source, partial.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _not_found(
+    name: str,
+    folder: Path,
+    missing: Sequence[str],
+    url: str,
+    error: Exception,
+    bundled: Iterable[str] = (),
+) -> FileNotFoundError:
+    """Where a data set was sought, and what to do."""
+    origin = "from GATJAX_DATA" if os.environ.get("GATJAX_DATA") else "GATJAX_DATA is not set"
+    package = f"  in the package, which holds {', '.join(bundled)};\n" if bundled else ""
+    return FileNotFoundError(
+        f"the data set {name!r} could not be found. Looked for it\n"
+        f"{package}"
+        f"  in the folder {folder} ({origin}), which lacks {', '.join(missing)};\n"
+        f"  at {url}; fetching it from there into that folder failed: "
+        f"{str(error) or type(error).__name__}.\n"
+        "Connect to the network and try again, or set GATJAX_DATA to a folder whose subfolder "
+        f"{folder.name!r} holds these files."
+    )
