@@ -3,7 +3,7 @@
 Shapes: K graphs, N nodes of one of them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jraph import GraphsTuple
@@ -156,3 +156,13 @@ def _symmetric(chance: np.ndarray, generator: np.random.Generator) -> np.ndarray
 def _from_matrix(matrix: np.ndarray, nodes: np.ndarray) -> GraphsTuple:
     receivers, senders = np.nonzero(matrix)
     return build_graph(senders, receivers, nodes.astype(np.float32))
+
+
+def width_of(graph: Any) -> int:
+    """Of the rows of its nodes."""
+    return graph.nodes.shape[1]
+
+
+def beside(graph: Any, encoding: np.ndarray) -> GraphsTuple:
+    """The graph with an encoding beside what its nodes have."""
+    return graph._replace(nodes=np.concatenate([graph.nodes, encoding], 1))

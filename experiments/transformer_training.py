@@ -115,6 +115,15 @@ def weighted_score(logits: np.ndarray, true: np.ndarray) -> float:
     return weighted_accuracy(logits.argmax(-1), true)
 
 
+def joined(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Of several trainings each score as a list.
+
+    >>> joined([{"test": 0.5}, {"test": 0.75}])
+    {'test': [0.5, 0.75]}
+    """
+    return {name: [run[name] for run in runs] for name in runs[0]}
+
+
 class Recipe(NamedTuple):
     """How a model is trained.
 

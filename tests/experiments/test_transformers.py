@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import transformer_data as data
 import transformer_nodes
+import transformer_puzzles
 import transformers
 from heterophilous import PARTS
 
@@ -59,9 +60,9 @@ def test_block_models(make):
     assert 0.38 < density < 0.5
 
 
-@pytest.mark.parametrize("name", transformers.TREE_ROWS)
+@pytest.mark.parametrize("name", transformer_puzzles.TREE_ROWS)
 def test_every_set_of_edges_of_a_tree(name):
-    graph, kinds = transformers.tree_edges(3, name)
+    graph, kinds = transformer_puzzles.tree_edges(3, name)
     beyond = {"tree and expander": 15 * 4, "tree and virtual node": 2 * 15}.get(name, 0)
     assert len(graph.senders) == 14 + 15 + beyond
     assert set(kinds) == ({"typed"} if beyond else {"edges", "all"} & set(kinds))
