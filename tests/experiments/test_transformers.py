@@ -3,6 +3,7 @@
 import heterophilous
 import numpy as np
 import pytest
+import transformer_blocks
 import transformer_data as data
 import transformer_nodes
 import transformer_puzzles
@@ -71,7 +72,7 @@ def test_every_set_of_edges_of_a_tree(name):
 
 @pytest.mark.slow
 def test_a_run_keeps_its_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(transformers, "SBM_ROWS", {"all, bias, encoding": ("typed", True)})
+    monkeypatch.setattr(transformer_blocks, "SBM_ROWS", {"all, bias, encoding": ("typed", True)})
     options = {"task": "pattern", "graphs": 4, "test_graphs": 3, "batch_size": 2, "epochs": 1}
     config = transformers.Config(**options, width=8, heads=2, output=tmp_path)
     result = transformers.main(config)
