@@ -78,7 +78,7 @@ def test_a_run_keeps_its_rows(tmp_path, monkeypatch):
     result = transformers.main(config)
     assert len(result["rows"]) == 3 and (tmp_path / "accuracy.png").exists()
     (tmp_path / "result.json").unlink()
-    monkeypatch.setattr(transformers, "sbm_row", lambda *row: pytest.fail("it was kept"))
+    monkeypatch.setattr(transformer_blocks, "sbm_row", lambda *row: pytest.fail("it was kept"))
     assert transformers.main(config)["rows"] == result["rows"]
     assert "all, bias, encoding" in transformers.table(result)
 
