@@ -72,11 +72,10 @@ def _in_a_process(name: str, peer: Peer, path: Path, runs: int) -> dict[str, Any
 
 def work(module: str, function: str, arguments: list[Any], path: str, runs: int) -> dict[str, Any]:
     """Set up, run once, time the rest."""
+    prepare = getattr(importlib.import_module(f"peers.{module}"), function)
     with np.load(path) as file:
-        batch = dict(file)
-    workload, values = getattr(importlib.import_module(f"peers.{module}"), function)(
-        batch, *arguments
-    )
+        # What a library copies does not stay here, too.
+        workload, values = prepare(dict(file), *arguments)
     resident = forget_peak()
     times = []
     for _ in range(runs + 1):

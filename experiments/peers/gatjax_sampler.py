@@ -41,7 +41,8 @@ def step(
 ) -> Measured:
     """Sampling, rows of features, loss, gradient and Adam in one program."""
     neighbors = jax.device_put(_neighbors(arrays))
-    steps, batches = count(), cycle(arrays["batches"])
+    seeds = arrays["batches"]
+    steps, batches = count(), cycle(seeds)
     features, labels = map(jnp.asarray, (arrays["features"], arrays["labels"]))
     model = GAT(
         features.shape[1],
@@ -77,7 +78,7 @@ def step(
         return value
 
     def values() -> list[float]:
-        return _first_hop(sample_hops(_key(0), neighbors, arrays["batches"][0], fanouts))
+        return _first_hop(sample_hops(_key(0), neighbors, seeds[0], fanouts))
 
     return Workload(train), values
 
