@@ -305,6 +305,7 @@ PAGES = {
         "traffic": traffic_tables,
         "large": partial(tables_of, "large-*.json", "large --seeds 10"),
     },
+    ROOT / "docs" / "sizes.md": {"sampling": partial(tables_of, "sampling.json", "sampling")},
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
     ROOT / "docs" / "from_dgl_jraph.md": {
