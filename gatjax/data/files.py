@@ -12,7 +12,7 @@ from scipy import sparse
 
 from gatjax.data.features import check_compressed, first_not_finite
 from gatjax.graph.messages import listed
-from gatjax.graph.tables import place_in
+from gatjax.graph.table_files import place_in
 
 TABLES = (".csv", ".tsv", ".parquet")
 

@@ -17,6 +17,7 @@ from gatjax.graph.check import first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import as_names, check_distinct, number_names
 from gatjax.graph.numbers import to_float
+from gatjax.graph.table_files import place_in
 from gatjax.graph.tables import (
     Table,
     check_filled,
@@ -24,7 +25,6 @@ from gatjax.graph.tables import (
     header_of,
     heading_of,
     opened,
-    place_in,
     read_names,
     read_table,
     whole_numbers,

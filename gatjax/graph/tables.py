@@ -7,11 +7,7 @@ the file, the line and the column. Any other table is one of `frames.columns_of`
 a file, and a missing one is blank.
 """
 
-import contextlib
-import csv
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +16,8 @@ import numpy as np
 
 from gatjax.graph.cells import (
     BITS,
-    DTYPES,
     NUMBERS,
     Kind,
-    convert,
-    first_rounded,
     is_large,
     parse_at_once,
 )
@@ -32,7 +25,7 @@ from gatjax.graph.check import INT32_MAX, first_true
 from gatjax.graph.frames import PARQUET, cells_of, columns_of, first_of_other_kind
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import match_names
-from gatjax.graph.numbers import default_float, digits_lost
+from gatjax.graph.table_files import cells_in, lines_of, parse, parse_fast, place_in, title_of
 
 
 class Table(NamedTuple):
@@ -83,17 +76,6 @@ def opened(source: Any) -> Path | Frame:
     return Frame(source if isinstance(source, Path) else None, columns_of(source))
 
 
-def place_in(file: Path | None, row: int) -> str:
-    """The table and the line or row at which a row of it stands."""
-    if file is None or file.suffix in PARQUET:
-        return f"{title_of(file)} row {row}"
-    with _opened(file) as lines:
-        next(lines)
-        numbered = (lines.line_num for cells in lines if not _is_blank(cells))
-        line = next(line for index, line in enumerate(numbered) if index == row)
-    return f"{file.name} line {line}"
-
-
 def header_of(source: Any) -> list[str]:
     """The names of the columns of a table.
 
@@ -103,7 +85,7 @@ def header_of(source: Any) -> list[str]:
     source = opened(source)
     if isinstance(source, Frame):
         return list(source.columns)
-    with _opened(source) as lines:
+    with lines_of(source) as lines:
         return _header(source, next(lines, []), {}, {}, "text", ())
 
 
@@ -150,13 +132,13 @@ def read_table(
             for (name, column), more in zip(source.columns.items(), remedies(header), strict=True)
         ]
         return _table(source.file, header, values, ignored)
-    with _opened(source) as lines:
+    with lines_of(source) as lines:
         header = _header(source, next(lines, []), required, allowed, others, ignored)
         kinds: list[Any] = [kind(name) for name in header]
-        values = _parse_fast(source, kinds)
+        values = parse_fast(source, kinds)
         if values is None:
-            cells = _cells(source, len(header), lines)
-            values = _parse(source, cells, header, kinds, remedies(header))
+            cells = cells_in(source, len(header), lines)
+            values = parse(source, cells, header, kinds, remedies(header))
     return _table(source, header, values, ignored)
 
 
@@ -181,7 +163,7 @@ def _of_kind(
         known = kind == "partial" or column.dtype.kind != "f" or not np.isnan(values).any()
         if known and not is_large(values):
             return values
-    return _parse(file, [cells_of(column)], [name], [kind], [remedy])[0]
+    return parse(file, [cells_of(column)], [name], [kind], [remedy])[0]
 
 
 def check_ids(table: Table, ids: Mapping[str, np.ndarray], num_nodes: int | None) -> None:
@@ -225,11 +207,11 @@ def read_names(
     of_kind = lambda kind: {**dict.fromkeys(names, kind), **(columns or {})}
     allowed: dict[str, Kind] = dict(optional or {})
     if not text and isinstance(source, Path):
-        with _opened(source) as lines:
+        with lines_of(source) as lines:
             header = _header(source, next(lines, []), of_kind("long"), allowed, others, ignored)
         kinds = [{**allowed, **of_kind("long")}.get(name, others) for name in header]
         kinds = ["text" if name in ignored else k for name, k in zip(header, kinds, strict=True)]
-        values = _parse_fast(source, kinds)
+        values = parse_fast(source, kinds)
         if values is not None:
             return _table(source, header, values, ignored)
     if isinstance(source, Frame):
@@ -273,93 +255,6 @@ def whole_numbers(column: np.ndarray) -> np.ndarray | None:
     return parse_at_once(column.tolist(), "long")
 
 
-def _parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
-    """NumPy's own reader, ten times as fast; None where it cannot read the file: it knows no quotes and no places."""
-    if len(kinds) == 1 or ("text" in kinds and '"' in path.read_text(encoding="utf-8-sig")):
-        return None
-    dtype = [(str(index), DTYPES[kind]) for index, kind in enumerate(kinds)]
-    options: dict[str, Any] = {"delimiter": _delimiter(path), "comments": None, "skiprows": 1}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            rows = np.loadtxt(path, dtype, encoding="utf-8-sig", ndmin=1, **options)
-    except (ValueError, Warning):
-        return None
-    values = [np.ascontiguousarray(rows[name]) for name, _ in dtype]
-    for column, kind in zip(values, kinds, strict=True):
-        if kind == "text":
-            column[:] = list(map(str.strip, column))
-    # A line of commas alone is blank, too.
-    if set(kinds) == {"text"} and np.any(np.all([column == "" for column in values], axis=0)):
-        return None
-    for column, kind in zip(values, kinds, strict=True):
-        if kind == "whole" and np.any(np.abs(column) >= 2**31):
-            return None
-        if kind in NUMBERS and is_large(column):
-            return None
-    return values
-
-
-def _cells(path: Path, width: int, lines: Any) -> list[list[str]]:
-    """The cells of each column, over all lines that are not blank."""
-    columns: list[list[str]] = [[] for _ in range(width)]
-    # A few lines at a time: Python's garbage collector looks at every list that is kept.
-    while chunk := list(islice(lines, 256)):
-        if any(len(cells) != width or not cells[0] for cells in chunk):
-            chunk = _without_blanks(path, width, chunk, len(columns[0]))
-        for column, cells in zip(columns, zip(*chunk, strict=True), strict=False):
-            column.extend(cells)
-    if width == 1:
-        _refuse_gaps(path)
-    return columns
-
-
-def _without_blanks(path: Path, width: int, chunk: list[list[str]], before: int) -> list[list[str]]:
-    kept = [cells for cells in chunk if not _is_blank(cells)]
-    for row, cells in enumerate(kept):
-        if len(cells) != width:
-            where = place_in(path, before + row)
-            raise ValueError(f"{where}: {len(cells)} cells, expected {width}")
-    return kept
-
-
-def _refuse_gaps(path: Path) -> None:
-    """In a file of one column a blank line among the others is a row that is missing."""
-    blank = None
-    with _opened(path) as lines:
-        for cells in lines:
-            if not _is_blank(cells) and blank is not None:
-                where = f"{path.name} line {blank}"
-                raise ValueError(f"{where}: the line is blank; fill in what is missing")
-            blank = lines.line_num if _is_blank(cells) else blank
-
-
-def _parse(
-    path: Path | None,
-    columns: list[list[str]],
-    header: list[str],
-    kinds: list[Any],
-    remedies: list[str],
-) -> list[np.ndarray]:
-    """Column by column, with the place of whatever is wrong."""
-    parsed = []
-    for name, kind, cells, remedy in zip(header, kinds, columns, remedies, strict=True):
-        column = parse_at_once(cells, kind)
-        if column is None:
-            column = np.empty(len(cells), DTYPES[kind])
-            for row, cell in enumerate(cells):
-                try:
-                    column[row] = convert(cell, kind)
-                except ValueError as error:
-                    where = f"{place_in(path, row)}, column {name}"
-                    raise ValueError(f"{where}: {error}{remedy}") from None
-        if kind in NUMBERS and (row := first_rounded(cells, column)) is not None:
-            lost = digits_lost(int(cells[row]), default_float())
-            raise ValueError(f"{place_in(path, row)}, column {name}: {lost}")
-        parsed.append(column)
-    return parsed
-
-
 def _header(
     path: Path | None,
     cells: list[str],
@@ -389,37 +284,10 @@ def _header(
     return header
 
 
-def title_of(source: Any) -> str:
-    """What an error calls a table."""
-    file = source.file if isinstance(source, Frame) else source
-    return Path(file).name if isinstance(file, str | PathLike) else "table"
-
-
 def heading_of(source: Any) -> str:
     """Where the columns of a table are named."""
     text = isinstance(source, Path) and source.suffix not in PARQUET
-    return title_of(source) + " line 1" * text
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if path.suffix in (".tsv", ".tab") else ","
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    with path.open(newline="", encoding="utf-8-sig") as text:
-        lines = csv.reader(text, delimiter=_delimiter(path), strict=True)
-        try:
-            yield lines
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path.name}: not a CSV file in UTF-8: {error}") from None
-        except csv.Error as error:
-            where = f"{path.name} line {lines.line_num}"
-            raise ValueError(f"{where}: not a CSV file: {error}") from None
-
-
-def _is_blank(cells: list[str]) -> bool:
-    return not any(cell.strip() for cell in cells)
+    return title_of(source.file if isinstance(source, Frame) else source) + " line 1" * text
 
 
 def _is_number(cell: str) -> bool:

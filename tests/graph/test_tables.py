@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatjax.graph.tables import _cells, _parse, _parse_fast, header_of, read_names, read_table
+from gatjax.graph.table_files import cells_in, parse, parse_fast
+from gatjax.graph.tables import header_of, read_names, read_table
 
 CELLS = (
     ["1", " 1", "2 ", "+3", "-4", "1.0", "1e3", ".5", "5.", "inf", "-Infinity", "nan", "0x10"]
@@ -33,13 +34,13 @@ def test_the_fast_way_agrees_with_the_careful_way(tmp_path_factory, kinds, data)
     header = ["a", "b", "c"][: len(kinds)]
     path = tmp_path_factory.getbasetemp() / "table.csv"
     path.write_bytes(ending.join(",".join(row) for row in [header, *rows]).encode())
-    fast = _parse_fast(path, kinds)
+    fast = parse_fast(path, kinds)
     if fast is None:
         return
     with path.open(newline="") as text:
         lines = csv.reader(text, strict=True)
         next(lines)
-        careful = _parse(path, _cells(path, len(kinds), lines), header, kinds, [""] * len(kinds))
+        careful = parse(path, cells_in(path, len(kinds), lines), header, kinds, [""] * len(kinds))
     for one, other in zip(fast, careful, strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
