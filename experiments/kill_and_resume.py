@@ -1,10 +1,11 @@
 """Kill a training with SIGKILL at random moments, resume it, and compare the end bit by bit.
 
     python experiments/kill_and_resume.py --kills 20
+    python experiments/kill_and_resume.py --kills 20 --training sampled --max-epochs 12
 
 One run goes undisturbed. Others are killed, each at random moments of its work, resumed with `--resume`
 and left to end. All must give the same accuracies, epochs and parameters, to the last bit; each kill that
-hits a running training counts.
+hits a running training counts. The training is that of citation.py, or that of large.py on samples of neighbours.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from outputs import check_writable
@@ -24,14 +26,16 @@ from report import count, describe_run, save_result
 from settings import check
 from tqdm import tqdm
 
-SCRIPT = Path(__file__).with_name("citation.py")
+HERE = Path(__file__).parent
 SAME = ("seeds", "test_accuracy", "validation_accuracy", "train_accuracy", "epochs", "best_epoch")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Kill and resume the citation experiment."""
+    """Kill and resume a training."""
 
+    training: Literal["citation", "sampled"] = "citation"
+    """GAT on a citation graph, or on samples of a planted graph."""
     kills: int = 20
     """Number of kills."""
     kills_per_run: int = 1
@@ -49,24 +53,26 @@ class Config:
 
 
 def command(config: Config, folder: Path, *extra: str) -> list[str]:
-    options = {
-        "--seeds": config.seeds,
-        "--max-epochs": config.max_epochs,
-        "--patience": config.max_epochs,
-        "--epochs-per-dispatch": 5,
-        "--checkpoint-seconds": 0.5,
-        "--output": folder,
-    }
+    options = {"--seeds": config.seeds, "--checkpoint-seconds": 0.5, "--output": folder}
+    if config.training == "citation":
+        script = "citation.py"
+        options |= {"--max-epochs": config.max_epochs, "--patience": config.max_epochs}
+        options["--epochs-per-dispatch"] = 5
+    else:
+        script = "large.py"
+        options |= {"--dataset": "planted", "--nodes": 20_000, "--edges": 200_000}
+        options |= {"--rows": "sampled", "--epochs": config.max_epochs}
     return [
         sys.executable,
-        str(SCRIPT),
+        str(HERE / script),
         *(str(part) for pair in options.items() for part in pair),
         *extra,
     ]
 
 
-def newest_change(folder: Path) -> float:
-    """When a checkpoint was last written there."""
+def newest_change(config: Config, folder: Path) -> float:
+    """When a checkpoint of a run was last written."""
+    folder = folder / ("sampled" if config.training == "sampled" else "") / "checkpoints"
     times = []
     for path in folder.rglob("*"):
         try:
@@ -78,12 +84,12 @@ def newest_change(folder: Path) -> float:
 
 def kill_once(config: Config, folder: Path, delay: float) -> bool:
     """Resume the run and kill it; False where it came to its end before."""
-    before = newest_change(folder / "checkpoints")
+    before = newest_change(config, folder)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command(config, folder, "--resume"), stdout=log, stderr=log, start_new_session=True
         )
-        while process.poll() is None and newest_change(folder / "checkpoints") <= before:
+        while process.poll() is None and newest_change(config, folder) <= before:
             time.sleep(0.01)
         try:
             process.wait(delay)
@@ -97,9 +103,12 @@ def kill_once(config: Config, folder: Path, delay: float) -> bool:
         return False
 
 
-def content(folder: Path) -> dict[str, object]:
-    """What both runs must agree in: the results, and the digest of the saved parameters."""
+def content(config: Config, folder: Path) -> dict[str, object]:
+    """What both runs must agree in: the results, and the digest of the parameters."""
     result = json.loads((folder / "result.json").read_text())
+    if config.training == "sampled":
+        row = result["rows"]["sampled"]
+        return {name: row[name] for name in ("test", "validation", "steps", "digests")}
     notes = next((folder / "model" / "parameters").rglob("notes/metadata"))
     return {name: result[name] for name in SAME} | {
         "model": json.loads(notes.read_text())["digest"]
@@ -132,7 +141,7 @@ def main(config: Config) -> None:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
-            if content(folder) != content(undisturbed):
+            if content(config, folder) != content(config, undisturbed):
                 raise SystemExit(f"{folder} differs from {undisturbed}")
             runs += 1
     result = {

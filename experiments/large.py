@@ -12,6 +12,7 @@ graph's with all of them in each. Both are judged on the whole graph. `embed` tr
 """
 
 import dataclasses
+import hashlib
 import math
 import resource
 import time
@@ -262,8 +263,15 @@ def train_row(problem: Problem, row: RowName, checkpoints: Any) -> dict[str, Any
         ],
         "steps": training.steps_per_epoch * settings.epochs,
         "diverged": [one.diverged_epoch for one in runs],
+        "digests": [digest(one.parameters) for one in runs],
         **seconds,
     }
+
+
+def digest(parameters: Any) -> str:
+    """By which the parameters of two runs are compared."""
+    leaves = jax.tree.leaves(parameters)
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
 
 
 def judge(problem: Problem, trained: Trained) -> float | None:

@@ -226,12 +226,18 @@ def test_graphs_to_measure_on(name):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_bit_identical(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kills": 2, "seeds": 2, "max_epochs": 60},
+        {"kills": 1, "seeds": 1, "max_epochs": 6, "training": "sampled"},
+    ],
+    ids=["citation", "sampled"],
+)
+def test_killed_and_resumed_is_bit_identical(tmp_path, options):
     import kill_and_resume
 
-    config = kill_and_resume.Config(
-        kills=2, seeds=2, max_epochs=60, longest=1.0, output=tmp_path / "run"
-    )
+    config = kill_and_resume.Config(**options, longest=1.0, output=tmp_path / "run")
     kill_and_resume.main(config)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["bit_identical"] and result["kills"] == 2
+    assert result["bit_identical"] and result["kills"] == options["kills"]
