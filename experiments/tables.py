@@ -304,6 +304,7 @@ PAGES = {
         "graph transformers": partial(tables_of, "transformers-*.json", "transformers --task csl"),
         "traffic": traffic_tables,
         "large": partial(tables_of, "large-*.json", "large --seeds 10"),
+        "inductive": partial(tables_of, "inductive-*.json", "inductive"),
     },
     ROOT / "docs" / "sizes.md": {"sampling": partial(tables_of, "sampling.json", "sampling")},
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
