@@ -5,6 +5,7 @@
     python experiments/large.py --dataset planted --nodes 1000000 --edges 20000000 --rows sampled --epochs 2
     python experiments/large.py --dataset planted --nodes 1000000 --edges 20000000 --rows embed
     python experiments/large.py --resume                            # after an interruption
+    python experiments/large.py partition --shards 4                # and then `sharded`: see large_shards.py
 
 Both see every training node as often: an epoch has as many steps as there are batches of training nodes, the whole
 graph's with all of them in each. Both are judged on the whole graph. `embed` trains nothing: it measures what
@@ -15,6 +16,7 @@ import dataclasses
 import hashlib
 import math
 import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,7 @@ import optax
 import script
 from devices import use_every_core
 from flax import nnx
-from large_graphs import Large, facebook, planted, pubmed
+from large_graphs import load_large
 from outputs import INTERRUPTED, claimed, find_result, say_found
 from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
 from seed_runs import open_checkpoints, say_interrupted, train_seeds
@@ -140,7 +142,7 @@ class Problem:
     def __init__(self, settings: Settings):
         self.settings = settings
         try:
-            self.data = load(settings)
+            self.data = load_large(settings.dataset, settings.nodes, settings.edges)
         except (FileNotFoundError, ValueError) as error:
             raise SystemExit(f"--dataset {settings.dataset}: {error}") from error
         self.graph = large_graph(self.data.graph)
@@ -188,12 +190,6 @@ class Problem:
             steps_per_epoch=steps,
         )
         return training, data
-
-
-def load(settings: Settings) -> Large:
-    if settings.dataset == "planted":
-        return planted(settings.nodes, settings.edges)
-    return {"facebook": facebook, "pubmed": pubmed}[settings.dataset]()
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -326,4 +322,9 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    script.run(main, Config)
+    if sys.argv[1:2] in (["partition"], ["sharded"]):
+        import large_shards
+
+        script.run(large_shards.main, large_shards.Commands)
+    else:
+        script.run(main, Config)

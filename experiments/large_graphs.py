@@ -35,6 +35,13 @@ class Large(NamedTuple):
     classes: int
 
 
+def load_large(name: str, nodes: int, edges: int) -> Large:
+    """A graph by name; `nodes` and `edges` are those of a planted one."""
+    if name == "planted":
+        return planted(nodes, edges)
+    return {"facebook": facebook, "pubmed": pubmed}[name]()
+
+
 def facebook(*, features: int = 64) -> Large:
     """Pages that like each other, of four kinds; the features are singular vectors of what is said of each page.
 

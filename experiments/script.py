@@ -9,7 +9,7 @@ from outputs import INTERRUPTED
 from programs import keep_programs
 
 
-def run(main: Callable[[Any], Any], config: type) -> None:
+def run(main: Callable[[Any], Any], config: Any) -> None:
     """`main` with the configuration of the command line."""
     settings = tyro.cli(config)
     use_every_core()

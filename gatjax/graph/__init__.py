@@ -38,6 +38,7 @@ from gatjax.graph.encodings import (
     relative_random_walk,
     shortest_paths,
 )
+from gatjax.graph.halo import Halo
 from gatjax.graph.links import (
     EdgeSplit,
     NeighborTable,
@@ -99,6 +100,7 @@ __all__ = [
     "EdgeSplit",
     "EdgeTable",
     "First",
+    "Halo",
     "Hops",
     "Imported",
     "Masks",

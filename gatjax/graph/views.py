@@ -11,7 +11,15 @@ from jraph import GraphsTuple
 
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.sizes import num_edges
+from gatjax.ops.dropout import RowNumbers
 from gatjax.ops.sparse import HeadDropout
+
+
+class Numbered(NamedTuple):
+    """Where the nodes and the edges of a part of a graph stand in the whole of it, None where dropout need not know."""
+
+    nodes: RowNumbers | None = None
+    edges: RowNumbers | None = None
 
 
 @runtime_checkable
@@ -20,6 +28,11 @@ class View(Protocol):
 
     `graph.receivers` then name rows of `receivers(rows)`, and `graph.senders` rows of `senders(rows)`.
     """
+
+    @property
+    def numbers(self) -> Numbered:
+        """Of all rows and of the edges, by which dropout draws."""
+        ...
 
     def receivers(self, rows: PyTree) -> PyTree:
         """The rows that receive, [N, ...] -> [R, ...]."""
@@ -65,6 +78,11 @@ class First:
 
     nodes: int
     edges: int | None = None
+
+    @property
+    def numbers(self) -> Numbered:
+        """None: dropout goes by the places in the sample."""
+        return Numbered()
 
     def __post_init__(self):
         check_at_least(0, nodes=self.nodes, **({} if self.edges is None else {"edges": self.edges}))
@@ -132,6 +150,11 @@ class Sides(NamedTuple):
         """What the rows of both sides are rows of."""
         return self
 
+    @property
+    def counts(self) -> "Sides":
+        """How many rows receive, and how many send."""
+        return Sides(self.receivers.shape[0], self.senders.shape[0])
+
     def each(self, senders: Callable, receivers: Callable | None = None) -> "Sides":
         """What a function makes of both sides, or one of the senders and another of the receivers."""
         if receivers is None and self.shared:
@@ -151,19 +174,23 @@ class Seen(Sides):
     Args:
       rows: something for every row of the table.
       view: which of them receive and send.
+      received: something else for the rows that receive.
     """
 
     rows: Any
     view: View
+    received: Any
 
-    def __new__(cls, rows: Any, view: View) -> "Seen":
+    def __new__(cls, rows: Any, view: View, received: Any = None) -> "Seen":
         seen = super().__new__(cls, rows, rows)
-        seen.rows, seen.view = rows, view
+        seen.rows, seen.view, seen.received = rows, view, received
         return seen
 
     @property
     def receivers(self) -> Any:
         """The rows that receive."""
+        if self.received is not None:
+            return self.received
         if isinstance(self.rows, HeadDropout):
             return self.rows._replace(features=self.view.receivers(self.rows.features))
         return self.view.receivers(self.rows)
@@ -187,6 +214,11 @@ class Seen(Sides):
         return Sides(self.rows, self.rows)
 
     @property
+    def counts(self) -> Sides:
+        """How many rows receive, and how many send."""
+        return Sides(self.receivers.shape[0], self.shape[0])
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of the table of senders."""
         return (self.view.num_senders(self.rows.shape[0]), *self.rows.shape[1:])
@@ -197,11 +229,11 @@ class Seen(Sides):
         return self.rows.ndim
 
     def each(self, senders: Callable, receivers: Callable | None = None) -> Sides:
-        """As `Sides.each`; of the rows before the view where both sides are treated alike."""
-        if receivers is None:
-            return Seen(senders(self.rows), self.view)
-        return Sides(receivers(self.receivers), self.sent(senders))
+        """As `Sides.each`, of the rows before the view."""
+        own = receivers or (senders if self.received is not None else None)
+        received = None if own is None else own(self.receivers)
+        return Seen(senders(self.rows), self.view, received)
 
     def sent(self, function: Callable) -> Any:
-        """What a function makes of all rows, and of that what is sent."""
+        """What a function makes of all rows before they are sent: each row once, where it is."""
         return self.view.senders(function(self.rows))

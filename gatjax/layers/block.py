@@ -344,8 +344,8 @@ class AttentionBlock(Conv):
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
         step, globals = self.step, self._globals_of_rows(graph, nodes)
         query = step.queries(nodes.receivers, globals.receivers)
-        values = self.dropout.projected(step.values(nodes.senders, globals.senders), keys)
-        senders = {"key": step.key(nodes.senders), "value": values}
+        value = lambda rows: self.dropout.projected(step.values(rows, globals.senders), keys)
+        senders = nodes.sent(lambda rows: {"key": step.key(rows), "value": value(rows)})
         weights = step.edge_weights(query.dtype)
         return Mechanism(step.score, _edge_value, Rows(weights, query, senders, graph.edges))
 
@@ -356,9 +356,10 @@ class AttentionBlock(Conv):
         globals = _globals(graph, self.step.global_features)
         of_nodes = graph_ids(graph.n_node, num_nodes(graph))
         received = gather(globals, of_nodes, accumulate=jnp.float32)
-        if nodes.receivers is nodes.senders:
+        sending = nodes.tables.senders
+        if nodes.receivers is sending:
             return Sides(received, received)
-        return Sides(received, gather(globals, jnp.zeros(nodes.senders.shape[0], jnp.int32)))
+        return Sides(received, gather(globals, jnp.zeros(sending.shape[0], jnp.int32)))
 
     def check(
         self, graph: GraphsTuple, **parts: Unpack[SideParts]

@@ -26,7 +26,7 @@ from gatjax.layers.parts import (
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum
-from gatjax.ops.sparse import keep_rows, promote
+from gatjax.ops.sparse import HeadDropout, keep_rows, promote
 
 
 class MeanConv(Conv):
@@ -117,13 +117,14 @@ class GCNConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        value = nodes.sent(lambda rows: self.dropout.projected(self.projection(rows), keys))
-        root = _roots(nodes, ends, value.dtype)
+        root = _roots(nodes, ends, self._dtype(nodes))
         gate = root.receivers
         if ends.weight is not None:
-            count = _count(ends, ends.receivers, len(gate), value.dtype)
-            gate = (count / gate).astype(value.dtype)
-        senders = {"value": value / root.senders[:, None, None]}
+            count = _count(ends, ends.receivers, len(gate), gate.dtype)
+            gate = (count / gate).astype(gate.dtype)
+        value = lambda rows: self.dropout.projected(self.projection(rows), keys)
+        of_rows = root.tables.senders[:, None, None]
+        senders = {"value": nodes.sent(lambda rows: value(rows) / of_rows)}
         return Mechanism(_uniform, sender_value, Rows(None, None, senders, None), gate[:, None])
 
     def attention(
@@ -135,10 +136,15 @@ class GCNConv(Conv):
         """
         graph, parts = seen_through(view, graph, parts)
         _, nodes, ends = self.check(graph, **parts)
-        _, kernel = promote(self.projection.dtype, nodes.senders, self.projection.kernel[...])
-        root = _roots(nodes, ends, kernel.dtype)
+        root = _roots(nodes, ends, self._dtype(nodes))
         product = gather(root.receivers, ends.receivers) * gather(root.senders, ends.senders)
         return ends.weigh(jnp.where(ends.counted, 1 / product, 0)[:, None])
+
+    def _dtype(self, nodes: Sides) -> DTypeLike:
+        """Of the projected rows."""
+        rows = nodes.tables.senders
+        features = rows.features if isinstance(rows, HeadDropout) else rows
+        return promote(self.projection.dtype, features, self.projection.kernel[...])[1].dtype
 
 
 def _roots(nodes: Sides, ends: Ends, dtype: DTypeLike) -> Sides:
@@ -210,6 +216,7 @@ class NodeLinear(nnx.Module):
         check_edges(graph, **parts)
         nodes = keep_rows(node_features(graph), parts.get("node_mask"))
         check_widths(Sides(nodes, nodes), widths(self.in_features).receivers)
-        z = self.projection(self.dropout.inputs(nodes, self.dropout.keys(deterministic, rngs)))
+        keys = self.dropout.keys(deterministic, rngs, view)
+        z = self.projection(self.dropout.inputs(nodes, keys))
         graph = graph._replace(nodes=self.output(z, nodes))
         return graph if view is None else view.after(graph)

@@ -19,6 +19,7 @@ from gatjax.graph.check import (
     SideParts,
     check_edges,
 )
+from gatjax.graph.halo import Halo
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.views import Seen, Sides, View
 from gatjax.layers.inputs import (
@@ -137,8 +138,9 @@ class Conv(nnx.Module):
           node_mask: nodes that take part, [N]; all by default. What the others and their edges hold, NaN included,
             reaches no sum and no gradient.
           sender_mask: the same for the rows of `senders`, [M].
-          view: which nodes receive and which send, such as `First(n)`; all do both by default. The graph that is
-            returned has those that receive, and of the edges those between them that the view knows.
+          view: which nodes receive and which send, such as `First(n)` of a sample or the `Halo` of a shard; all do
+            both by default. The graph that is returned has those that receive, and of the edges those between them that
+            the view knows.
           deterministic: without dropout; as set by `train()` and `eval()` by default.
           rngs: keys for dropout; those of the layer by default.
 
@@ -147,7 +149,7 @@ class Conv(nnx.Module):
         """
         parts = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         graph, parts = seen_through(view, graph, parts)
-        keys = self.dropout.keys(deterministic, rngs)
+        keys = self.dropout.keys(deterministic, rngs, view)
         nodes, mechanism, ends = self.read(graph, keys, **parts)
         x = self.join(self.sums(graph, mechanism, ends, keys), graph, parts.get("node_mask"))
         x = x if mechanism.gate is None else x * mechanism.gate[:, :, None]
@@ -207,6 +209,11 @@ class Conv(nnx.Module):
         self, graph: GraphsTuple, keys: Keys = _NO_KEYS, **parts: Unpack[SideParts]
     ) -> tuple[Sides, Mechanism, Ends]:
         """The features of both sides, before dropout; what the layer makes of them; and the edges that count."""
+        if not self.local and isinstance(getattr(parts.get("senders"), "view", None), Halo):
+            raise ValueError(
+                f"{type(self).__name__} reads more of a graph than what the neighbours of a node send, so it cannot "
+                'run on a shard; HANConv can with semantic="node"'
+            )
         graph, nodes, ends = self.check(graph, **parts)
         mechanism = self.mechanism(graph, self.dropout.sides(nodes, keys), ends, keys)
         return nodes, mechanism, ends if mechanism.ends is None else mechanism.ends

@@ -117,8 +117,7 @@ class GATConv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        receiver_term, sender_term, z = self._terms(nodes)
-        senders = {"term": sender_term, "value": self.dropout.projected(z, keys)}
+        receiver_term, senders = self._terms(nodes, keys)
         edges = None
         if self.edge_term is not None:
             edges = self.edge_term(mask_rows(graph.edges, ends.counted))
@@ -127,18 +126,24 @@ class GATConv(Conv):
         score = on_pairs(partial(_additive_pairs, **slope))(partial(additive_terms, **slope))
         return Mechanism(score, sender_value, rows)
 
-    def _terms(self, nodes: Sides) -> tuple[Array, Array, Array]:
-        """a_r · z_i, a_s · z_j and z_j; a kernel of the receivers' own meets its vector before the rows."""
+    def _terms(self, nodes: Sides, keys: Keys) -> tuple[Array, dict[str, Array]]:
+        """a_r · z_i, and of senders a_s · z_j and z_j; the receivers' own kernel meets its vector before the rows."""
         vectors = jnp.stack([self.receiver_vector[...], self.sender_vector[...]])
-        if self.receiver_projection is None:
-            z = nodes.each(self.projection)
-            terms = z.each(lambda z: dot_features(z, vectors.astype(z.dtype)))
-            return terms.receivers[:, 0], terms.senders[:, 1], z.senders
-        z = self.projection(nodes.senders)
-        term = dot_features(z, vectors[1].astype(z.dtype))
-        kernel = dot_features(self.receiver_projection.kernel[...], vectors[0])[:, :, None]
-        dtype = self.receiver_projection.dtype
-        return project_rows(nodes.receivers, kernel, dtype)[:, :, 0], term, z
+        own = self.receiver_projection
+
+        def project(rows):
+            z = self.projection(rows)
+            return z, dot_features(z, (vectors if own is None else vectors[1:]).astype(z.dtype))
+
+        def send(z, terms):
+            return {"term": terms[:, -1], "value": self.dropout.projected(z, keys)}
+
+        if own is None:
+            projected = nodes.each(project)
+            return projected.receivers[1][:, 0], projected.sent(lambda both: send(*both))
+        kernel = dot_features(own.kernel[...], vectors[0])[:, :, None]
+        term = project_rows(nodes.receivers, kernel, own.dtype)[:, :, 0]
+        return term, nodes.sent(lambda rows: send(*project(rows)))
 
 
 class EdgeTerm(nnx.Module):

@@ -93,14 +93,15 @@ class GATv2Conv(Conv):
         self.finish(setup)
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
-        receivers, z = nodes.each(self.sender_projection, self.receiver_projection)
-        senders = {"row": z}
-        if keys.projected is not None:
-            senders["value"] = self.dropout.projected(z, keys)
-        weights: dict[str, Any] = {"vector": self.vector[...].astype(z.dtype)}
+        z = nodes.each(self.sender_projection, self.receiver_projection)
+        drops = keys.projected is not None
+        value = lambda z: {"value": self.dropout.projected(z, keys)} if drops else {}
+        senders = z.sent(lambda z: {"row": z, **value(z)})
+        dtype = senders["row"].dtype
+        weights: dict[str, Any] = {"vector": self.vector[...].astype(dtype)}
         if self.edge_projection is not None:
-            weights["edge"] = self.edge_projection.linear(z.dtype)
-        rows = Rows(weights, add_bias(receivers, self.score_bias), senders, graph.edges)
+            weights["edge"] = self.edge_projection.linear(dtype)
+        rows = Rows(weights, add_bias(z.receivers, self.score_bias), senders, graph.edges)
         score = partial(_dynamic, negative_slope=self.negative_slope)
         return Mechanism(score, _row_or_value, rows)
 

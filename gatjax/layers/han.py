@@ -25,10 +25,9 @@ from gatjax.layers.parts import (
 )
 from gatjax.layers.relational import (
     RelationProjection,
+    additive_rows,
     check_relations,
-    of_pairs,
     relation_pairs,
-    relation_terms,
     relation_vectors,
 )
 from gatjax.layers.semantic import SemanticAttention
@@ -124,10 +123,7 @@ class HANConv(Conv):
 
     def mechanism(self, graph: GraphsTuple, nodes: Sides, ends: Ends, keys: Keys) -> Mechanism:
         pairs = relation_pairs(nodes, ends, graph.edges, self.num_relations)
-        z = self.projection(nodes.senders)
-        receivers, senders = relation_terms(self, nodes, z)
-        values = self.dropout.projected(of_pairs(z), keys)
-        rows = Rows(None, receivers, {"term": senders, "value": values}, None)
+        rows = Rows(None, *additive_rows(self, nodes, keys), None)
         score = partial(additive_terms, negative_slope=self.negative_slope)
         return Mechanism(score, sender_value, rows, None, pairs, self.num_relations)
 

@@ -184,8 +184,7 @@ class HGTConv(nnx.Module):
         of_edges = self._edges(graph, parts)
         queries, keyed, valued = {}, {}, {}
         for place, (name, table) in enumerate(nodes.items()):
-            of_type = Keys(*(None if k is None else jax.random.fold_in(k, place) for k in keys))
-            inputs = self.dropout.inputs(table, of_type)
+            inputs = self.dropout.inputs(table, keys.of_table(place))
             queries[name], keyed[name], valued[name] = (
                 part[place](inputs, name=f"nodes[{name!r}]")
                 for part in (self.query, self.key, self.value)

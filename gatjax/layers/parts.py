@@ -17,6 +17,7 @@ from gatjax.attention.pairs import mix, on_pairs
 from gatjax.attention.scores import combine_heads
 from gatjax.attention.steps import Normalize
 from gatjax.graph.messages import is_integer
+from gatjax.graph.views import Numbered, View
 from gatjax.layers.inputs import InFeatures, Sides, widths
 from gatjax.ops.blocks import BlockSize
 from gatjax.ops.dropout import DropoutMask
@@ -50,12 +51,21 @@ class DropoutRates(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """One random key per place that drops, None where nothing is dropped."""
+    """One random key per place that drops, None where nothing is dropped.
+
+    `numbers` are those of nodes and edges in the whole graph, where the layer sees a part of it.
+    """
 
     inputs: Key[Array, ""] | None = None
     projected: Key[Array, ""] | None = None
     attention: Key[Array, ""] | None = None
     head_inputs: Key[Array, ""] | None = None
+    numbers: Numbered = Numbered()
+
+    def of_table(self, place: int) -> "Keys":
+        """The keys of another table of nodes."""
+        fold = lambda key: None if key is None else jax.random.fold_in(key, place)
+        return self._replace(**{name: fold(getattr(self, name)) for name in DropoutRates._fields})
 
 
 class Dropout(nnx.Module):
@@ -69,36 +79,45 @@ class Dropout(nnx.Module):
         self.deterministic = False
         self.rngs = _dropout_keys(rngs).fork() if any(self.rates) else None
 
-    def keys(self, deterministic: bool | None, rngs: nnx.Rngs | None) -> Keys:
-        """Fresh keys for one call; none where dropout is off."""
+    def keys(
+        self, deterministic: bool | None, rngs: nnx.Rngs | None, view: View | None = None
+    ) -> Keys:
+        """Fresh keys for one call, and the numbers that a view has for its rows; none where dropout is off."""
         deterministic = self.deterministic if deterministic is None else deterministic
         if deterministic or not any(self.rates):
             return Keys()
         stream = self.rngs if rngs is None else rngs.dropout
-        return Keys(*(None if stream is None or rate == 0 else stream() for rate in self.rates))
+        draw = lambda rate: None if stream is None or rate == 0 else stream()
+        places = {name: draw(rate) for name, rate in self.rates._asdict().items()}
+        numbers = Numbered() if view is None else view.numbers
+        return Keys(**places, numbers=numbers)
 
     def inputs(self, features: Features, keys: Keys) -> Features | HeadDropout:
         """Features [N, F], dense or sparse, and what each head is still to drop of them."""
-        kept = drop_entries(features, keys.inputs, self.rates.inputs)
+        numbers = keys.numbers.nodes
+        kept = drop_entries(features, keys.inputs, self.rates.inputs, numbers)
         if keys.head_inputs is None:
             return kept
-        return HeadDropout(kept, keys.head_inputs, self.rates.head_inputs)
+        return HeadDropout(kept, keys.head_inputs, self.rates.head_inputs, numbers)
 
     def sides(self, nodes: Sides, keys: Keys) -> Sides:
         """The inputs of receivers and senders: one mask where they are one table, else one for each."""
         if nodes.shared:
             return nodes.each(lambda table: self.inputs(table, keys))
-        others = Keys(*(None if key is None else jax.random.fold_in(key, 1) for key in keys))
-        return Sides(self.inputs(nodes.receivers, keys), self.inputs(nodes.senders, others))
+        return Sides(
+            self.inputs(nodes.receivers, keys), self.inputs(nodes.senders, keys.of_table(1))
+        )
 
-    def projected(self, z: Float[Array, "N H C"], keys: Keys) -> Float[Array, "N H C"]:
-        return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected))
+    def projected(self, z: Float[Array, "N *H C"], keys: Keys) -> Float[Array, "N *H C"]:
+        """Values, before they are sent."""
+        numbers = keys.numbers.nodes
+        return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected, numbers))
 
     def attention(self, keys: Keys) -> DropoutMask | None:
         """The factor on the attention weights, one per edge and head."""
         if keys.attention is None:
             return None
-        return DropoutMask(keys.attention, self.rates.attention)
+        return DropoutMask(keys.attention, self.rates.attention, keys.numbers.edges)
 
 
 class Weighing(NamedTuple):

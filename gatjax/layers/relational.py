@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
@@ -162,10 +162,8 @@ class RelationalGATConv(Conv):
         pairs = relation_pairs(nodes, ends, relations, self.num_relations)
         if features is not None:
             features = mask_rows(features, pairs.counted)
-        z = self.projection(nodes.senders)
-        values = self.dropout.projected(of_pairs(z), keys)
         make = self._sums if self.score == "additive" else self._products
-        score, rows = make(nodes, z, values, pairs, features)
+        score, rows = make(nodes, keys, pairs, features)
         if self.softmax == "within":
             return Mechanism(score, sender_value, rows, None, pairs, self.num_relations)
         return Mechanism(score, sender_value, rows, None, pairs._replace(sums=ends.receivers))
@@ -180,33 +178,33 @@ class RelationalGATConv(Conv):
         return graph
 
     def _sums(
-        self, nodes: Sides, z: Array, values: Array, pairs: Ends, features: Any
+        self, nodes: Sides, keys: Keys, pairs: Ends, features: Any
     ) -> tuple[RowFunction, Rows]:
         """Additive logits; an edge's term reads W_eᵀ c_r [F, H] of its relation, so that W_e e is never held."""
-        receivers, senders = relation_terms(self, nodes, z)
+        receivers, senders = additive_rows(self, nodes, keys)
         term = None
         if self.edge_projection is not None and self.edge_vector is not None:
             kernel, vector = self.edge_projection.kernel[...], self.edge_vector[...]
-            slopes = jnp.einsum("fhc,rhc->rfh", kernel, vector).astype(z.dtype)
+            dtype = senders["value"].dtype
+            slopes = jnp.einsum("fhc,rhc->rfh", kernel, vector).astype(dtype)
             slopes = gather(slopes, pairs.senders % self.num_relations, accumulate=jnp.float32)
-            term = jnp.einsum("ef,efh->eh", features.astype(z.dtype), slopes)
+            term = jnp.einsum("ef,efh->eh", features.astype(dtype), slopes)
         score = partial(additive_terms, negative_slope=self.negative_slope)
-        return score, Rows(None, receivers, {"term": senders, "value": values}, term)
+        return score, Rows(None, receivers, senders, term)
 
     def _products(
-        self, nodes: Sides, z: Array, values: Array, pairs: Ends, features: Any
+        self, nodes: Sides, keys: Keys, pairs: Ends, features: Any
     ) -> tuple[RowFunction, Rows]:
         """Multiplicative logits."""
         matrices: Any = self.query, self.key
-        own, of_receivers = self.receiver_projection, z
-        if own is not None or nodes.receivers is not nodes.senders:
-            of_receivers = (own or self.projection)(nodes.receivers)
-        query, key = (
-            of_pairs(jnp.einsum("nrhc,rhcd->nrhd", rows, matrix[...].astype(rows.dtype)))
-            for rows, matrix in zip((of_receivers, z), matrices, strict=True)
-        )
-        edge = None if self.edge_projection is None else self.edge_projection.linear(key.dtype)
-        return _query_key, Rows(edge, query, {"key": key, "value": values}, features)
+        times = lambda z, matrix: jnp.einsum("nrhc,rhcd->nrhd", z, matrix[...].astype(z.dtype))
+        z = nodes.each(self.projection, self.receiver_projection)
+        query, key = (lambda z: times(z, matrices[0])), (lambda z: times(z, matrices[1]))
+        value = lambda z: self.dropout.projected(z, keys)
+        senders = of_pairs(z.sent(lambda z: {"key": key(z), "value": value(z)}))
+        dtype = senders["key"].dtype
+        edge = None if self.edge_projection is None else self.edge_projection.linear(dtype)
+        return _query_key, Rows(edge, of_pairs(query(z.receivers)), senders, features)
 
 
 class RelationProjection(nnx.Module):
@@ -258,30 +256,32 @@ class RelationProjection(nnx.Module):
         return project_rows(rows, flat, self.dtype).reshape(-1, *kernel.shape[1:])
 
 
-def relation_terms(layer: Any, nodes: Sides, z: Float[Array, "M R H C"]) -> list[Array]:
-    """a_r · z_i^r and b_r · z_j^r of all pairs of a node and a relation, the additive logits' terms."""
-    own = layer.receiver_projection
-    alike = own is None and nodes.receivers is nodes.senders
-    of_receivers, of_senders = map(
-        jnp.asarray, (layer.receiver_vector[...], layer.sender_vector[...])
+def additive_rows(layer: Any, nodes: Sides, keys: Keys) -> tuple[Array, dict[str, Array]]:
+    """What additive logits read of all pairs of a node and a relation: a_r · z_i^r, and b_r · z_j^r beside z_j^r."""
+    own, projection = layer.receiver_projection, layer.projection
+    vectors = layer.receiver_vector[...], layer.sender_vector[...]
+    of_receivers, of_senders = map(jnp.asarray, vectors)
+    z = projection(nodes.tables.senders)
+    alike = nodes.each(lambda rows: z).receivers if own is None and nodes.shared else None
+    term = lambda rows: projection.terms(rows, of_senders, z)
+    value = layer.dropout.projected(z, keys)
+    senders = nodes.sent(lambda rows: {"term": term(rows), "value": value})
+    receivers = (own or projection).terms(nodes.receivers, of_receivers, alike)
+    return of_pairs(receivers), of_pairs(senders)
+
+
+def of_pairs(tables: PyTree) -> PyTree:
+    """Tables [N, R, ...] as ones with a row for each pair of a node and a relation, [N·R, ...]."""
+    return jax.tree.map(
+        lambda table: table.reshape(table.shape[0] * table.shape[1], *table.shape[2:]), tables
     )
-    receivers = (own or layer.projection).terms(nodes.receivers, of_receivers, z if alike else None)
-    senders = layer.projection.terms(nodes.senders, of_senders, z)
-    return [of_pairs(receivers), of_pairs(senders)]
-
-
-def of_pairs(table: Float[Array, "N R *rest"]) -> Float[Array, "NR *rest"]:
-    """A table with a row for each pair of a node and a relation."""
-    return table.reshape(table.shape[0] * table.shape[1], *table.shape[2:])
 
 
 def relation_pairs(nodes: Sides, ends: Ends, relations: Any, num_relations: int) -> Ends:
     """The edges, between the pairs of a node and a relation: node i by relation r is row i·R + r of z [N, R, ...]."""
     relations = jnp.asarray(relations).astype(jnp.int32)
     counted = ends.counted & (relations >= 0) & (relations < num_relations)
-    num_senders, num_receivers = (
-        _num_pairs(table.shape[0], num_relations) for table in (nodes.senders, nodes.receivers)
-    )
+    num_receivers, num_senders = (_num_pairs(count, num_relations) for count in nodes.counts)
     pair = lambda nodes: nodes * num_relations + relations
     pairs = safe_ends(pair(ends.senders), pair(ends.receivers), num_senders, num_receivers, counted)
     return pairs._replace(weight=ends.weight)

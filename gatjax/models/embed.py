@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.neighbors import Neighbors, check_no_loops, neighbors_of
+from gatjax.graph.views import Numbered
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.conv import Conv
 from gatjax.models.chunks import Chunk, Parts, Table, as_table, delete, distinct, make_table
@@ -233,6 +234,8 @@ def _reader(tables: list[PyTree], total: int) -> Callable[[Chunk], tuple[Chunk, 
 
 class _Rows:
     """A view of a chunk: all of its rows receive, and what is sent comes from elsewhere."""
+
+    numbers = Numbered()
 
     def receivers(self, rows: PyTree) -> PyTree:
         return rows

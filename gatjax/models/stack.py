@@ -12,8 +12,10 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask
+from gatjax.graph.halo import Halo
 from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.graph.views import View
+from gatjax.layers.controls import NodeLinear
 from gatjax.layers.conv import Conv
 from gatjax.layers.counted import normalize_rows
 from gatjax.layers.inputs import InFeatures, node_features, side_parts, widths
@@ -92,14 +94,15 @@ class Stack(nnx.Module):
 
         The arguments are those of `GATConv`'s call, for all layers; a table of `senders` is the same for all. Of views
         there is one for all layers that read neighbours, or one for each, such as `Hops.views`: a layer sees the nodes
-        that received in the one before.
+        that received in the one before. A `Halo` is for all layers.
         `deterministic` speaks for dropout and norms alike: True, a norm with running averages uses them and leaves them
         alone.
         """
         parts: Any = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
         how = {"deterministic": deterministic, "rngs": rngs}
-        graph = graph if self.embed is None else self.embed(graph, **parts, **how)
-        views, whole = self._views(view), graph
+        views = self._views(view, deterministic)
+        graph = graph if self.embed is None else self.embed(graph, **parts, **_halo(view), **how)
+        whole = graph
         for index, layer in enumerate(self.layers):
             graph, told = _told(whole, graph, parts, views[index])
             graph = layer(graph, **told, **how)
@@ -107,7 +110,7 @@ class Stack(nnx.Module):
                 break
             graph = self.between(index, graph, node_mask, deterministic)
             if self.dropout is not None:
-                keys = self.dropout.keys(deterministic, rngs)
+                keys = self.dropout.keys(deterministic, rngs, views[index])
                 graph = graph._replace(nodes=self.dropout.inputs(node_features(graph), keys))
         return graph
 
@@ -128,8 +131,9 @@ class Stack(nnx.Module):
         """
         weights = []
         parts: Any = side_parts(senders, edge_mask, edge_weight, node_mask, sender_mask)
-        graph = graph if self.embed is None else self.embed(graph, **parts, deterministic=True)
-        views, whole = self._views(view), graph
+        views, how = self._views(view, True), {"deterministic": True}
+        graph = graph if self.embed is None else self.embed(graph, **parts, **_halo(view), **how)
+        whole = graph
         for index, layer in enumerate(self.layers):
             graph, told = _told(whole, graph, parts, views[index])
             if hasattr(layer, "attention"):
@@ -139,8 +143,13 @@ class Stack(nnx.Module):
                 graph = self.between(index, graph, node_mask, deterministic=True)
         return tuple(weights)
 
-    def _views(self, view: View | Sequence[View] | None) -> list[View | None]:
-        """The view of each layer; None for those that read no neighbours, and where there is none."""
+    def _views(
+        self, view: View | Sequence[View] | None, deterministic: bool | None
+    ) -> list[View | None]:
+        """The view of each layer; None where there is none, and for those that read no neighbours, but of a shard."""
+        if isinstance(view, Halo):
+            self._check_shard(deterministic)
+            return [view] * len(self.layers)
         walking = [view is not None and isinstance(layer, Conv) for layer in self.layers]
         views = list(view) if isinstance(view, Sequence) else [view] * sum(walking)
         if len(views) != sum(walking):
@@ -149,6 +158,22 @@ class Stack(nnx.Module):
             )
         left = iter(views)
         return [next(left) if walks else None for walks in walking]
+
+    def _check_shard(self, deterministic: bool | None) -> None:
+        """Refuse what reads more of the graph than a shard and its halo hold."""
+        for layer in (self.embed, *self.layers):
+            if not isinstance(layer, Conv | NodeLinear | None):
+                raise ValueError(
+                    f"a {type(layer).__name__} cannot run on a shard: layers of a sharded model read the neighbours of "
+                    "a node, such as GATConv, or the node alone, NodeLinear"
+                )
+        for norm in self.norms or ():
+            known = getattr(norm, "use_running_average", None)
+            if known is not None and not (known if deterministic is None else deterministic):
+                raise ValueError(
+                    f"a {type(norm).__name__} averages over all nodes, and a shard has some: take nnx.LayerNorm, or "
+                    "pass deterministic=True"
+                )
 
     def between(
         self, index: int, graph: GraphsTuple, node_mask: NodeMask, deterministic: bool | None
@@ -193,6 +218,11 @@ def _told(
         return graph, {**parts, "node_mask": _first(parts["node_mask"], nodes), "view": view}
     rows = {"node_mask": nodes, "edge_mask": edges, "edge_weight": edges}
     return graph, parts | {name: _first(parts[name], count) for name, count in rows.items()}
+
+
+def _halo(view: View | Sequence[View] | None) -> dict[str, Any]:
+    """The view as an argument of a layer on each row alone, which is of all rows of a shard, but not of a sample."""
+    return {"view": view} if isinstance(view, Halo) else {}
 
 
 def _first(table: Any, count: int) -> Any:

@@ -1,6 +1,6 @@
 """Arrays in, arrays out: knows no graph and no parameters."""
 
-from gatjax.ops.dropout import DropoutMask, keep_mask
+from gatjax.ops.dropout import DropoutMask, RowNumbers, keep_mask
 from gatjax.ops.features import dot_features, sum_features
 from gatjax.ops.segment import (
     segment_entmax,
@@ -16,6 +16,7 @@ from gatjax.ops.segment import (
 
 __all__ = [
     "DropoutMask",
+    "RowNumbers",
     "dot_features",
     "keep_mask",
     "segment_entmax",

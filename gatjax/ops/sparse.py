@@ -26,24 +26,44 @@ from gatjax.ops.blocks import (
     walk,
     write,
 )
-from gatjax.ops.dropout import keep_mask
+from gatjax.ops.dropout import RowNumbers, keep_mask
 from gatjax.ops.linear import linear_map
 
 Features = BCOO | Array | np.ndarray
 
 
-def drop_entries(features: Features, key: Key[Array, ""] | None, rate: float) -> Features:
+def drop_entries(
+    features: Features, key: Key[Array, ""] | None, rate: float, numbers: RowNumbers | None = None
+) -> Features:
     """Dropout of feature entries; of the stored ones, where the features are sparse.
+
+    Args:
+      features: `[N, ...]`.
+      key: a JAX random key; None drops nothing.
+      rate: probability of 0.
+      numbers: of the rows, where they are a part of a larger table.
+
+    Raises:
+      ValueError: sparse features with numbers.
 
     >>> drop_entries(jnp.ones((1, 2)), None, 0.5).tolist()
     [[1.0, 1.0]]
     """
     if key is None or rate == 0:
         return features
+    _check_dense(features, numbers)
     values = features.data if isinstance(features, BCOO) else jnp.asarray(features)
     values = values.astype(jnp.result_type(values, jnp.bfloat16))
-    values = values * keep_mask(key, rate, values.shape, values.dtype)
+    values = values * keep_mask(key, rate, values.shape, values.dtype, numbers=numbers)
     return _with_data(features, values) if isinstance(features, BCOO) else values
+
+
+def _check_dense(features: Features, numbers: RowNumbers | None) -> None:
+    if isinstance(features, BCOO) and numbers is not None:
+        raise ValueError(
+            "dropout of sparse features goes by the places of their entries, which a part of a table does not know: "
+            "pass features.todense(), or drop nothing of the inputs"
+        )
 
 
 def keep_rows(features: Features, counted: Bool[ArrayLike, "N"] | None) -> Features:
@@ -68,6 +88,7 @@ class HeadDropout(NamedTuple):
     features: Features
     key: Key[Array, ""]
     rate: float
+    numbers: RowNumbers | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -108,9 +129,14 @@ def project(
 
 
 def _project_dropped(
-    features: Features, key: Key[Array, ""], rate: float, kernel: Float[Array, "F H C"]
+    features: Features,
+    key: Key[Array, ""],
+    rate: float,
+    numbers: RowNumbers | None,
+    kernel: Float[Array, "F H C"],
 ) -> Float[Array, "N H C"]:
     """The product with a mask per head, drawn and redrawn where it is used: [N, F, H] is never held."""
+    _check_dense(features, numbers)
     if isinstance(features, BCOO):
         return sparse_product(features.shape[0], rate, *_entries(features), kernel, key)
 
@@ -121,7 +147,7 @@ def _project_dropped(
         return jnp.einsum("hf,fhc->hc", mask * row[None, :], kernel)
 
     rows = rows_per_block(math.prod(kernel.shape[:2]), fewest=1)
-    indices = jnp.arange(features.shape[0])
+    indices = jnp.arange(features.shape[0]) if numbers is None else jnp.asarray(numbers.rows)
     return jax.lax.map(project_row, (jnp.asarray(features), indices), batch_size=rows)
 
 

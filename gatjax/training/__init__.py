@@ -52,6 +52,18 @@ from gatjax.training.pure import (
 from gatjax.training.ranking import filtered_ranks, ranking_metrics
 from gatjax.training.sampled import LargeGraph, large_graph, sampled_prediction
 from gatjax.training.seeds import train
+from gatjax.training.sharding import (
+    HaloReport,
+    Shard,
+    Shards,
+    halo_report,
+    partition,
+    shard_graph,
+    shard_rows,
+    unshard_rows,
+)
+from gatjax.training.sharding_devices import cluster, map_shards, on_shards, place_shards
+from gatjax.training.sharding_files import load_shards, save_shards
 from gatjax.training.stopping import (
     RULES,
     Progress,
@@ -74,6 +86,7 @@ __all__ = [
     "Checkpoints",
     "Functional",
     "GraphPrediction",
+    "HaloReport",
     "History",
     "Labels",
     "LargeGraph",
@@ -84,6 +97,8 @@ __all__ = [
     "NodePrediction",
     "Progress",
     "Rule",
+    "Shard",
+    "Shards",
     "TrainState",
     "Trained",
     "Training",
@@ -96,6 +111,7 @@ __all__ = [
     "balanced_cross_entropy",
     "both_metrics",
     "class_weights",
+    "cluster",
     "draw_pairs",
     "either_metric",
     "estimate_memory",
@@ -103,19 +119,29 @@ __all__ = [
     "functional",
     "functional_with_statistics",
     "graph_prediction",
+    "halo_report",
     "has_edge",
     "large_graph",
     "last_epoch",
     "link_prediction",
+    "load_shards",
     "lowest_loss",
+    "map_shards",
     "node_classification",
     "node_prediction",
+    "on_shards",
+    "partition",
+    "place_shards",
     "ranking_metrics",
     "sampled_prediction",
+    "save_shards",
+    "shard_graph",
+    "shard_rows",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "squared_error",
     "start",
     "train",
+    "unshard_rows",
     "weighted_softmax_cross_entropy",
 ]

@@ -126,7 +126,7 @@ def test_dropout_acts_where_the_original_has_it(case, x64):
     @jax.jit
     def draw():
         keys = layer.dropout.keys(False, nnx.Rngs(dropout=5))
-        keys = [key for key in keys if key is not None]
+        keys = [key for key in keys[:4] if key is not None]
         drawn = zip(keys, ALL_THREE[:3], shapes, strict=True)
         masks = [keep_mask(key, rate, shape, jnp.float64) for key, rate, shape in drawn]
         return [jax.random.key_data(key) for key in keys], masks
