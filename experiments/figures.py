@@ -140,6 +140,12 @@ def hetero(result: dict[str, Any], row: str) -> Axes:
     return hetero.plot(result, row)
 
 
+def transformers(result: dict[str, Any]) -> Axes:
+    import transformers
+
+    return transformers.plot(result)
+
+
 def traffic(result: dict[str, Any], picture: str) -> Axes:
     import traffic_report
 
@@ -170,6 +176,7 @@ FIGURES = {
     "depth-citeseer": Figure("depth-citeseer.json", depth),
     "attention-pays": Figure("attention-pays.json", attention_pays),
     "heads": Figure("heads-citeseer.json", heads),
+    "transformers-pattern": Figure("transformers-pattern.json", transformers),
 }
 
 
