@@ -78,7 +78,9 @@ def pubmed() -> Large:
     """Papers that cite each other, of three kinds."""
     data = load("pubmed")
     graph = remove_self_loops(data.graph)
-    return Large(graph._replace(nodes=np.asarray(graph.nodes)), data.labels, data.num_classes)
+    features: Any = graph.nodes
+    dense = graph._replace(nodes=np.asarray(features.todense()))
+    return Large(dense, data.labels, data.num_classes)
 
 
 def planted(
