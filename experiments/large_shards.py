@@ -423,5 +423,6 @@ def main(config: Partition | Config) -> Any:
         return cut(config)
     settings = resolve(config)
     result = train_together(settings, known_problem(settings))
-    print(f"\n{table(result)}\n\nDetails in {settings.output}")
+    if jax.process_index() == 0:
+        print(f"\n{table(result)}\n\nDetails in {settings.output}")
     return result

@@ -135,9 +135,9 @@ def cluster(
         if met and "onnect" in str(error):
             error.add_note(_HOST_NAME)
         raise
-    finally:
-        if met:
-            jax.distributed.shutdown()
+    # After an error the others do not come here, and what happened is to be told before this process ends.
+    if met:
+        jax.distributed.shutdown()
 
 
 def _meet(heartbeat_seconds: int, connect_seconds: int) -> bool:
