@@ -53,12 +53,15 @@ TITLES = {"whole": "whole graph", "sampled": "sampled neighbours"}
 RowName = Literal["whole", "sampled", "embed"]
 
 
+Dataset = Literal["facebook", "pubmed", "planted", "ogbn-arxiv", "ogbn-products", "reddit"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Train on the whole graph and on samples of it, once per seed."""
 
-    dataset: Literal["facebook", "pubmed", "planted"] = "facebook"
-    """Pages of Facebook, papers of Pubmed, or a graph with planted classes, of any size."""
+    dataset: Dataset = "facebook"
+    """Pages of Facebook, papers of Pubmed, a published large graph, or one with planted classes, of any size."""
     rows: tuple[RowName, ...] = ("whole", "sampled")
     """What a step of training sees; or `embed`, what it takes to compute every node without training."""
     nodes: int = 100_000
@@ -70,9 +73,9 @@ class Config:
     first_seed: int = 0
     """The first of them; the others follow."""
     train: float = 0.6
-    """Share of the nodes that train."""
+    """Share of the nodes that train, where no split is published."""
     validation: float = 0.2
-    """Share of the nodes that validate; the others test."""
+    """Share of the nodes that validate, likewise; the others test."""
     batch_size: int = 1024
     """Nodes that a step on samples learns from."""
     fanouts: tuple[int, ...] = (10, 10)
@@ -160,6 +163,8 @@ class Problem:
         )
 
     def split(self, seed: int) -> Splits:
+        if self.data.splits is not None:
+            return self.data.splits
         train, validation = self.settings.train, self.settings.validation
         return random_split(self.data.labels, seed=seed, train=train, validation=validation)
 

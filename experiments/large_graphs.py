@@ -1,4 +1,4 @@
-"""Graphs to train on by samples: Facebook pages, Pubmed, and planted classes of any size."""
+"""Graphs to train on by samples: Facebook pages, Pubmed, those published as large, and planted classes of any size."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
 from gatjax import build_graph, coalesce, remove_self_loops, to_undirected
+from gatjax.data import Splits, load_published
 from gatjax.data.download import cache_folder, check_sha256
 from gatjax.data.planetoid import load
 
@@ -28,18 +29,22 @@ class Large(NamedTuple):
       graph: with dense features.
       labels: class ids, [N].
       classes: how many there are.
+      splits: those that are published with it, if any.
     """
 
     graph: GraphsTuple
     labels: np.ndarray
     classes: int
+    splits: Splits | None = None
 
 
 def load_large(name: str, nodes: int, edges: int) -> Large:
     """A graph by name; `nodes` and `edges` are those of a planted one."""
     if name == "planted":
         return planted(nodes, edges)
-    return {"facebook": facebook, "pubmed": pubmed}[name]()
+    if name in ("facebook", "pubmed"):
+        return {"facebook": facebook, "pubmed": pubmed}[name]()
+    return published(name)
 
 
 def facebook(*, features: int = 64) -> Large:
@@ -81,6 +86,16 @@ def pubmed() -> Large:
     features: Any = graph.nodes
     dense = graph._replace(nodes=np.asarray(features.todense()))
     return Large(dense, data.labels, data.num_classes)
+
+
+def published(name: str) -> Large:
+    """ogbn-arxiv, ogbn-products or Reddit, with the published split.
+
+    Raises:
+      FileNotFoundError, ValueError: as `load_published`.
+    """
+    data = load_published(name)
+    return Large(data.graph, data.labels, data.num_classes, data.splits)
 
 
 def planted(

@@ -4,6 +4,7 @@ Shapes: N nodes and E edges of the graph; R rows and K edges of a chunk.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,14 +58,16 @@ class Parts:
     def num_nodes(self) -> int:
         return len(self.neighbors.starts) - 1
 
+    @functools.cached_property
     def starts(self) -> np.ndarray:
         """Where the edges of each node start, loops counted, [N + 1]."""
         starts = np.asarray(self.neighbors.starts, np.int64)
         return starts + np.arange(len(starts)) if self.self_loops else starts
 
+    @functools.cached_property
     def bounds(self) -> list[tuple[int, int]]:
         """The first node of each chunk, and the one after its last."""
-        starts, rows, first, bounds = self.starts(), self.rows_per_chunk(), 0, []
+        starts, rows, first, bounds = self.starts, self.rows_per_chunk, 0, []
         while first < self.num_nodes:
             within = np.searchsorted(starts, starts[first] + self.edges_per_chunk, "right") - 1
             last = min(max(int(within), first + 1), first + rows)
@@ -72,20 +75,21 @@ class Parts:
             first = last
         return bounds
 
+    @functools.cached_property
     def rows_per_chunk(self) -> int:
         """R: as many as have the edges of a chunk on average, so that few chunks are mostly padding."""
-        share = -(-self.edges_per_chunk * self.num_nodes // max(int(self.starts()[-1]), 1))
+        share = -(-self.edges_per_chunk * self.num_nodes // max(int(self.starts[-1]), 1))
         return max(1, min(self.num_nodes, share, self.edges_per_chunk))
 
     def read(self, nodes: Any, first: int, last: int, *, walks: bool) -> Chunk:
         """The nodes from `first` to before `last`, and, where a layer walks them, their edges."""
         rows = np.asarray(nodes[first:last])
-        missing = self.rows_per_chunk() - len(rows)
+        missing = self.rows_per_chunk - len(rows)
         rows = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
         if not walks:
             none = np.zeros(0, np.int32)
             return self._chunk(rows, none, none, None, none.astype(bool))
-        starts = self.starts()[first : last + 1]
+        starts = self.starts[first : last + 1]
         count = int(starts[-1] - starts[0])
         size = self._edges(count)
         own = slice(int(self.neighbors.starts[first]), int(self.neighbors.starts[last]))
@@ -109,7 +113,7 @@ class Parts:
         size = self._edges(0) if walks else 0
         ids = of((size,), np.int32)
         edges = jax.tree.map(lambda table: of((size, *table.shape[1:]), table.dtype), self.edges)
-        rows = of((self.rows_per_chunk(), *nodes.shape[1:]), nodes.dtype)
+        rows = of((self.rows_per_chunk, *nodes.shape[1:]), nodes.dtype)
         return self._chunk(rows, ids, ids, edges if walks else None, of((size,), bool))
 
     def _chunk(self, rows: Any, senders: Any, receivers: Any, edges: Any, mask: Any) -> Chunk:
@@ -128,7 +132,7 @@ class Parts:
 
     def _edges(self, count: int) -> int:
         """K: that of all chunks, or twice it, four times it, ..."""
-        size = max(1, min(self.edges_per_chunk, int(self.starts()[-1])))
+        size = max(1, min(self.edges_per_chunk, int(self.starts[-1])))
         while size < count:
             size *= 2
         return size

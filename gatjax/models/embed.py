@@ -127,6 +127,8 @@ def _into(out: Path, embed: Callable[[Make], Table]) -> np.ndarray:
         table = embed(
             lambda shape, dtype: make_table(Path(folder) / f"{next(number)}.npy", shape, dtype)
         )
+        if np.dtype(table.dtype).kind == "V":
+            raise ValueError(f"a .npy file cannot hold {table.dtype}: leave out away")
         os.replace(table.path, out)
     return np.load(out, mmap_mode="r")
 
@@ -134,7 +136,7 @@ def _into(out: Path, embed: Callable[[Make], Table]) -> np.ndarray:
 def _embed(model: Stack, parts: Parts, nodes: Any, make: Make, progress: bool) -> Any:
     """The rows that leave the last layer."""
     walks = [isinstance(_layer(model, stage), Conv) for stage in _stages(model)]
-    total = len(parts.bounds()) * (len(walks) + sum(walks))
+    total = len(parts.bounds) * (len(walks) + sum(walks))
     with tqdm(total=total, unit="chunk", disable=not progress) as bar:
         for stage, walking in zip(_stages(model), walks, strict=True):
             layer = _Layer(*nnx.split(model), stage, walking, parts, make, bar)
@@ -203,7 +205,7 @@ class _Layer(NamedTuple):
         """Tables of all nodes, from what a program makes of each chunk."""
         total = self.parts.num_nodes
         tables = jax.tree.map(lambda like: self.make((total, *like.shape[1:]), like.dtype), shapes)
-        for first, last in self.parts.bounds():
+        for first, last in self.parts.bounds:
             found = program(self.parts.read(nodes, first, last, walks=self.walks))
             for table, rows in zip(jax.tree.leaves(tables), jax.tree.leaves(found), strict=True):
                 table[first:last] = np.asarray(rows)[: last - first]
@@ -260,19 +262,18 @@ class _Sending(_Rows):
     def __init__(self, received: jax.Array, order: list[int]):
         self.received, self.order = received, order
         self.sent: list[PyTree] = []
+        self.places: dict[tuple[int, ...], int] = {}
 
     def senders(self, rows: PyTree) -> PyTree:
-        same = lambda other: (
-            list(map(id, jax.tree.leaves(other))) == list(map(id, jax.tree.leaves(rows)))
-        )
-        known = [number for number, other in enumerate(self.sent) if same(other)]
-        self.order.append(known[0] if known else len(self.sent))
-        if not known:
+        leaves = tuple(map(id, jax.tree.leaves(rows)))
+        if leaves not in self.places:
+            self.places[leaves] = len(self.sent)
             self.sent.append(rows)
-        stand_in = lambda leaf: jnp.broadcast_to(self.received, (1, *leaf.shape[1:])).astype(
-            leaf.dtype
+        self.order.append(self.places[leaves])
+        shape = lambda leaf: (1, *leaf.shape[1:])
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(self.received, shape(leaf)).astype(leaf.dtype), rows
         )
-        return jax.tree.map(stand_in, rows)
 
     def num_senders(self, num_rows: int) -> int:
         return 1

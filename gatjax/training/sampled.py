@@ -50,11 +50,12 @@ class LargeGraph(NamedTuple):
     neighbors: Neighbors
 
 
-def large_graph(graph: GraphsTuple) -> LargeGraph:
+def large_graph(graph: GraphsTuple, edge_weight: Any = None) -> LargeGraph:
     """A graph with a self-loop on every node, and what samples of it are drawn from.
 
     Args:
       graph: one graph without self-loops and features of edges.
+      edge_weight: by which neighbours are drawn, [E], as in `neighbors_of`; layers do not see it.
 
     Raises:
       ValueError: it has self-loops, or features of edges.
@@ -67,7 +68,7 @@ def large_graph(graph: GraphsTuple) -> LargeGraph:
         raise ValueError(
             "the graph has edge features, which samples do not hand on: drop them, graph._replace(edges=None)"
         )
-    neighbors = neighbors_of(graph)
+    neighbors = neighbors_of(graph, edge_weight)
     if neighbors.has_loops:
         raise ValueError(
             "the graph has self-loops, and every node gets one here: take them out, remove_self_loops(graph)"

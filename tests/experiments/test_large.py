@@ -59,6 +59,27 @@ def test_impossible_settings_end_before_training(tmp_path, monkeypatch):
         large.Problem(large.resolve(large.Config()))
 
 
+def test_a_published_graph_has_its_own_split(monkeypatch):
+    import large
+    import large_graphs
+
+    from gatjax.data import Dataset, Splits
+
+    ids = np.arange(4, dtype=np.int32)
+    data = Dataset(
+        name="tiny",
+        graph=large_graphs.planted(4, 20).graph,
+        labels=np.array([0, 1, 0, 1], np.int32),
+        splits=Splits(ids[:2], ids[2:3], ids[3:]),
+        num_classes=2,
+        class_names=("a", "b"),
+        provenance="made here",
+    )
+    monkeypatch.setattr(large_graphs, "load_published", lambda name: data)
+    problem = large.Problem(large.resolve(large.Config(dataset="ogbn-arxiv")))
+    assert problem.split(3) == data.splits and problem.labels(0).train_labels.tolist() == [0, 1]
+
+
 @pytest.mark.slow
 def test_every_node_is_the_same_from_files_and_what_it_takes_is_told(tmp_path):
     import large

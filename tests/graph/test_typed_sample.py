@@ -65,6 +65,7 @@ def test_each_relation_gives_its_own_number_of_edges_that_are_there():
     np.testing.assert_array_equal(found, np.minimum(degree, 2) * [1, 1, 0])
 
 
+@pytest.mark.slow
 def test_numpy_and_jax_draw_the_same_bits():
     graph, seeds, weights = library(), np.array([3, 1], np.int32), {CITES: np.arange(30.0)}
     table = typed_neighbors_of(graph, weights)

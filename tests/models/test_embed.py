@@ -53,16 +53,23 @@ def citations(seed=0, nodes=23, edges=90):
     return build_graph(senders[other], receivers[other], features)
 
 
-def test_a_model_in_memory_and_in_files_of_a_table_in_a_file(tmp_path):
+def test_a_model_in_memory():
+    graph = citations()
+    model = GAT(3, 2, hidden_features=8, num_heads=2, norm=nnx.LayerNorm, rngs=nnx.Rngs(0))
+    expected = forward(model, add_self_loops(graph), deterministic=True)
+    found = embed(model, neighbors_of(graph), graph.nodes, self_loops=True, edges_per_chunk=40)
+    close(found, expected)
+
+
+@pytest.mark.slow
+def test_a_model_from_file_to_file(tmp_path):
     graph = citations()
     model = GAT(3, 2, hidden_features=8, num_heads=2, norm=nnx.LayerNorm, rngs=nnx.Rngs(0))
     expected = forward(model, add_self_loops(graph), deterministic=True)
     neighbors = neighbors_of(graph)
-    options = {"self_loops": True, "edges_per_chunk": 40}
-    close(embed(model, neighbors, graph.nodes, **options), expected)
     np.save(tmp_path / "x.npy", graph.nodes)
     features = np.load(tmp_path / "x.npy", mmap_mode="r")
-    options["out"] = tmp_path / "out.npy"
+    options = {"self_loops": True, "edges_per_chunk": 30, "out": tmp_path / "out.npy"}
     found = embed(model, neighbors, features, **options)
     assert isinstance(found, np.memmap)
     close(found, expected)
@@ -98,6 +105,7 @@ def test_nothing_is_compiled_again_for_another_graph_of_the_same_chunks(caplog):
     assert not [message for message in compiled if "_send" in message or "_receive" in message]
 
 
+@pytest.mark.slow
 def test_graphs_without_edges_or_nodes():
     layer = GATConv(3, 2, rngs=nnx.Rngs(0))
     nothing = build_graph([], [], num_nodes=4)._replace(nodes=np.ones((4, 3), np.float32))
@@ -115,6 +123,7 @@ class SendsTwice(GATConv):
         return mechanism._replace(gate=jnp.ones((2, 1)) * again.sum())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_refused(unchecked, tmp_path):
     graph, rngs = citations(), nnx.Rngs(0)
     layer, neighbors = GATConv(3, 2, rngs=rngs), neighbors_of(graph)
@@ -142,6 +151,10 @@ def test_what_cannot_be_done_is_refused(unchecked, tmp_path):
         embed(layer, graph, edges_per_chunk=0)
     with rejects(ValueError, "out must be a .npy file"):
         embed(layer, graph, out=tmp_path / "out")
+    half = GATConv(3, 2, dtype=jnp.bfloat16, rngs=rngs)
+    with rejects(ValueError, "a .npy file cannot hold bfloat16: leave out away"):
+        embed(half, graph, out=tmp_path / "out.npy")
+    assert embed(half, graph).dtype == jnp.bfloat16
     with rejects(ValueError, "must be [N, 3], got [11, 5]"):
         embed(layer, graph_for(CASES[0]), out=tmp_path / "out.npy")
     assert not list(tmp_path.iterdir())

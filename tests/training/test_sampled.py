@@ -59,9 +59,8 @@ def test_a_seed_gives_the_same_bits_again_and_learns():
         max_epochs=60,
         steps_per_epoch=2,
     )
-    run = lambda: list(
-        train(training, [0, 1], large_graph(graph), lambda seed: labels, progress=False)
-    )
+    seeds = lambda: train(training, [0, 1], large_graph(graph), lambda seed: labels, progress=False)
+    run = lambda: sorted(seeds(), key=lambda trained: trained.seed)
     first, again = run(), run()
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.history.train_loss, other.history.train_loss)
@@ -77,3 +76,11 @@ def test_graphs_that_cannot_be_sampled_are_refused():
         large_graph(graph._replace(edges=np.ones((len(graph.senders), 1), np.float32)))
     with rejects(ValueError, "fanouts[1] = 0"):
         sampled_prediction(build, softmax_cross_entropy, batch_size=4, fanouts=[2, 0])
+
+
+def test_edges_of_no_weight_are_not_drawn():
+    graph, _ = drawn()
+    weight = (np.arange(len(graph.senders)) % 3 > 0).astype(float)
+    data = large_graph(graph, weight)
+    assert len(data.neighbors.senders) == weight.sum()
+    assert len(data.graph.senders) == len(graph.senders) + 12
