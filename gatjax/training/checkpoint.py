@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
 FORMAT = 1
@@ -29,6 +30,9 @@ class CheckpointError(Exception):
 
 class Checkpoints:
     """The checkpoints of one run, a folder per name (one name per seed, say).
+
+    Where several processes run, all of them save the same step under the same name, into one folder that all see, of
+    arrays that all hold whole; any number of processes restores it.
 
     Args:
       folder: where they are; made at the first save.
@@ -75,7 +79,8 @@ class Checkpoints:
             tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(stored)
         )
         try:
-            if not self._managers and not self.exist():
+            first = jax.process_index() == 0
+            if first and not self._managers and not self.exist():
                 self._check_no_orphans()
                 self._write_manifest(tree)
             self._manager(name).save(step, args=items, force=True)
@@ -105,7 +110,7 @@ class Checkpoints:
         if not steps:
             return None
         step = max(steps)
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        abstract = jax.tree.map(_abstract, like)
         items = ocp.args.Composite(
             tree=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore()
         )
@@ -194,6 +199,13 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
         for key in sorted({*there, *here})
         if there.get(key) != here.get(key)
     ]
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """What is restored, and on which devices of a mesh, where it lies on one: those that saved it may be others."""
+    sharding = getattr(leaf, "sharding", None)
+    placed = sharding if isinstance(sharding, NamedSharding) else None
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed)
 
 
 def _check_name(name: str) -> None:

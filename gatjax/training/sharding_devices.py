@@ -1,6 +1,8 @@
 """Shards on the devices of one process or of many."""
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -122,7 +124,7 @@ def cluster(
     Raises:
       ValueError: an environment that names a part of what is needed; more devices than there are, or fewer where
         several processes run.
-      ConnectionError: the others cannot be reached.
+      ConnectionError: process 0 cannot be reached; where others do not come, JAX ends all that have.
 
     >>> with cluster(num_devices=1) as mesh:
     ...     dict(mesh.shape)
@@ -132,8 +134,12 @@ def cluster(
     try:
         yield _mesh(num_devices)
     except Exception as error:
-        if met and "onnect" in str(error):
+        if met and "Connect timeout" in str(error):
             error.add_note(_HOST_NAME)
+        elif met and "by peer" in str(error):
+            error.add_note(
+                "Another process has ended: its own output says why, and the last lines here, which it was"
+            )
         raise
     # After an error the others do not come here, and what happened is to be told before this process ends.
     if met:
@@ -163,20 +169,32 @@ def _meet(heartbeat_seconds: int, connect_seconds: int) -> bool:
             "how many there are, and the number of this one from 0 on"
         )
     num_processes, process_id = (None if value is None else int(value) for value in given)
-    try:
-        jax.distributed.initialize(
-            num_processes=num_processes,
-            process_id=process_id,
-            initialization_timeout=connect_seconds,
-            heartbeat_timeout_seconds=heartbeat_seconds,
-            shutdown_timeout_seconds=heartbeat_seconds,
-        )
-    except jax.errors.JaxRuntimeError as error:
-        raise ConnectionError(
-            f"process {process_id} of {num_processes} did not meet the others at {address} within {connect_seconds} s: "
-            f"start all of them, with one address that all hosts reach. {_HOST_NAME}"
-        ) from error
+    if address and process_id:
+        _reach(address, connect_seconds)
+    jax.distributed.initialize(
+        num_processes=num_processes,
+        process_id=process_id,
+        initialization_timeout=connect_seconds,
+        heartbeat_timeout_seconds=heartbeat_seconds,
+        shutdown_timeout_seconds=heartbeat_seconds,
+    )
     return True
+
+
+def _reach(address: str, seconds: float) -> None:
+    """Wait for process 0 to listen; JAX itself would end this process where that takes too long."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection((host, int(port)), timeout=seconds).close()
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ConnectionError(
+                    f"process 0 is not reached at {address} within {seconds} s ({error}): start it, too, and name an "
+                    f"address that all hosts reach. {_HOST_NAME}"
+                ) from error
+            time.sleep(0.2)
 
 
 def _mesh(num_devices: int | None) -> Mesh:

@@ -232,6 +232,11 @@ def test_bad_input_says_what_to_do(unchecked, monkeypatch):
     with rejects(ValueError, "JAX_COORDINATOR_ADDRESS and JAX_PROCESS_ID must be set, too"):
         with cluster():
             pass
+    monkeypatch.setenv("JAX_PROCESS_ID", "1")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", f"localhost:{free_port()}")
+    with rejects(ConnectionError, "look whether `getent hosts $(hostname)` gives an address"):
+        with cluster(connect_seconds=0):
+            pass
 
 
 @pytest.mark.slow
