@@ -174,6 +174,7 @@ def test_the_pages_say_what_the_results_say():
         DOCS / "from_pyg.md",
         DOCS / "from_dgl_jraph.md",
         DOCS / "speed.md",
+        DOCS / "sizes.md",
         DOCS / "guides" / "recipes.md",
     }
     for page, blocks in tables.PAGES.items():
@@ -193,7 +194,7 @@ def test_every_recorded_benchmark_stands_on_the_page_of_speed():
 @pytest.mark.parametrize(
     ("build", "pattern", "script"),
     [
-        ("graph_network_tables", "graph-network*.json", "graph_network.py"),
+        ("traffic_tables", "traffic-los-loop.json", "traffic.py"),
         ("study_tables", "study-*.json", "controls.py"),
         ("lookup_tables", "dictionary-lookup*.json", "dictionary_lookup.py"),
     ],

@@ -14,6 +14,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from gatjax import GAT, GaAN, GATv2, add_self_loops, batch, build_graph
 from gatjax.graph import First, hop_sizes, neighbors_of, sample_hops, sample_neighbors
+from gatjax.graph.neighbors import starts_of
 from gatjax.layers import DropoutRates, GATConv, NodeLinear
 
 
@@ -295,6 +296,12 @@ def test_a_hub_of_a_million_of_which_one_is_as_heavy_as_all_others():
     edges = of_weights(np.r_[np.ones(1_000_000), 1e6], 3, rows=2000)
     assert 0.4 < (edges[:, 0] == 1_000_000).mean() < 0.6
     assert all(len(set(row)) == 3 for row in edges.tolist())
+
+
+def test_more_edges_than_ids_can_number_are_refused():
+    with rejects(ValueError, "the graph has 2147483648 edges, and int32 counts to 2147483647"):
+        starts_of(np.array([2**30, 2**30]))
+    assert starts_of(np.array([2**30, 2**30 - 1]))[-1] == 2**31 - 1
 
 
 def test_bad_weights_are_refused(unchecked):
