@@ -172,6 +172,7 @@ FIGURES = {
     "pairs-size": Figure("fully-connected-size.json", fully_connected),
     "pairs-range": Figure("fully-connected-range.json", fully_connected),
     "importance": Figure("importance-churn.json", importance),
+    "importance-published": Figure("importance-published.json", importance),
     "depth-cora": Figure("depth-cora.json", depth),
     "depth-citeseer": Figure("depth-citeseer.json", depth),
     "attention-pays": Figure("attention-pays.json", attention_pays),
