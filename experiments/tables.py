@@ -306,7 +306,10 @@ PAGES = {
         "large": partial(tables_of, "large-*.json", "large --seeds 10"),
         "inductive": partial(tables_of, "inductive-*.json", "inductive"),
     },
-    ROOT / "docs" / "sizes.md": {"sampling": partial(tables_of, "sampling.json", "sampling")},
+    ROOT / "docs" / "sizes.md": {
+        "sampling": partial(tables_of, "sampling.json", "sampling"),
+        "shards": partial(tables_of, "shards-*.json", "large sharded", module="large_shards"),
+    },
     ROOT / "docs" / "guides" / "recipes.md": {"recipes": recipes_table},
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
     ROOT / "docs" / "from_dgl_jraph.md": {
