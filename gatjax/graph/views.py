@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jax.experimental.sparse import BCOO
 from jaxtyping import PyTree
 from jraph import GraphsTuple
 
@@ -88,8 +89,8 @@ class First:
         check_at_least(0, nodes=self.nodes, **({} if self.edges is None else {"edges": self.edges}))
 
     def receivers(self, rows: PyTree) -> PyTree:
-        """The first rows."""
-        return jax.tree.map(self._first, rows)
+        """The first rows; of a sparse table, too."""
+        return jax.tree.map(self._first, rows, is_leaf=lambda leaf: isinstance(leaf, BCOO))
 
     def senders(self, rows: PyTree) -> PyTree:
         """All rows."""

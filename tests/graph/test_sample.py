@@ -10,6 +10,7 @@ from flax import nnx
 from helpers import rejects
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental.sparse import BCOO
 from scipy.stats import chi2_contingency, chisquare
 
 from gatjax import GAT, GaAN, GATv2, add_self_loops, batch, build_graph
@@ -218,6 +219,21 @@ def test_a_view_is_refused_where_it_does_not_fit(unchecked):
     with rejects(ValueError, "one for each of the 2 layers that read neighbours, got 3"):
         model(graph, view=[First(13)] * 3)
     assert NodeLinear(3, 4, rngs=nnx.Rngs(0))(graph, view=First(5, 0)).nodes.shape == (5, 4)
+
+
+def test_the_first_rows_of_a_sparse_table_are_rows():
+    """And not the first of its stored entries."""
+    graph = random_graph(7)._replace(edges=None, nodes=np.eye(13, 3, dtype=np.float32))
+    sparse = graph._replace(nodes=BCOO.fromdense(jnp.asarray(graph.nodes)))
+    layer = GATConv(3, 4, residual="linear", rngs=nnx.Rngs(0))
+    first = np.asarray(graph.receivers) < 5
+    ends = {"senders": graph.senders[first], "receivers": graph.receivers[first]}
+    of = lambda graph: (
+        layer(graph._replace(**ends, n_edge=np.array([first.sum()], np.int32)), view=First(5)).nodes
+    )
+    found, expected = of(sparse), of(graph)
+    assert found.shape == (5, 4)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.slow
