@@ -59,8 +59,10 @@ def GaAN(
     Zhang et al., GaAN: Gated Attention Networks for Learning on Large and Spatiotemporal Graphs, UAI 2018.
     """
     check_sizes(num_layers=num_layers, embed_features=embed_features)
-    dropout = Dropout(dropout_rate, rngs=rngs)
-    rates = dropout.rates._replace(inputs=0.0)
+    given = isinstance(dropout_rate, DropoutRates)
+    rates = dropout_rate if given else DropoutRates(attention=dropout_rate)
+    dropout = Dropout(rates._replace(head_inputs=0.0), rngs=rngs)
+    rates = rates._replace(inputs=0.0)
     of_nodes = [embed_features] + [hidden_features] * num_layers
     linear: dict[str, Any] = {
         name: value for name, value in layer_options.items() if name in _LINEAR_OPTIONS

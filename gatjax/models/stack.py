@@ -71,6 +71,11 @@ class Stack(nnx.Module):
             raise ValueError(
                 f"{len(layers)} layers have {len(layers) - 1} gaps, got {len(norms)} norms"
             )
+        if dropout is not None and dropout.rates.head_inputs:
+            raise ValueError(
+                f"dropout drops head_inputs={dropout.rates.head_inputs}, and between layers there are no heads: give "
+                "that rate to the layers, and inputs= to this one"
+            )
         self.layers = nnx.List(layers)
         self.norms = None if norms is None else nnx.List(norms)
         self.activation = activation

@@ -20,7 +20,8 @@ from jax.experimental.sparse import BCOO
 from gatjax.attention import attention_pool, pool_nodes, score_pairs
 from gatjax.graph import Budget, batch, build_graph, pad
 from gatjax.layers import DotProductConv, DropoutRates, GATConv, GATv2Conv, MeanConv
-from gatjax.models import GAT, GCN, ConstGAT, DotProductGAT, GATv2, Stack
+from gatjax.layers.parts import Dropout
+from gatjax.models import GAT, GCN, ConstGAT, DotProductGAT, GaAN, GATv2, Stack
 
 CLASSES, HIDDEN = 7, 6
 LAYERS = {GAT: GATConv, GATv2: GATv2Conv, DotProductGAT: DotProductConv, ConstGAT: MeanConv}
@@ -466,3 +467,15 @@ def test_score_pairs_refuses_nodes_that_do_not_exist(end, bad, unchecked):
     ids[end][1] = bad
     with pytest.raises((IndexError, ValueError), match=end):
         score_pairs(NODE_ROWS, **ids)
+
+
+@pytest.mark.parametrize("model", [GAT, GCN, GaAN], ids=lambda model: model.__name__)
+def test_every_place_may_drop_in_every_model(model):
+    """Between the layers of a stack there are no heads, so that what heads drop is the layers' alone."""
+    graph, rates = graph_for(PLAIN), DropoutRates(*[0.5] * len(DropoutRates._fields))
+    dropping = model(IN, CLASSES, hidden_features=16, dropout_rate=rates, rngs=nnx.Rngs(0))
+    out = nnx.eval_shape(lambda model: model(graph, deterministic=False).nodes, dropping)
+    assert out.shape == (NODES, CLASSES)
+    rates = DropoutRates(head_inputs=0.5)
+    with rejects(ValueError, "head_inputs=0.5, and between layers there are no heads"):
+        Stack([GATConv(3, 4, rngs=nnx.Rngs(0))], dropout=Dropout(rates, rngs=nnx.Rngs(0)))
