@@ -79,8 +79,8 @@ class Config:
     """Citation graphs, with their public splits."""
     depths: tuple[int, ...] = (2, 4, 8, 10, 16, 32)
     """Numbers of layers."""
-    alone: tuple[int, ...] = (16,)
-    """Numbers of layers that are trained on self-loops alone, too; none is fine."""
+    alone: tuple[int, ...] | None = None
+    """Numbers of layers that are trained on self-loops alone, too; none is fine. None: 16, if it is of --depths."""
     variants: tuple[VariantName, ...] = (
         "plain",
         "residual",
@@ -201,7 +201,7 @@ def make_result(config: Config) -> dict[str, Any]:
         cell = {"dataset": name, "depth": depth, "variant": variant, "alone": alone}
         return cell | measures
 
-    cells = [(depth, False) for depth in config.depths] + [(depth, True) for depth in config.alone]
+    cells = [(depth, False) for depth in config.depths] + [(depth, True) for depth in config.alone or ()]
     makers = {
         f"{name} {depth} {variant}{' alone' * alone}": functools.partial(
             row, name, depth, variant, alone
@@ -340,6 +340,8 @@ def plot(result: dict[str, Any], name: str | None = None) -> Any:
 
 def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
+    if config.alone is None:
+        config = dataclasses.replace(config, alone=tuple({16} & {*config.depths}))
     use_every_core()
     check(
         dataclasses.replace(config, alone=config.alone or config.depths),
@@ -349,7 +351,7 @@ def main(config: Config) -> dict[str, Any]:
     )
     if config.features % 2:
         raise SystemExit(f"--features {config.features}: must be even, for the balanced weights")
-    if missing := set(config.alone) - set(config.depths):
+    if missing := set(config.alone or ()) - set(config.depths):
         raise SystemExit(
             f"--alone {min(missing)}: is none of --depths {' '.join(map(str, config.depths))}"
         )
