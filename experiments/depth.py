@@ -201,7 +201,9 @@ def make_result(config: Config) -> dict[str, Any]:
         cell = {"dataset": name, "depth": depth, "variant": variant, "alone": alone}
         return cell | measures
 
-    cells = [(depth, False) for depth in config.depths] + [(depth, True) for depth in config.alone or ()]
+    cells = [(depth, False) for depth in config.depths] + [
+        (depth, True) for depth in config.alone or ()
+    ]
     makers = {
         f"{name} {depth} {variant}{' alone' * alone}": functools.partial(
             row, name, depth, variant, alone
