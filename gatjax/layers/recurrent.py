@@ -16,7 +16,7 @@ from gatjax.graph.copies import disjoint_copies, tiled
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.sizes import num_nodes
 from gatjax.layers.gaan import GaANConv
-from gatjax.layers.parts import check_sizes
+from gatjax.layers.parts import DropoutRates, check_sizes
 
 PARTS = ("edge_mask", "edge_weight", "node_mask")
 
@@ -291,9 +291,9 @@ def over_time(
 
 def _dropout_key(cell: GGRUCell, deterministic: bool | None, rngs: nnx.Rngs | None) -> Array | None:
     """A key for all steps, where the aggregator drops anything."""
-    dropout = cell.of_state.dropout
-    given = [key for key in dropout.keys(deterministic, rngs) if key is not None]
-    return given[0] if given else None
+    keys = cell.of_state.dropout.keys(deterministic, rngs)
+    places = (getattr(keys, place) for place in DropoutRates._fields)
+    return next((key for key in places if key is not None), None)
 
 
 def _on_copies(
