@@ -144,7 +144,8 @@ class GCNConv(Conv):
         """Of the projected rows."""
         rows = nodes.tables.senders
         features = rows.features if isinstance(rows, HeadDropout) else rows
-        return promote(self.projection.dtype, features, self.projection.kernel[...])[1].dtype
+        kernel = jnp.asarray(self.projection.kernel[...])
+        return promote(self.projection.dtype, features, kernel)[1].dtype
 
 
 def _roots(nodes: Sides, ends: Ends, dtype: DTypeLike) -> Sides:
