@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention.pairs import cool_heads
+from gatjax.attention.pairs import cool_heads, wide_einsum
 from gatjax.attention.steps import Temperature
 from gatjax.graph.check import NodeMask, check_lengths, check_mask, check_padding
 from gatjax.graph.messages import check_at_least
@@ -113,7 +113,7 @@ def graph_self_attention(
         # [G, r, n]: which pairs count, and their numbers.
         counted = places.counts(rows)[:, :, None] & places.counted[:, None]
         b, m = (_of_pairs(part, places, rows, counted, num_heads) for part in tables)
-        logits = _einsum("ghrc,ghnc->ghrn", queries, k)
+        logits = wide_einsum("ghrc,ghnc->ghrn", queries, k)
         logits = cool_heads(logits if b is None else logits + b, temperature)
         if normalize == "softmax":
             return _weighted(jnp.where(counted[:, None], logits, -jnp.inf), m, v)[0]
@@ -261,7 +261,7 @@ def _sums(
     weights: Float[Array, "G H r n"], value: Float[Array, "G H n V"]
 ) -> Float[Array, "G H r V"]:
     """The values of all senders of a graph, weighted, at least in float32."""
-    return _einsum("ghrn,ghnv->ghrv", weights, value)
+    return wide_einsum("ghrn,ghnv->ghrv", weights, value)
 
 
 @jax.custom_jvp
@@ -297,13 +297,6 @@ def _push_forward(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     total = along.sum(-1)
     d_out = _sums(change, value) + _sums(weighted, d_value) - out * total[..., None]
     return (out, logarithm), (d_out.astype(out.dtype), total)
-
-
-def _einsum(how: str, *arrays: Array) -> Array:
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-    return jnp.einsum(
-        how, *(array.astype(dtype) for array in arrays), precision=jax.lax.Precision.HIGHEST
-    )
 
 
 def _of_pairs(

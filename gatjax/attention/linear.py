@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.attention.all_nodes import check_rows
+from gatjax.attention.pairs import wide_einsum
 from gatjax.graph.check import NodeMask, check_mask, check_padding
 from gatjax.graph.sizes import graph_ids
 from gatjax.ops.blocks import mask_rows
@@ -85,8 +86,11 @@ def linear_attention(
     q, k, v = (mask_rows(rows, kept).astype(dtype) for rows in (query, key, value))
     q, k = features(q), mask_rows(features(k), kept)
     if num_graphs == 1:
-        products = _einsum("nhc,nhv->hcv", k, v)
-        out, weight = _einsum("nhc,hcv->nhv", q, products), _einsum("nhc,hc->nh", q, k.sum(0))
+        products = wide_einsum("nhc,nhv->hcv", k, v)
+        out, weight = (
+            wide_einsum("nhc,hcv->nhv", q, products),
+            wide_einsum("nhc,hc->nh", q, k.sum(0)),
+        )
     else:
         owner = graph_ids(graph.n_node, total)
         # Column by column, so that no [N, H, C, V] is held.
@@ -97,10 +101,6 @@ def linear_attention(
         weight = of_column(segment_sum(k, owner, num_graphs))
     out = (out / jnp.where(weight == 0, 1, weight)[..., None]).astype(value.dtype)
     return mask_rows(out, kept)
-
-
-def _einsum(how: str, *arrays: Array) -> Array:
-    return jnp.einsum(how, *arrays, precision=jax.lax.Precision.HIGHEST)
 
 
 def check_feature_map(feature_map: FeatureMap) -> Callable[[Array], Array]:

@@ -54,15 +54,16 @@ def has_forms(*functions: RowFunction) -> bool:
 
 def product(q: Float[Array, "G n H C"], k: Float[Array, "G m H C"]) -> Float[Array, "G H n m"]:
     """The dot products of all queries and keys of a graph, in float32 at least."""
-    return _einsum("gihc,gjhc->ghij", q, k)
+    return wide_einsum("gihc,gjhc->ghij", q, k)
 
 
 def mix(p: Float[Array, "G H n m"], v: Float[Array, "G m H C"]) -> Float[Array, "G n H C"]:
     """The values of all senders of a graph, weighted, in their dtype."""
-    return _einsum("ghij,gjhc->gihc", p, v).astype(v.dtype)
+    return wide_einsum("ghij,gjhc->gihc", p, v).astype(v.dtype)
 
 
-def _einsum(how: str, *arrays: Array) -> Array:
+def wide_einsum(how: str, *arrays: Array) -> Array:
+    """The sum of products, at least in float32, whatever the platform takes for enough."""
     dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
     wide = (array.astype(dtype) for array in arrays)
     return jnp.einsum(how, *wide, precision=jax.lax.Precision.HIGHEST)

@@ -50,6 +50,11 @@ class DropoutRates(NamedTuple):
     head_inputs: float = 0.0
 
 
+def rates_of(rate: float | DropoutRates) -> DropoutRates:
+    """The rates of all places; one number is that of the attention weights."""
+    return rate if isinstance(rate, DropoutRates) else DropoutRates(attention=rate)
+
+
 class Keys(NamedTuple):
     """One random key per place that drops, None where nothing is dropped.
 
@@ -72,7 +77,7 @@ class Dropout(nnx.Module):
     """The dropout of a layer: its rates, its source of keys, and whether it is switched off."""
 
     def __init__(self, rates: float | DropoutRates, *, rngs: nnx.Rngs):
-        self.rates = rates if isinstance(rates, DropoutRates) else DropoutRates(attention=rates)
+        self.rates = rates_of(rates)
         for name, rate in self.rates._asdict().items():
             if not 0 <= rate < 1:
                 raise ValueError(f"dropout rate of {name} must lie in [0, 1), got {rate}")

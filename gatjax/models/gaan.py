@@ -10,7 +10,7 @@ from gatjax.layers.controls import NodeLinear
 from gatjax.layers.gaan import NEGATIVE_SLOPE, GaANConv
 from gatjax.layers.inputs import InFeatures, widths
 from gatjax.layers.options import listed
-from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
+from gatjax.layers.parts import Dropout, DropoutRates, check_sizes, rates_of
 from gatjax.models.options import GaANOptions
 from gatjax.models.stack import Stack, beside_senders
 
@@ -59,8 +59,7 @@ def GaAN(
     Zhang et al., GaAN: Gated Attention Networks for Learning on Large and Spatiotemporal Graphs, UAI 2018.
     """
     check_sizes(num_layers=num_layers, embed_features=embed_features)
-    given = isinstance(dropout_rate, DropoutRates)
-    rates = dropout_rate if given else DropoutRates(attention=dropout_rate)
+    rates = rates_of(dropout_rate)
     dropout = Dropout(rates._replace(head_inputs=0.0), rngs=rngs)
     rates = rates._replace(inputs=0.0)
     of_nodes = [embed_features] + [hidden_features] * num_layers
