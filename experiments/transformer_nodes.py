@@ -27,7 +27,7 @@ from gatjax import (
     degree_encoding,
     random_walk_encoding,
 )
-from gatjax.layers.parts import Dropout
+from gatjax.layers.dropout import Dropout
 from gatjax.training import softmax_cross_entropy
 
 RETURNS = 8

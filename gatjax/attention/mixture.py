@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from gatjax.attention.steps import Normalize, normalizer
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.ops.segment import groups_of
 from gatjax.ops.softmax import RULES, Groups, along_last
 

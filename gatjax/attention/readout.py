@@ -13,7 +13,8 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import edge_attention
 from gatjax.attention.scores import dot_product_score
 from gatjax.attention.steps import Normalize, Temperature
-from gatjax.graph.check import NodeMask, check_ends, check_mask, check_padding, require_dense
+from gatjax.graph.check import NodeMask, check_ends, check_mask, check_padding
+from gatjax.graph.ids import require_dense
 from gatjax.graph.sizes import graph_ids, num_nodes
 from gatjax.ops.blocks import BlockSize, gather, mask_rows
 from gatjax.ops.segment import segment_max, segment_mean, segment_sum

@@ -7,7 +7,7 @@ import numpy as np
 from jraph import GraphsTuple
 
 from gatjax.graph.batching import Budget
-from gatjax.graph.check import integers
+from gatjax.graph.ids import integers
 from gatjax.graph.messages import check_at_least, check_integer
 from gatjax.graph.slots import check_slots
 from gatjax.ops.blocks import round_up

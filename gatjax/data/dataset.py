@@ -13,8 +13,8 @@ from scipy.sparse import csgraph
 from gatjax.data.features import Matrix, as_nodes, density, first_not_finite
 from gatjax.data.splits import Splits, check_splits
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import first_true, host_ids
 from gatjax.graph.edit import coalesce, remove_self_loops, to_undirected
+from gatjax.graph.ids import first_true, host_ids
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import check_distinct
 from gatjax.graph.subgraph import subgraph

@@ -9,7 +9,7 @@ from jax.experimental.sparse import BCOO
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import shown
 from gatjax.graph.numbers import check_digits, digits_lost, inexact
 

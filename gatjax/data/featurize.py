@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from gatjax.data.conformers import Method, check_method, embed, embed_all, parse, silence
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import first_true, require_dense
+from gatjax.graph.ids import first_true, require_dense
 from gatjax.graph.messages import listed, shown
 
 ELEMENTS = (5, 6, 7, 8, 9, 15, 16, 17, 35, 53)

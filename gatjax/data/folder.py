@@ -22,8 +22,8 @@ from gatjax.data.files import (
 from gatjax.data.labels import read_labels
 from gatjax.data.node_ids import NAMES_REMEDY, NodeIds
 from gatjax.data.splits import Splits, called, check_splits, has_label, random_split
-from gatjax.graph.check import first_true
 from gatjax.graph.edge_lists import find_ends
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import as_names, check_distinct
 from gatjax.graph.numbers import check_digits, to_float

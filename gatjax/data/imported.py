@@ -7,7 +7,7 @@ import numpy as np
 from gatjax.data.dataset import Dataset, Task, make_weighted_graph
 from gatjax.data.features import as_matrix
 from gatjax.data.splits import Splits
-from gatjax.graph.check import first_true, host_ids
+from gatjax.graph.ids import first_true, host_ids
 from gatjax.graph.messages import listed
 from gatjax.graph.peers import Imported
 

@@ -9,7 +9,7 @@ import numpy as np
 from gatjax.data.dataset import Task
 from gatjax.data.files import place, read_npy
 from gatjax.data.node_ids import NodeIds
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.numbers import to_float
 from gatjax.graph.tables import header_of, read_table

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from gatjax.data import molecule_files as facts
 from gatjax.data.download import check_choice, check_sha256, obtain, read_verified
 from gatjax.data.splits import Splits, check_splits, has_label, random_split
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import check_at_least, check_integer, listed, shown
 from gatjax.graph.subgraph import node_ids
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gatjax.data.files import place
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import shown
 from gatjax.graph.names import as_names, check_distinct, match_names
 from gatjax.graph.tables import Kind, Table, read_names, read_table

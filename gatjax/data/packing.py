@@ -13,7 +13,7 @@ from jraph import GraphsTuple
 
 from gatjax.data.budgets import smallest_that_holds
 from gatjax.graph.batching import Budget, Masks, batch
-from gatjax.graph.check import Ids, host_ids
+from gatjax.graph.ids import Ids, host_ids
 from gatjax.graph.messages import shown
 from gatjax.graph.numbers import DIGITS_REMEDY, default_float, first_over, to_float
 from gatjax.graph.slots import Places, ids_of, place, put, sizes_of

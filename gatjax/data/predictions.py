@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gatjax.data.dataset import Dataset
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 
 
 def write_predictions(path: str | PathLike[str], dataset: Dataset, predictions: ArrayLike) -> None:

@@ -19,7 +19,7 @@ from scipy import sparse
 from gatjax.data.dataset import Dataset, make_graph
 from gatjax.data.download import check_choice, obtain_archive
 from gatjax.data.splits import Splits
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.sizes import num_nodes
 
 

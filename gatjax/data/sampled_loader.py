@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from jraph import GraphsTuple
 
 from gatjax.data.loader import check_seed, find_grain, in_batches
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import check_at_least, shown
 from gatjax.graph.neighbors import Neighbors, check_no_loops
 from gatjax.graph.sample import Hops, check_part, hop_sizes, sample_hops

@@ -17,9 +17,9 @@ from scipy import sparse
 
 from gatjax.data.download import cache_folder, check_choice, obtain, read_verified
 from gatjax.data.pickles import load_adjacency
-from gatjax.graph.check import first_true
 from gatjax.graph.convert import from_scipy
 from gatjax.graph.edit import split_weights
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import check_at_least, shown
 
 URL = "https://raw.githubusercontent.com/lehaifeng/T-GCN/master/data"

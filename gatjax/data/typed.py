@@ -12,7 +12,7 @@ from gatjax.data.download import check_choice
 from gatjax.data.features import LAYOUTS, as_nodes, first_not_finite, normalize_rows
 from gatjax.data.splits import Splits, check_splits, random_split
 from gatjax.data.typed_files import READERS, Typed
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.sizes import leaves
 from gatjax.graph.typed import TypedGraph, build_typed_graph, count_nodes, validate_typed

@@ -12,15 +12,8 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.graph.check import (
-    EdgeMask,
-    EdgeWeight,
-    check_edges,
-    check_graph,
-    check_lengths,
-    host_ids,
-    integers,
-)
+from gatjax.graph.check import EdgeMask, EdgeWeight, check_edges, check_graph, check_lengths
+from gatjax.graph.ids import host_ids, integers
 from gatjax.graph.messages import is_integer, shown
 from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.graph.subgraph import subgraph

@@ -13,7 +13,8 @@ from jraph import GraphsTuple
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from gatjax.graph.check import EdgeMask, NodeMask, check_edges, check_lengths, check_mask, host_ids
+from gatjax.graph.check import EdgeMask, NodeMask, check_edges, check_lengths, check_mask
+from gatjax.graph.ids import host_ids
 from gatjax.graph.sizes import num_nodes
 
 

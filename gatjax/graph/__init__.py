@@ -18,7 +18,6 @@ from gatjax.graph.build import (
     in_degree,
     isolated_nodes,
 )
-from gatjax.graph.check import validate
 from gatjax.graph.convert import from_networkx, from_scipy, to_networkx, to_scipy
 from gatjax.graph.copies import disjoint_copies
 from gatjax.graph.edge_lists import EdgeTable, from_csv, from_named_csv, from_table
@@ -39,6 +38,7 @@ from gatjax.graph.encodings import (
     shortest_paths,
 )
 from gatjax.graph.halo import Halo
+from gatjax.graph.ids import validate
 from gatjax.graph.links import (
     EdgeSplit,
     NeighborTable,

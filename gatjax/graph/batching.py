@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import Ids, host_ids, integers, require_dense
+from gatjax.graph.ids import Ids, host_ids, integers, require_dense
 from gatjax.graph.messages import check_at_least, check_integer, shown
 from gatjax.graph.sizes import leaves
 from gatjax.graph.slots import check_slots, fill_slots

@@ -12,8 +12,8 @@ from jaxtyping import Int32, PyTree
 from jraph import GraphsTuple
 from numpy.typing import ArrayLike
 
-from gatjax.graph.check import INT32_MAX, Ids, first_true, host_ids, integers
-from gatjax.graph.check import validate as validate
+from gatjax.graph.ids import INT32_MAX, Ids, first_true, host_ids, integers
+from gatjax.graph.ids import validate as validate
 from gatjax.graph.messages import check_integer
 from gatjax.graph.numbers import DIGITS_REMEDY, check_digits, first_over, to_float
 from gatjax.graph.sizes import leaves

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import first_true, require_dense, validate
+from gatjax.graph.ids import first_true, require_dense, validate
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.numbers import default_float, digits_lost, rounded, to_float
 from gatjax.graph.sizes import is_unknown, num_nodes

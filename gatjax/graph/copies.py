@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import require_dense
+from gatjax.graph.ids import require_dense
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.sizes import num_nodes
 

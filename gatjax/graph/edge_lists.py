@@ -13,7 +13,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.build import build_graph
 from gatjax.graph.cells import Kind
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import as_names, check_distinct, number_names
 from gatjax.graph.numbers import to_float

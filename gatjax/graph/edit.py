@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import Ids, host_ids, integers
+from gatjax.graph.ids import Ids, host_ids, integers
 from gatjax.graph.messages import shown
 from gatjax.graph.numbers import default_float, to_float
 from gatjax.graph.sizes import is_unknown

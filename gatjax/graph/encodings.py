@@ -17,7 +17,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.sparse.linalg import eigsh
 
-from gatjax.graph.check import check_lengths, first_true, host_ids
+from gatjax.graph.check import check_lengths
+from gatjax.graph.ids import first_true, host_ids
 from gatjax.graph.messages import check_at_least, shown
 from gatjax.graph.sizes import graph_ids, num_nodes
 

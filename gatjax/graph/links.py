@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 from jraph import GraphsTuple
 
-from gatjax.graph.check import host_ids
+from gatjax.graph.ids import host_ids
 from gatjax.graph.messages import check_integer, shown
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import INT32_MAX
+from gatjax.graph.ids import INT32_MAX
 from gatjax.graph.sizes import is_sparse, leaves
 from gatjax.graph.typed import TypedGraph, arrow, count_nodes, row_of
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 from numpy.typing import ArrayLike
 
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import shown
 
 

@@ -11,7 +11,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
 from jraph import GraphsTuple
 
-from gatjax.graph.check import INT32_MAX, check_mask, first_true
+from gatjax.graph.check import check_mask
+from gatjax.graph.ids import INT32_MAX, first_true
 from gatjax.graph.links import ends_of_one
 from gatjax.graph.messages import shown
 

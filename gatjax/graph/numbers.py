@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 
 DIGITS_REMEDY = "subtract an offset from the column, split it into two, x // 10**6 and x % 10**6, or leave it out"
 

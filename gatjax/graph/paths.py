@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import check_at_least, listed, shown
 from gatjax.graph.numbers import to_float
 from gatjax.graph.typed import Relation, Triple, TypedGraph, arrow, find_relation, validate_typed

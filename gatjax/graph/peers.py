@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from gatjax.graph.batching import unbatch
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import first_true, host_ids, integers, require_dense, validate
+from gatjax.graph.ids import first_true, host_ids, integers, require_dense, validate
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.sizes import leaves
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import Ids as CheckedIds
 from gatjax.graph.draws import by_weight, different
+from gatjax.graph.ids import Ids as CheckedIds
 from gatjax.graph.messages import check_at_least, is_integer, shown
 from gatjax.graph.neighbors import Ids, Mask, Neighbors, check_no_loops, check_nodes
 from gatjax.graph.views import First

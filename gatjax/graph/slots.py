@@ -11,7 +11,7 @@ from jaxtyping import Int
 from jraph import GraphsTuple
 
 from gatjax.graph.build import check_complete
-from gatjax.graph.check import Ids, first_true, host_ids
+from gatjax.graph.ids import Ids, first_true, host_ids
 from gatjax.graph.messages import check_at_least
 from gatjax.ops.pairs import ENDS, PairIds, Slots
 

@@ -14,7 +14,7 @@ from jaxtyping import Int32, PyTree
 from jraph import GraphsTuple
 from numpy.typing import ArrayLike
 
-from gatjax.graph.check import Ids, first_true, host_ids, integers
+from gatjax.graph.ids import Ids, first_true, host_ids, integers
 from gatjax.graph.sizes import is_sparse
 
 

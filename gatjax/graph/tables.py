@@ -21,8 +21,8 @@ from gatjax.graph.cells import (
     is_large,
     parse_at_once,
 )
-from gatjax.graph.check import INT32_MAX, first_true
 from gatjax.graph.frames import PARQUET, cells_of, columns_of, first_of_other_kind
+from gatjax.graph.ids import INT32_MAX, first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import match_names
 from gatjax.graph.table_files import cells_in, lines_of, parse, parse_fast, place_in, title_of

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.build import build_graph
-from gatjax.graph.check import first_true, integers, validate
+from gatjax.graph.ids import first_true, integers, validate
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.sizes import is_sparse, leaves
 from gatjax.graph.sizes import num_nodes as rows_of

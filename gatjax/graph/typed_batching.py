@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
-from gatjax.graph.check import first_true
+from gatjax.graph.ids import first_true
 from gatjax.graph.messages import check_at_least, check_integer, listed
 from gatjax.graph.typed import (
     Relation,

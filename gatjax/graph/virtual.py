@@ -13,10 +13,10 @@ from jax.core import Tracer
 from jaxtyping import Bool, Int, PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import Ids, first_true, host_ids, require_dense
 from gatjax.graph.edit import with_edges
 from gatjax.graph.encodings import MAX_PAIRS, check_pairs
 from gatjax.graph.expander import expander
+from gatjax.graph.ids import Ids, first_true, host_ids, require_dense
 from gatjax.graph.messages import check_at_least, shown
 from gatjax.graph.numbers import default_float, to_float
 from gatjax.graph.sizes import is_unknown

@@ -14,11 +14,13 @@ Node features may be a sparse `BCOO`. `deterministic` and `rngs` are those of `n
 
 from gatjax.layers.additive import AdditiveConv
 from gatjax.layers.all_nodes import GraphLinearAttention, GraphSelfAttention
-from gatjax.layers.block import Attended, AttentionBlock, AttentionEdgeStep, attend_edges
+from gatjax.layers.block import AttentionBlock
 from gatjax.layers.controls import GCNConv, MeanConv, NodeLinear
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.dense import AttentionLayer
 from gatjax.layers.dot_product import DotProductConv
+from gatjax.layers.dropout import DropoutRates
+from gatjax.layers.edge_step import Attended, AttentionEdgeStep, attend_edges
 from gatjax.layers.encode_process_decode import EncodeProcessDecode, GraphIndependent, RowMLP
 from gatjax.layers.gaan import GaANConv
 from gatjax.layers.gat import GATConv
@@ -29,7 +31,7 @@ from gatjax.layers.han import HANConv
 from gatjax.layers.hgt import HGTConv
 from gatjax.layers.inputs import Sides
 from gatjax.layers.mat import MATConv
-from gatjax.layers.parts import DropoutRates, HeadProjection, Setup, sender_value
+from gatjax.layers.parts import HeadProjection, Setup, sender_value
 from gatjax.layers.pooling import AttentionPooling, GraphReadout
 from gatjax.layers.recurrent import GGRUCell, GraphState, gated_update, over_time
 from gatjax.layers.relational import RelationalGATConv

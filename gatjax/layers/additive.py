@@ -7,10 +7,12 @@ from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import bahdanau_score
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Keys
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
-from gatjax.layers.parts import HeadProjection, Keys, Setup, check_sizes, sender_value
+from gatjax.layers.parts import HeadProjection, Setup, sender_value
 from gatjax.ops.ends import Ends
 
 

@@ -10,17 +10,11 @@ from gatjax.attention.all_nodes import graph_self_attention
 from gatjax.attention.linear import FeatureMap, check_feature_map, linear_attention
 from gatjax.graph.check import NodeMask, SideParts, check_edges
 from gatjax.graph.virtual import check_pair_order
+from gatjax.layers.checks import check_in_features, check_sizes
+from gatjax.layers.dropout import Dropout, Keys
 from gatjax.layers.inputs import Sides, check_widths, node_features
 from gatjax.layers.options import AttentionOptions, LinearAttentionOptions, listed
-from gatjax.layers.parts import (
-    Dropout,
-    HeadOutput,
-    HeadProjection,
-    Keys,
-    Setup,
-    check_in_features,
-    check_sizes,
-)
+from gatjax.layers.parts import HeadOutput, HeadProjection, Setup
 from gatjax.ops.sparse import keep_rows
 
 

@@ -11,18 +11,12 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.graph.check import SideParts, check_edges, check_not_negative
 from gatjax.graph.views import Sides, View
+from gatjax.layers.checks import check_in_features
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Dropout, Keys
 from gatjax.layers.inputs import InFeatures, check_widths, node_features, seen_through, widths
 from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
-from gatjax.layers.parts import (
-    Dropout,
-    HeadOutput,
-    HeadProjection,
-    Keys,
-    Setup,
-    check_in_features,
-    sender_value,
-)
+from gatjax.layers.parts import HeadOutput, HeadProjection, Setup, sender_value
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import segment_sum

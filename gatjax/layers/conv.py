@@ -11,17 +11,12 @@ from jraph import GraphsTuple
 from gatjax.attention.attend import attend
 from gatjax.attention.blocked import Rows
 from gatjax.attention.steps import Normalizer, RowFunction, normalized, on_edges
-from gatjax.graph.check import (
-    EdgeMask,
-    EdgeWeight,
-    NodeMask,
-    SenderMask,
-    SideParts,
-    check_edges,
-)
+from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask, SideParts, check_edges
 from gatjax.graph.halo import Halo
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.views import Seen, Sides, View
+from gatjax.layers.checks import check_in_features
+from gatjax.layers.dropout import Dropout, Keys
 from gatjax.layers.inputs import (
     InFeatures,
     check_edge_features,
@@ -30,7 +25,7 @@ from gatjax.layers.inputs import (
     seen_through,
     side_parts,
 )
-from gatjax.layers.parts import Dropout, HeadOutput, Keys, Setup, Weighing, check_in_features
+from gatjax.layers.parts import HeadOutput, Setup, Weighing
 from gatjax.ops.ends import Ends
 from gatjax.ops.sparse import Features, keep_rows
 

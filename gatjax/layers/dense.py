@@ -15,7 +15,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Num
 from gatjax.attention.dense import dense_weights, query_and_keys
 from gatjax.attention.multi_head import mask_of_heads, multi_head_attention, split_heads
 from gatjax.attention.scores import reduce_heads
-from gatjax.layers.parts import check_dtypes, check_sizes, check_widths, features_per_head
+from gatjax.layers.checks import check_dtypes, check_sizes, check_widths
+from gatjax.layers.parts import features_per_head
 
 _LEARNED = ("weighted", "learned")
 _COMBINE = ("concat", "mean", "sum", "max", *_LEARNED)

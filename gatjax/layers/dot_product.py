@@ -9,10 +9,12 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.pairs import mix, on_pairs, product
 from gatjax.attention.scores import dot_product_score
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Keys
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
-from gatjax.layers.parts import Dense, HeadProjection, Keys, Linear, Setup, check_sizes
+from gatjax.layers.parts import Dense, HeadProjection, Linear, Setup
 from gatjax.ops.ends import Ends
 
 EdgesIn = Literal["key_value", "logit", "both"]

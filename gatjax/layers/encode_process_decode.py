@@ -15,9 +15,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
-from gatjax.graph.check import require_dense
+from gatjax.graph.ids import require_dense
+from gatjax.layers.checks import check_dtypes, check_widths
 from gatjax.layers.counted import AllParts, apply_to_rows, check_counted, check_updates
-from gatjax.layers.parts import check_dtypes, check_widths
 
 FEATURES = ("edges", "nodes", "globals")
 

@@ -17,24 +17,19 @@ from gatjax.attention.scores import combine_heads, dot_product_score
 from gatjax.graph.check import SideParts
 from gatjax.graph.sizes import num_nodes
 from gatjax.graph.views import Sides, View
+from gatjax.layers.checks import check_dtypes, check_in_features, check_sizes, check_widths
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Dropout, DropoutRates, Keys
 from gatjax.layers.inputs import InFeatures, seen_through, widths
 from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
     Dense,
-    Dropout,
-    DropoutRates,
     HeadInit,
     HeadProjection,
-    Keys,
     Linear,
     Setup,
     Weighing,
     add_bias,
-    check_dtypes,
-    check_in_features,
-    check_sizes,
-    check_widths,
     glorot_uniform,
     sender_value,
 )

@@ -11,17 +11,16 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.pairs import on_pairs
 from gatjax.attention.scores import additive_score
+from gatjax.layers.checks import check_finite, check_sizes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Keys
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
 from gatjax.layers.parts import (
     HeadInit,
     HeadProjection,
-    Keys,
     Setup,
     add_bias,
-    check_finite,
-    check_sizes,
     project_rows,
     sender_value,
 )

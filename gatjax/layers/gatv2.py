@@ -8,17 +8,12 @@ from jraph import GraphsTuple
 
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dynamic_score
+from gatjax.layers.checks import check_finite, check_sizes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Keys
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
-from gatjax.layers.parts import (
-    HeadProjection,
-    Keys,
-    Setup,
-    add_bias,
-    check_finite,
-    check_sizes,
-)
+from gatjax.layers.parts import HeadProjection, Setup, add_bias
 from gatjax.ops.ends import Ends
 
 

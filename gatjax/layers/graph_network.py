@@ -25,10 +25,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.attention.steps import Normalize, Temperature, normalized
-from gatjax.graph.check import EdgeMask, EdgeWeight, GraphMask, NodeMask, require_dense
+from gatjax.graph.check import EdgeMask, EdgeWeight, GraphMask, NodeMask
+from gatjax.graph.ids import require_dense
 from gatjax.graph.sizes import graph_ids, num_edges, num_nodes
-from gatjax.layers.block import Attended, weigh
 from gatjax.layers.counted import AllParts, Counted, apply_to_rows, check_counted, check_updates
+from gatjax.layers.edge_step import Attended, weigh
 from gatjax.layers.parts import Weighing
 from gatjax.layers.pooling import AttentionPooling
 from gatjax.ops.blocks import fill_rows, gather, mask_rows

@@ -11,18 +11,13 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.semantic import Semantic
 from gatjax.graph.check import EdgeMask, NodeMask, SideParts
+from gatjax.layers.checks import check_finite, check_widths
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Keys
 from gatjax.layers.gat import additive_terms
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionBlockOptions, listed, parameter_options
-from gatjax.layers.parts import (
-    HeadOutput,
-    Keys,
-    Setup,
-    check_finite,
-    check_widths,
-    sender_value,
-)
+from gatjax.layers.parts import HeadOutput, Setup, sender_value
 from gatjax.layers.relational import (
     RelationProjection,
     additive_rows,

@@ -16,9 +16,10 @@ from gatjax.attention.scores import dot_product_score
 from gatjax.attention.steps import normalized, on_edges
 from gatjax.graph.check import check_edges
 from gatjax.graph.typed import Triple, TypedGraph, arrow, naming, relation_graph
+from gatjax.layers.dropout import Dropout, Keys
 from gatjax.layers.inputs import check_edge_features
 from gatjax.layers.options import HGTOptions, listed
-from gatjax.layers.parts import Dropout, HeadInit, HeadProjection, Keys, Setup, sender_value
+from gatjax.layers.parts import HeadInit, HeadProjection, Setup, sender_value
 from gatjax.layers.relational import relation_matrices
 from gatjax.layers.typed import (
     EdgeMasks,

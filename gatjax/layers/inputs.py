@@ -9,14 +9,7 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 from jraph import GraphsTuple
 
-from gatjax.graph.check import (
-    EdgeMask,
-    EdgeWeight,
-    NodeMask,
-    SenderMask,
-    SideParts,
-    check_mask,
-)
+from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask, SideParts, check_mask
 from gatjax.graph.numbers import check_digits, default_float
 from gatjax.graph.sizes import is_unknown, num_edges, num_nodes
 from gatjax.graph.views import Seen, Sides, View

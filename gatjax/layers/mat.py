@@ -20,9 +20,10 @@ from gatjax.graph.messages import listed as names_of
 from gatjax.graph.sizes import is_unknown, num_edges
 from gatjax.layers.conv import Mechanism
 from gatjax.layers.dot_product import DotProductConv, EdgesIn
+from gatjax.layers.dropout import Keys
 from gatjax.layers.inputs import InFeatures, Sides, check_edge_features
 from gatjax.layers.options import AttentionOptions, listed
-from gatjax.layers.parts import Keys, Setup
+from gatjax.layers.parts import Setup
 from gatjax.ops.ends import Ends
 
 PARTS = ("distance", "adjacency", "features")

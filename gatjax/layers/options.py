@@ -14,7 +14,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from gatjax.attention.steps import Normalize
-from gatjax.layers.parts import Combine, DropoutRates, Residual
+from gatjax.layers.dropout import DropoutRates
+from gatjax.layers.parts import Combine, Residual
 from gatjax.ops.blocks import BlockSize
 
 Function = TypeVar("Function", bound=Callable)

@@ -1,4 +1,4 @@
-"""What a layer is made of: heads with their parameters, dropout, projections and the output."""
+"""What a layer is made of: heads with their parameters, projections and the output."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -6,22 +6,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.core import Tracer
 from jax.experimental.sparse import BCOO
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Float
 
 from gatjax.attention.attend import check_weighing
 from gatjax.attention.pairs import mix, on_pairs
 from gatjax.attention.scores import combine_heads
 from gatjax.attention.steps import Normalize
-from gatjax.graph.messages import is_integer
-from gatjax.graph.views import Numbered, View
+from gatjax.layers.checks import (
+    check_dtypes,
+    check_finite,
+    check_in_features,
+    check_sizes,
+    check_widths,
+)
+from gatjax.layers.dropout import DropoutRates
 from gatjax.layers.inputs import InFeatures, Sides, widths
 from gatjax.ops.blocks import BlockSize
-from gatjax.ops.dropout import DropoutMask
-from gatjax.ops.sparse import Features, HeadDropout, drop_entries, project, promote
+from gatjax.ops.sparse import Features, HeadDropout, project, promote
 
 Combine = Literal["concat", "mean"]
 Residual = bool | Literal["linear"]
@@ -29,100 +33,6 @@ Residual = bool | Literal["linear"]
 _ROWS = {"nodes": "N", "senders": "M", "edges": "E", "globals": "G", "rows": "R"}
 
 glorot_uniform = nnx.initializers.glorot_uniform()
-
-
-class DropoutRates(NamedTuple):
-    """Where a layer drops, each rate in [0, 1).
-
-    Attributes:
-      inputs: entries of the node features, before they are projected.
-      projected: entries of the values, after the logits have been computed from them.
-      attention: attention weights, per edge and head.
-      head_inputs: as `inputs`, but drawn anew for every head.
-
-    The original GAT uses 0.6 for attention, projected and head_inputs; its paper does not name the second,
-    and other libraries draw one mask for all heads.
-    """
-
-    inputs: float = 0.0
-    projected: float = 0.0
-    attention: float = 0.0
-    head_inputs: float = 0.0
-
-
-def rates_of(rate: float | DropoutRates) -> DropoutRates:
-    """The rates of all places; one number is that of the attention weights."""
-    return rate if isinstance(rate, DropoutRates) else DropoutRates(attention=rate)
-
-
-class Keys(NamedTuple):
-    """One random key per place that drops, None where nothing is dropped.
-
-    `numbers` are those of nodes and edges in the whole graph, where the layer sees a part of it.
-    """
-
-    inputs: Key[Array, ""] | None = None
-    projected: Key[Array, ""] | None = None
-    attention: Key[Array, ""] | None = None
-    head_inputs: Key[Array, ""] | None = None
-    numbers: Numbered = Numbered()
-
-    def of_table(self, place: int) -> "Keys":
-        """The keys of another table of nodes."""
-        fold = lambda key: None if key is None else jax.random.fold_in(key, place)
-        return self._replace(**{name: fold(getattr(self, name)) for name in DropoutRates._fields})
-
-
-class Dropout(nnx.Module):
-    """The dropout of a layer: its rates, its source of keys, and whether it is switched off."""
-
-    def __init__(self, rates: float | DropoutRates, *, rngs: nnx.Rngs):
-        self.rates = rates_of(rates)
-        for name, rate in self.rates._asdict().items():
-            if not 0 <= rate < 1:
-                raise ValueError(f"dropout rate of {name} must lie in [0, 1), got {rate}")
-        self.deterministic = False
-        self.rngs = _dropout_keys(rngs).fork() if any(self.rates) else None
-
-    def keys(
-        self, deterministic: bool | None, rngs: nnx.Rngs | None, view: View | None = None
-    ) -> Keys:
-        """Fresh keys for one call, and the numbers that a view has for its rows; none where dropout is off."""
-        deterministic = self.deterministic if deterministic is None else deterministic
-        if deterministic or not any(self.rates):
-            return Keys()
-        stream = self.rngs if rngs is None else rngs.dropout
-        draw = lambda rate: None if stream is None or rate == 0 else stream()
-        places = {name: draw(rate) for name, rate in self.rates._asdict().items()}
-        numbers = Numbered() if view is None else view.numbers
-        return Keys(**places, numbers=numbers)
-
-    def inputs(self, features: Features, keys: Keys) -> Features | HeadDropout:
-        """Features [N, F], dense or sparse, and what each head is still to drop of them."""
-        numbers = keys.numbers.nodes
-        kept = drop_entries(features, keys.inputs, self.rates.inputs, numbers)
-        if keys.head_inputs is None:
-            return kept
-        return HeadDropout(kept, keys.head_inputs, self.rates.head_inputs, numbers)
-
-    def sides(self, nodes: Sides, keys: Keys) -> Sides:
-        """The inputs of receivers and senders: one mask where they are one table, else one for each."""
-        if nodes.shared:
-            return nodes.each(lambda table: self.inputs(table, keys))
-        return Sides(
-            self.inputs(nodes.receivers, keys), self.inputs(nodes.senders, keys.of_table(1))
-        )
-
-    def projected(self, z: Float[Array, "N *H C"], keys: Keys) -> Float[Array, "N *H C"]:
-        """Values, before they are sent."""
-        numbers = keys.numbers.nodes
-        return jnp.asarray(drop_entries(z, keys.projected, self.rates.projected, numbers))
-
-    def attention(self, keys: Keys) -> DropoutMask | None:
-        """The factor on the attention weights, one per edge and head."""
-        if keys.attention is None:
-            return None
-        return DropoutMask(keys.attention, self.rates.attention, keys.numbers.edges)
 
 
 class Weighing(NamedTuple):
@@ -137,12 +47,6 @@ class Weighing(NamedTuple):
         check_weighing(*self)
         check_finite(temperature=self.temperature)
         return self
-
-
-def _dropout_keys(rngs: nnx.Rngs) -> nnx.RngStream:
-    """The stream of the dropout; one made of a parameter's key where there is none, as in the `init` of Linen."""
-    known = "dropout" in rngs or "default" in rngs
-    return rngs.dropout if known else nnx.Rngs(dropout=rngs.params()).dropout
 
 
 class HeadInit(NamedTuple):
@@ -205,83 +109,6 @@ def features_per_head(out_features: int, num_heads: int, combine: Combine) -> in
             '"concat" it is the width of all heads together (use a multiple, or combine="mean")'
         )
     return out_features // num_heads
-
-
-def check_sizes(**sizes: int | None) -> None:
-    """Every width and number is a whole number from 1 on, or None.
-
-    Raises:
-      TypeError: one is no whole number.
-      ValueError: one is below 1.
-
-    >>> check_sizes(in_features=0)
-    Traceback (most recent call last):
-    ...
-    ValueError: in_features must be at least 1, got 0
-    """
-    for name, size in sizes.items():
-        if size is None:
-            continue
-        if not is_integer(size):
-            raise TypeError(f"{name} must be a whole number, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-
-
-def check_widths(**sizes: int | None) -> None:
-    """As `check_sizes`, where there must be one.
-
-    Raises:
-      TypeError: one is None or no whole number.
-      ValueError: one is below 1.
-    """
-    for name, size in sizes.items():
-        if size is None:
-            raise TypeError(f"{name} must be a whole number, got None")
-    check_sizes(**sizes)
-
-
-def check_dtypes(**dtypes: DTypeLike | None) -> None:
-    """Every dtype is one of fractions, or None.
-
-    Raises:
-      TypeError: one is not.
-    """
-    for name, dtype in dtypes.items():
-        try:
-            known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-        except TypeError:
-            known = False
-        if not known:
-            raise TypeError(
-                f"{name} must be a dtype of fractions, such as jnp.float32 or jnp.bfloat16, got {dtype!r}"
-            )
-
-
-def check_in_features(in_features: InFeatures) -> InFeatures:
-    """The width of the nodes, or the pair (receivers, senders), if each is a whole number from 1 on."""
-    both = widths(in_features)
-    if not isinstance(in_features, tuple | list):
-        check_widths(in_features=in_features)
-        return in_features
-    check_widths(**{f"in_features of {side}": width for side, width in both._asdict().items()})
-    return both.receivers, both.senders
-
-
-def check_finite(**numbers: float | Array | None) -> None:
-    """Every number that is known is finite, or None.
-
-    Raises:
-      TypeError: one is no number.
-      ValueError: one is NaN or infinite.
-    """
-    for name, number in numbers.items():
-        if number is None or isinstance(number, Tracer):
-            continue
-        if not np.issubdtype(np.asarray(number).dtype, np.number):
-            raise TypeError(f"{name} must be a number, got {number!r}")
-        if not np.all(np.isfinite(number)):
-            raise ValueError(f"{name} must be finite, got {number}")
 
 
 class Setup(NamedTuple):

@@ -13,6 +13,7 @@ from gatjax.attention.attend import edge_attention
 from gatjax.attention.readout import Pool, check_pool, pool_nodes
 from gatjax.attention.scores import combine_heads
 from gatjax.graph.check import SideParts, check_mask
+from gatjax.layers.checks import check_dtypes, check_widths
 from gatjax.layers.inputs import node_features
 from gatjax.layers.options import WeighingOptions, listed
 from gatjax.layers.parts import (
@@ -20,8 +21,6 @@ from gatjax.layers.parts import (
     HeadProjection,
     Setup,
     Weighing,
-    check_dtypes,
-    check_widths,
     features_per_head,
     glorot_uniform,
     sender_value,

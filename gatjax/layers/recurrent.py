@@ -15,8 +15,9 @@ from gatjax.graph.check import check_edges
 from gatjax.graph.copies import disjoint_copies, tiled
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.sizes import num_nodes
+from gatjax.layers.checks import check_sizes
+from gatjax.layers.dropout import DropoutRates
 from gatjax.layers.gaan import GaANConv
-from gatjax.layers.parts import DropoutRates, check_sizes
 
 PARTS = ("edge_mask", "edge_weight", "node_mask")
 

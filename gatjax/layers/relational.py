@@ -15,21 +15,15 @@ from jraph import GraphsTuple
 from gatjax.attention.blocked import Rows
 from gatjax.attention.scores import dot_product_score
 from gatjax.attention.steps import RowFunction
-from gatjax.graph.check import INT32_MAX, EdgeMask, first_true
+from gatjax.graph.check import EdgeMask
+from gatjax.graph.ids import INT32_MAX, first_true
+from gatjax.layers.checks import check_finite, check_sizes
 from gatjax.layers.conv import Conv, Mechanism
+from gatjax.layers.dropout import Keys
 from gatjax.layers.gat import additive_terms
 from gatjax.layers.inputs import InFeatures, Sides
 from gatjax.layers.options import AttentionOptions, listed
-from gatjax.layers.parts import (
-    HeadInit,
-    HeadProjection,
-    Keys,
-    Setup,
-    check_finite,
-    check_sizes,
-    project_rows,
-    sender_value,
-)
+from gatjax.layers.parts import HeadInit, HeadProjection, Setup, project_rows, sender_value
 from gatjax.ops.blocks import gather, mask_rows
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.features import sum_features

@@ -8,8 +8,9 @@ from jraph import GraphsTuple
 
 from gatjax.attention.semantic import Semantic, check_semantic, mix_paths, semantic_weights
 from gatjax.graph.check import NodeMask
+from gatjax.layers.checks import check_widths
 from gatjax.layers.options import ParameterOptions, listed
-from gatjax.layers.parts import Dense, Setup, check_widths
+from gatjax.layers.parts import Dense, Setup
 
 
 class SemanticAttention(nnx.Module):

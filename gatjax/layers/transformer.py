@@ -13,9 +13,10 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import Parts
 from gatjax.graph.virtual import EDGE_TYPES
+from gatjax.layers.checks import check_dtypes, check_sizes
 from gatjax.layers.counted import normalize_rows
+from gatjax.layers.dropout import Dropout, DropoutRates
 from gatjax.layers.inputs import node_features
-from gatjax.layers.parts import Dropout, DropoutRates, check_dtypes, check_sizes
 from gatjax.ops.blocks import mask_rows
 
 Norm = Literal["batch", "layer"]

@@ -10,8 +10,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from gatjax.graph.check import NodeMask, SideParts, check_mask
 from gatjax.graph.messages import listed as listed_names
 from gatjax.graph.typed import Triple, TypedGraph, arrow, count_nodes, naming, relation_graph
+from gatjax.layers.checks import check_widths
+from gatjax.layers.dropout import Dropout
 from gatjax.layers.options import RowOptions, listed
-from gatjax.layers.parts import Dropout, HeadProjection, Setup, check_widths
+from gatjax.layers.parts import HeadProjection, Setup
 from gatjax.layers.semantic import SemanticAttention
 from gatjax.ops.sparse import Features, keep_rows
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.messages import check_at_least
-from gatjax.layers.parts import check_sizes
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.recurrent import GGRUCell, GraphState, over_time
 
 

@@ -6,11 +6,12 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
+from gatjax.layers.dropout import Dropout, DropoutRates, rates_of
 from gatjax.layers.gaan import NEGATIVE_SLOPE, GaANConv
 from gatjax.layers.inputs import InFeatures, widths
 from gatjax.layers.options import listed
-from gatjax.layers.parts import Dropout, DropoutRates, check_sizes, rates_of
 from gatjax.models.options import GaANOptions
 from gatjax.models.stack import Stack, beside_senders
 

@@ -5,11 +5,11 @@ from typing import Unpack
 from flax import nnx
 from jaxtyping import Array
 
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.han import HANConv
 from gatjax.layers.inputs import InFeatures
 from gatjax.layers.options import listed, parameter_options
-from gatjax.layers.parts import check_sizes
 from gatjax.models.options import HANOptions
 from gatjax.models.stack import Stack, beside_senders
 

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 from jraph import GraphsTuple
 
 from gatjax.graph.typed import Triple, TypedGraph
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.hgt import HGTConv
 from gatjax.layers.options import HGTOptions, listed, parameter_options
-from gatjax.layers.parts import check_sizes
 from gatjax.layers.typed import EdgeMasks, EdgeWeights, NodeMasks, TypedLinear
 
 

@@ -10,11 +10,12 @@ from jraph import GraphsTuple
 
 from gatjax.attention.readout import Pool
 from gatjax.graph.check import Parts
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
+from gatjax.layers.dropout import Dropout, DropoutRates
 from gatjax.layers.inputs import node_features
 from gatjax.layers.mat import MATConv
 from gatjax.layers.options import listed
-from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
 from gatjax.layers.pooling import GraphReadout
 from gatjax.models.options import MATOptions
 from gatjax.models.stack import Stack

@@ -15,6 +15,7 @@ from gatjax.attention.mixture import Kernel, MixtureWeights
 from gatjax.attention.readout import Pool
 from gatjax.attention.semantic import Semantic
 from gatjax.layers.dot_product import EdgesIn
+from gatjax.layers.dropout import DropoutRates
 from gatjax.layers.gaan import Gate, Scale
 from gatjax.layers.options import (
     ResidualOptions,
@@ -22,7 +23,6 @@ from gatjax.layers.options import (
     WeighingOptions,
     WeightOptions,
 )
-from gatjax.layers.parts import DropoutRates
 
 
 class DepthOptions(TypedDict, total=False):

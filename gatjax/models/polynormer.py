@@ -13,10 +13,11 @@ from jraph import GraphsTuple
 from gatjax.attention.readout import Pool
 from gatjax.graph.check import Parts
 from gatjax.layers.all_nodes import GraphLinearAttention
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
+from gatjax.layers.dropout import Dropout, DropoutRates
 from gatjax.layers.gat import GATConv
 from gatjax.layers.inputs import node_features
-from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
 from gatjax.models.transformer import output_layer
 
 

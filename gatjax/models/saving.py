@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gatjax.layers.parts import DropoutRates
+from gatjax.layers.dropout import DropoutRates
 from gatjax.models.controls import GCN, MLP
 from gatjax.models.gaan import GaAN
 from gatjax.models.gat import GAT, ConstGAT, DotProductGAT, GATv2

@@ -15,11 +15,12 @@ from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask
 from gatjax.graph.halo import Halo
 from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.graph.views import View
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.conv import Conv
 from gatjax.layers.counted import normalize_rows
+from gatjax.layers.dropout import Dropout
 from gatjax.layers.inputs import InFeatures, node_features, side_parts, widths
-from gatjax.layers.parts import Dropout, check_sizes
 from gatjax.models.names import find, name_of
 from gatjax.ops.sparse import Features
 

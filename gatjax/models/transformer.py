@@ -10,11 +10,12 @@ from jaxtyping import Array
 
 from gatjax.attention.readout import Pool
 from gatjax.layers.all_nodes import GraphLinearAttention, GraphSelfAttention
+from gatjax.layers.checks import check_sizes
 from gatjax.layers.controls import NodeLinear
 from gatjax.layers.dot_product import DotProductConv, EdgesIn
+from gatjax.layers.dropout import Dropout, DropoutRates
 from gatjax.layers.gat import GATConv
 from gatjax.layers.options import listed
-from gatjax.layers.parts import Dropout, DropoutRates, check_sizes
 from gatjax.layers.pooling import GraphReadout
 from gatjax.layers.transformer import Norm, Order, TransformerBlock
 from gatjax.models.options import BlockOptions

@@ -15,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from gatjax.graph.check import host_ids
+from gatjax.graph.ids import host_ids
 from gatjax.graph.sizes import num_nodes
 from gatjax.plots.checks import check_length, check_node, name_of, per_edge
 from gatjax.plots.layout import component_places

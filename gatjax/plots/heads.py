@@ -8,7 +8,7 @@ from jraph import GraphsTuple
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from gatjax.graph.check import host_ids
+from gatjax.graph.ids import host_ids
 from gatjax.graph.sizes import num_nodes
 from gatjax.plots.checks import check_length, check_node, name_of, per_edge
 from gatjax.plots.style import new_axes, styled

@@ -20,8 +20,9 @@ from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Shaped
 from jraph import GraphsTuple
 from scipy.sparse import csr_array
 
-from gatjax.graph.check import check_lengths, first_true, require_dense
+from gatjax.graph.check import check_lengths
 from gatjax.graph.halo import Exchange, Halo
+from gatjax.graph.ids import first_true, require_dense
 from gatjax.graph.links import ends_of_one
 from gatjax.graph.messages import check_at_least
 from gatjax.ops.dropout import RowNumbers

@@ -6,16 +6,16 @@ import pytest
 from cases import ONE_EACH, build, graph_for, shared_by_all
 from flax import nnx
 
-import gatjax.graph.check
+import gatjax.graph.ids
 from gatjax import Conv, build_graph
 
 
 @shared_by_all
 def test_one_call_checks_the_graph_once(case, monkeypatch):
     layer, graph = build(case), graph_for(case)
-    original, calls = gatjax.graph.check.host_ids, []
+    original, calls = gatjax.graph.ids.host_ids, []
     record = lambda *graph: calls.append(graph) or original(*graph)
-    monkeypatch.setattr(gatjax.graph.check, "host_ids", record)
+    monkeypatch.setattr(gatjax.graph.ids, "host_ids", record)
     layer(graph)
     assert len(calls) == 1
     layer.attention(graph)

@@ -20,7 +20,7 @@ from jax.experimental.sparse import BCOO
 from gatjax.attention import attention_pool, pool_nodes, score_pairs
 from gatjax.graph import Budget, batch, build_graph, pad
 from gatjax.layers import DotProductConv, DropoutRates, GATConv, GATv2Conv, MeanConv
-from gatjax.layers.parts import Dropout
+from gatjax.layers.dropout import Dropout
 from gatjax.models import GAT, GCN, ConstGAT, DotProductGAT, GaAN, GATv2, Stack
 
 CLASSES, HIDDEN = 7, 6
