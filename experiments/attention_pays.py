@@ -12,7 +12,6 @@ is well above √log n, and where it is below, nothing can.
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,10 +26,9 @@ from attention_pays_report import plot, tables
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import made_once, try_to_plot
-from report import describe_run
+from outputs import try_to_plot
 from settings import check
-from study_rows import finish_rows
+from study_rows import made_of_rows
 
 from gatjax import (
     GAT,
@@ -277,20 +275,19 @@ def real_row(config: Config, name: str, model: str) -> dict[str, Any]:
     }
 
 
-def make_result(config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
-    makers = {f"made {model}": functools.partial(made_row, config, model) for model in MADE}
+def makers(config: Config) -> dict[str, Callable[[], dict[str, Any]]]:
+    rows = {f"made {model}": functools.partial(made_row, config, model) for model in MADE}
     for name in config.datasets if config.real_seeds else ():
-        makers |= {
+        rows |= {
             f"{name} {model}": functools.partial(real_row, config, name, model) for model in REAL
         }
-    rows = finish_rows(config, makers, choosing=("datasets",))
+    return rows
+
+
+def told(rows: dict[str, Any]) -> dict[str, Any]:
     return {
         "made": [row for row in rows.values() if "dataset" not in row],
         "real": [row for row in rows.values() if "dataset" in row],
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
     }
 
 
@@ -310,7 +307,7 @@ def main(config: Config) -> dict[str, Any]:
             file_of(name)
     picture = config.output / "gain.png"
     draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
-    result = made_once(config, make_result, draw)
+    result = made_of_rows(config, makers, told, draw, choosing=("datasets",))
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -11,8 +11,7 @@ there but not on the graph has been smoothed.
 
 import dataclasses
 import functools
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,10 +24,10 @@ from deep import Deep, Norm, balance
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import made_once, try_to_plot
-from report import describe_run, markdown_table, mean_and_sd
+from outputs import try_to_plot
+from report import markdown_table, mean_and_sd
 from settings import check
-from study_rows import finish_rows
+from study_rows import made_of_rows
 
 from gatjax import add_self_loops, plots
 from gatjax.data import load
@@ -192,8 +191,7 @@ def only_loops(graph: GraphsTuple) -> GraphsTuple:
     return graph._replace(senders=senders[alone], receivers=receivers[alone], n_edge=count)
 
 
-def make_result(config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
+def makers(config: Config) -> dict[str, Callable[[], dict[str, Any]]]:
     study = functools.cache(functools.partial(Study, config))
 
     def row(name: str, depth: int, variant: str, alone: bool) -> dict[str, Any]:
@@ -204,20 +202,13 @@ def make_result(config: Config) -> dict[str, Any]:
     cells = [(depth, False) for depth in config.depths] + [
         (depth, True) for depth in config.alone or ()
     ]
-    makers = {
+    return {
         f"{name} {depth} {variant}{' alone' * alone}": functools.partial(
             row, name, depth, variant, alone
         )
         for name in config.datasets
         for depth, alone in cells
         for variant in config.variants
-    }
-    rows = finish_rows(config, makers, choosing=("datasets", "depths", "alone", "variants"))
-    return {
-        "rows": list(rows.values()),
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
     }
 
 
@@ -363,7 +354,9 @@ def main(config: Config) -> dict[str, Any]:
             picture = config.output / f"depth-{name}.png"
             try_to_plot(picture, lambda path, name=name: plots.save(plot(result, name), path))
 
-    result = made_once(config, make_result, draw)
+    told = lambda rows: {"rows": list(rows.values())}
+    choosing = "datasets", "depths", "alone", "variants"
+    result = made_of_rows(config, makers, told, draw, choosing=choosing)
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -10,7 +10,6 @@ wherever models learn, and breaks where they are tested.
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,11 +23,10 @@ from devices import use_every_core
 from flax import nnx
 from importance_report import EITHER_SIGN, plot, tables
 from jraph import GraphsTuple
-from outputs import made_once, try_to_plot
+from outputs import try_to_plot
 from planted import GRAPHS, Planted, churn
-from report import describe_run
 from settings import check
-from study_rows import finish_rows
+from study_rows import made_of_rows
 
 from gatjax import GAT, Budget, ConstGAT, DotProductGAT, GATv2, pad, plots
 from gatjax.explain import (
@@ -342,15 +340,10 @@ def makers(config: Config) -> dict[str, Callable[[], dict[str, Any]]]:
     return rows
 
 
-def make_result(config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
-    rows = finish_rows(config, makers(config), choosing=("graphs", "models"))
+def told(rows: dict[str, Any]) -> dict[str, Any]:
     return {
         "truth": [row for row in rows.values() if "auroc" in row],
         "campaign": [row for row in rows.values() if "auroc" not in row],
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
     }
 
 
@@ -366,7 +359,7 @@ def main(config: Config) -> dict[str, Any]:
     )
     picture = config.output / "auroc.png"
     draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
-    result = made_once(config, make_result, draw)
+    result = made_of_rows(config, makers, told, draw, choosing=("graphs", "models"))
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

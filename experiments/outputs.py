@@ -8,12 +8,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from report import LIBRARIES, as_json, library_versions, save_result
+from report import LIBRARIES, as_json, describe_run, library_versions, save_result
 
 # The exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -25,13 +25,16 @@ LEAST_SPACE = 2**24
 FREE = ("output", "overwrite", "resume", "progress", "checkpoint_seconds")
 
 
-def find_result(path: Path, config: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+def find_result(
+    path: Path, config: Mapping[str, Any], *, overwrite: bool, choosing: Collection[str] = ()
+) -> dict[str, Any] | None:
     """The result of this very run, where it is there already; to be called before anything is trained.
 
     Args:
       path: of the result's JSON file; its folder is made.
       config: what makes the result, as it is stored there under "config".
       overwrite: whether the user gives up what is there.
+      choosing: settings that may be others there.
 
     Returns:
       The result, where a run with this configuration and these versions has come to its end there; None where the way
@@ -51,9 +54,20 @@ def find_result(path: Path, config: Mapping[str, Any], *, overwrite: bool) -> di
         raise SystemExit(f"{path} is no result that can be read: {remedy}") from error
     if result.get("interrupted"):
         raise SystemExit(f"{path} is the result of an interrupted run: {remedy}")
-    different = differences(there, described(config, library_versions()))
+    here = described(config, library_versions())
+    kept = lambda settings: {name: each for name, each in settings.items() if name not in choosing}
+    different = differences(kept(there), kept(here))
     if different:
         raise SystemExit(f"{path} is the result of another run ({'; '.join(different)}): {remedy}")
+    return result
+
+
+def find_made(config: Any) -> dict[str, Any] | None:
+    """What `find_result` finds in the folder of a configuration, and says so."""
+    path = config.output / "result.json"
+    result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+    if result is not None:
+        say_found(path)
     return result
 
 
@@ -61,26 +75,30 @@ def made_once(
     config: Any,
     make: Callable[[Any], dict[str, Any]],
     draw: Callable[[dict[str, Any]], None] = lambda result: None,
+    *,
+    find: Callable[[Any], dict[str, Any] | None] = find_made,
 ) -> dict[str, Any]:
     """The result of a configuration: made, kept and drawn, or found where this very run has come to its end before.
 
     Args:
       config: a dataclass with `output` and `overwrite`.
-      make: from the configuration to its result, as JSON has it.
+      make: from the configuration to the part of its result that is its own; what made it stands below: seconds, where
+        `make` gives none, the configuration, the command, versions, hardware and the commit.
       draw: pictures of a result that has just been made.
+      find: from the configuration to a result that is there already, or None.
 
     Raises:
       SystemExit: another result is there, another process has the folder, or nothing can be written there.
     """
-    path = config.output / "result.json"
     with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
+        result = find(config)
         if result is None:
+            started = time.perf_counter()
             result = make(config)
-            save_result(path, result)
+            result.setdefault("seconds", time.perf_counter() - started)
+            result = as_json({**result, "config": dataclasses.asdict(config), **describe_run()})
+            save_result(config.output / "result.json", result)
             draw(result)
-        else:
-            say_found(path)
     return result
 
 

@@ -9,8 +9,9 @@
     python experiments/transformers.py --task minesweeper --layers 15 --epochs 2000    # a day
 
 Each row is a model, trained for a fixed number of epochs: nothing is chosen by validation. Rows that are finished are
-kept in the output folder, and the same command goes on after an interruption, or with other rows. Accuracies are means
-over classes; on real graphs the score is the area under the ROC curve where there are two classes, else accuracy.
+kept in the output folder: the same command goes on after an interruption, and one with more rows makes the new ones
+alone. Accuracies are means over classes; on real graphs the score is the area under the ROC curve where there are two
+classes, else accuracy.
 """
 
 import dataclasses
@@ -22,10 +23,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import script
 from matplotlib.axes import Axes
-from outputs import claimed, find_result, say_found, try_to_plot
-from report import describe_run, markdown_table, mean_and_sd, save_result
+from outputs import try_to_plot
+from report import markdown_table, mean_and_sd
 from settings import check
-from study_rows import finish_rows
+from study_rows import made_of_rows
 from transformer_blocks import sbm_rows
 from transformer_nodes import node_rows
 from transformer_puzzles import csl_rows, tree_rows
@@ -169,19 +170,10 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     settings = resolve(config)
     assert settings.output is not None
-    path, makers = settings.output / "result.json", rows_of(settings)
-    with claimed(settings.output):
-        values = dataclasses.asdict(settings)
-        result = find_result(path, values, overwrite=settings.overwrite)
-        if result is None:
-            rows = finish_rows(settings, makers, choosing=("rows",))
-            result = {"config": values, "rows": rows, **describe_run()}
-            save_result(path, result)
-            try_to_plot(
-                settings.output / "accuracy.png", lambda path: plots.save(plot(result), path)
-            )
-        else:
-            say_found(path)
+    picture = settings.output / "accuracy.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    told = lambda rows: {"rows": rows}
+    result = made_of_rows(settings, rows_of, told, draw, choosing=("rows",))
     print(f"\n{table(result)}\n\ndetails in {settings.output}")
     return result
 
