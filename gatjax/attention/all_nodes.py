@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from jraph import GraphsTuple
 
-from gatjax.attention.pairs import cool_heads, wide_einsum
+from gatjax.attention.pairs import cool_heads, products, sums, sums_along
 from gatjax.attention.steps import Temperature
 from gatjax.graph.check import NodeMask, check_lengths, check_mask, check_padding
 from gatjax.graph.messages import check_at_least
@@ -113,13 +113,16 @@ def graph_self_attention(
         # [G, r, n]: which pairs count, and their numbers.
         counted = places.counts(rows)[:, :, None] & places.counted[:, None]
         b, m = (_of_pairs(part, places, rows, counted, num_heads) for part in tables)
-        logits = wide_einsum("ghrc,ghnc->ghrn", queries, k)
+        logits = products(queries, k)
         logits = cool_heads(logits if b is None else logits + b, temperature)
         if normalize == "softmax":
-            return _weighted(jnp.where(counted[:, None], logits, -jnp.inf), m, v)[0]
+            # The rows that fill up the last block are cut off.
+            if not places.full:
+                logits = jnp.where(counted[:, None], logits, -jnp.inf)
+            return _weighted(logits, m, v)[0]
         heads = jnp.broadcast_to(counted[:, None], logits.shape)
         p = RULES[normalize](logits, heads, along_last(heads), 1.0)
-        return _sums(p if m is None else p * m, v).astype(v.dtype)
+        return sums(p if m is None else p * m, v).astype(v.dtype)
 
     size = _rows_per_block(block_size, q.shape)
     count = ceil_div(places.size, size)
@@ -153,6 +156,7 @@ class Places(NamedTuple):
       owner: of each row its graph.
       place: of each row its place there.
       regular: whether row g·n + j is place j of graph g.
+      full: whether it is known before `jax.jit` that a node that takes part stands at every place.
       fits: whether all that take part have a place, of each graph.
     """
 
@@ -164,6 +168,7 @@ class Places(NamedTuple):
     place: Int[Array, "N"]
     taking_part: Bool[Array, "N"]
     regular: bool
+    full: bool
     fits: Bool[Array, "G"]
 
     def spread(self, rows: Array) -> Array:
@@ -229,7 +234,8 @@ def place_nodes(
     last = segment_max(jnp.where(taking_part, place + 1, 0).astype(jnp.float32), owner, num_graphs)
     counted = inside & taking_part[ids] if total else inside
     parts = n_node, owner, place, taking_part
-    return Places(max(size, 1), ids, counted, *parts, regular, last <= size)
+    full = pairs is None and num_graphs == 1 and node_mask is None
+    return Places(max(size, 1), ids, counted, *parts, regular, full, last <= size)
 
 
 def _largest(graph: GraphsTuple, node_mask: NodeMask, max_nodes: int | None) -> int:
@@ -257,13 +263,6 @@ def _heads_first(table: Float[Array, "G n H C"]) -> Float[Array, "G H n C"]:
     return jnp.swapaxes(table, 1, 2)
 
 
-def _sums(
-    weights: Float[Array, "G H r n"], value: Float[Array, "G H n V"]
-) -> Float[Array, "G H r V"]:
-    """The values of all senders of a graph, weighted, at least in float32."""
-    return wide_einsum("ghrn,ghnv->ghrv", weights, value)
-
-
 @jax.custom_jvp
 def _weighted(
     logits: Float[Array, "G H r n"],
@@ -277,11 +276,11 @@ def _weighted(
     largest = logits.max(-1)
     largest = jnp.where(jnp.isfinite(largest), largest, 0)
     weights = jnp.exp(logits - largest[..., None])
-    sums = weights.sum(-1)
-    sums = jnp.where(sums == 0, 1, sums)
+    total = weights.sum(-1)
+    total = jnp.where(total == 0, 1, total)
     weights = weights if multiplier is None else weights * multiplier
-    out = _sums(weights, value) / sums[..., None]
-    return out.astype(value.dtype), largest + jnp.log(sums)
+    out = sums(weights, value) / total[..., None]
+    return out.astype(value.dtype), largest + jnp.log(total)
 
 
 @_weighted.defjvp
@@ -295,7 +294,7 @@ def _push_forward(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     change = along if multiplier is None else along * multiplier + weights * d_multiplier
     weighted = weights if multiplier is None else weights * multiplier
     total = along.sum(-1)
-    d_out = _sums(change, value) + _sums(weighted, d_value) - out * total[..., None]
+    d_out = sums(change, value) + sums_along(weighted, d_value) - out * total[..., None]
     return (out, logarithm), (d_out.astype(out.dtype), total)
 
 

@@ -19,10 +19,14 @@ from jaxtyping import Array, Bool, Float
 from gatjax.attention.blocked import Rows
 from gatjax.attention.mixture import Mixture
 from gatjax.attention.steps import Normalize, RowFunction, Temperature, cool, weights_of
-from gatjax.ops.blocks import fill_rows, mask_rows
+from gatjax.ops.blocks import fill_rows, mask_rows, on_cpu
 from gatjax.ops.ends import Ends
 from gatjax.ops.segment import over_rows
 from gatjax.ops.softmax import RULES, along_last
+
+# XLA's CPU backend is slow at products of many matrices whose first factor is read by columns, as a derivative by the
+# second factor of a product reads it. Up to this many rows it takes less time to transpose it first.
+SMALL = 32
 
 
 def on_pairs(pairs: Callable[..., Array]) -> Callable[[RowFunction], RowFunction]:
@@ -54,19 +58,73 @@ def has_forms(*functions: RowFunction) -> bool:
 
 def product(q: Float[Array, "G n H C"], k: Float[Array, "G m H C"]) -> Float[Array, "G H n m"]:
     """The dot products of all queries and keys of a graph, in float32 at least."""
-    return wide_einsum("gihc,gjhc->ghij", q, k)
+    return products(jnp.swapaxes(q, 1, 2), jnp.swapaxes(k, 1, 2))
 
 
 def mix(p: Float[Array, "G H n m"], v: Float[Array, "G m H C"]) -> Float[Array, "G n H C"]:
     """The values of all senders of a graph, weighted, in their dtype."""
-    return wide_einsum("ghij,gjhc->gihc", p, v).astype(v.dtype)
+    return jnp.swapaxes(sums(p, jnp.swapaxes(v, 1, 2)), 1, 2).astype(v.dtype)
+
+
+def products(q: Float[Array, "G H n C"], k: Float[Array, "G H m C"]) -> Float[Array, "G H n m"]:
+    """As `product`, heads first."""
+    return _products(*widened(q, k))
+
+
+def sums(p: Float[Array, "G H n m"], v: Float[Array, "G H m C"]) -> Float[Array, "G H n C"]:
+    """As `mix`, heads first, in float32 at least."""
+    return _sums(*widened(p, v))
+
+
+@jax.custom_jvp
+def _products(q: Array, k: Array) -> Array:
+    return wide_einsum("ghic,ghjc->ghij", q, k)
+
+
+@_products.defjvp
+def _push_products(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (q, k), (d_q, d_k) = primals, tangents
+    small = _are_small(k)
+    along = _turned(wide_einsum("ghjc,ghic->ghji", d_k, q)) if small else _products(q, d_k)
+    return _products(q, k), _products(d_q, k) + along
+
+
+@jax.custom_jvp
+def _sums(p: Array, v: Array) -> Array:
+    return wide_einsum("ghij,ghjc->ghic", p, v)
+
+
+@_sums.defjvp
+def _push_sums(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (p, v), (d_p, d_v) = primals, tangents
+    return _sums(p, v), _sums(d_p, v) + sums_along(p, d_v)
+
+
+def sums_along(p: Float[Array, "G H n m"], d_v: Float[Array, "G H m C"]) -> Float[Array, "G H n C"]:
+    """`sums` where the values are linear in a tangent."""
+    if not _are_small(d_v):
+        return sums(p, d_v)
+    return _turned(wide_einsum("ghcj,ghij->ghci", jnp.swapaxes(d_v, 2, 3), p))
+
+
+def _are_small(rows: Float[Array, "G H m C"]) -> bool:
+    return rows.shape[2] <= SMALL and on_cpu()
+
+
+def _turned(x: Float[Array, "G H m n"]) -> Float[Array, "G H n m"]:
+    """Each matrix transposed, and its gradient, too, before anything is multiplied by it."""
+    return jnp.swapaxes(jax.lax.optimization_barrier(x), 2, 3)
+
+
+def widened(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays in one dtype, of float32 at least."""
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return tuple(array.astype(dtype) for array in arrays)
 
 
 def wide_einsum(how: str, *arrays: Array) -> Array:
     """The sum of products, at least in float32, whatever the platform takes for enough."""
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-    wide = (array.astype(dtype) for array in arrays)
-    return jnp.einsum(how, *wide, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum(how, *widened(*arrays), precision=jax.lax.Precision.HIGHEST)
 
 
 def attend_to_pairs(

@@ -86,6 +86,26 @@ def test_the_numbers_of_its_edges(name):
         assert_close(outputs_and_gradients(function, *rows), expected, 1e-5, of=str(size))
 
 
+def test_one_graph_of_more_rows_than_blocks_hold():
+    """Against the textbook's formula; the last block is filled up with rows of no node."""
+    size = 40
+    graph = build_graph([], [], num_nodes=size)
+    rows = [draw(size, HEADS, width, seed=width).astype(np.float32) for width in (WIDTH, OUT)]
+    direction = draw(size, HEADS, OUT, seed=5).astype(np.float32)
+
+    def textbook(rows, value):
+        logits = jnp.einsum("ihc,jhc->hij", rows, rows) / WIDTH**0.5
+        return jnp.einsum("hij,jhc->ihc", jax.nn.softmax(logits), value)
+
+    in_blocks = lambda rows, value: graph_self_attention(graph, rows, rows, value, block_size=16)
+
+    def gradient(function):
+        loss = lambda *rows: (function(*rows) * direction).sum()
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*rows)
+
+    assert_close(gradient(in_blocks), gradient(textbook), 1e-5)
+
+
 def poisoned(rows):
     rows = rows.copy()
     rows[~MASK] = np.nan
