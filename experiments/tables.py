@@ -324,6 +324,7 @@ PAGES = {
     }
     | {
         "gps block": partial(tables_of, "gps-block.json", "gps_block"),
+        "all nodes": partial(tables_of, "all-nodes.json", "all_nodes"),
         "relation costs": partial(tables_of, "relation-costs*.json", "relation_costs"),
     },
 }
