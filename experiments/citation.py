@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 import script
 from citation_settings import WITH_HEADS, Config, Settings, resolve
 from curves import draw_curves, save_curves
@@ -26,10 +25,10 @@ from devices import use_every_core
 from flax import nnx
 from jax.typing import DTypeLike
 from jraph import GraphsTuple
-from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
+from outputs import try_to_plot
 from protocols import deviations, paper_value
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
+from report import count, markdown_table, mean_and_sd
+from seed_runs import Open, adam_with_l2, made_of_seeds, told_of, training_of
 from weighing import weighing
 
 from gatjax import (
@@ -45,14 +44,7 @@ from gatjax import (
     save_model,
 )
 from gatjax.data import Dataset, load
-from gatjax.training import (
-    RULES,
-    Checkpoints,
-    Labels,
-    Trained,
-    Training,
-    node_classification,
-)
+from gatjax.training import RULES, Labels, Trained, Training, node_classification
 
 MODELS = {
     "gat": GAT,
@@ -156,75 +148,45 @@ def joint_glorot(
 
 def make_training(task: Task) -> Training:
     settings = task.settings
-    # Coupled L2: the decay is part of the gradient that Adam sees, as in the original (unlike AdamW).
-    optimizer = optax.chain(
-        optax.add_decayed_weights(settings.l2), optax.adam(settings.learning_rate)
-    )
-    return Training(
-        initialise=task.functions.initialise,
-        loss=task.functions.loss,
-        validate=task.functions.validate,
-        optimizer=optimizer,
-        rule=RULES[settings.rule],
-        patience=settings.patience,
-        max_epochs=settings.max_epochs,
-        epochs_per_dispatch=settings.epochs_per_dispatch,
-    )
+    optimizer = adam_with_l2(settings.learning_rate, settings.l2)
+    training = training_of(task.functions, optimizer, settings, RULES[settings.rule])
+    return training._replace(epochs_per_dispatch=settings.epochs_per_dispatch)
 
 
 def run(settings: Settings) -> dict[str, Any]:
     """Train all seeds; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        return find_or_make(settings)
+    picture = settings.output / "learning_curves.png"
+    draw = lambda result: try_to_plot(picture, lambda path: draw_curves(settings.output, path))
+    return made_of_seeds(settings, make_result, draw)
 
 
-def find_or_make(settings: Settings) -> dict[str, Any]:
-    path = settings.output / "result.json"
-    found = find_result(path, dataclasses.asdict(settings), overwrite=settings.overwrite)
-    if found is not None:
-        say_found(path)
-        return found
-    checkpoints = open_checkpoints(settings)
-    task = Task(settings)
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    """Also what else is worth keeping: the model that validates best, and the curves."""
+    seeds, task = opened(settings), Task(settings)
     print(task.data)
     started = time.perf_counter()
-    finished = train_seeds(make_training(task), settings, task.graph, task.labels, checkpoints)
-    runs = [finished[seed] for seed in sorted(finished)]
-    seconds = time.perf_counter() - started
-    if len(finished) < settings.seeds:
-        print_interruption(task, runs, seconds, checkpoints)
-        raise SystemExit(INTERRUPTED)
-    result = keep(task, runs, seconds)
-    checkpoints.remove()
-    try_to_plot(
-        settings.output / "learning_curves.png", lambda path: draw_curves(settings.output, path)
-    )
-    return as_json(result)
 
+    def interrupted(runs: list[Trained]) -> None:
+        if runs:
+            told = describe(task, runs, time.perf_counter() - started)
+            print(f"\n{table(told)}\n")
 
-def print_interruption(
-    task: Task, runs: list[Trained], seconds: float, checkpoints: Checkpoints
-) -> None:
-    """What there is, and whether it can be gone on with; no result is written."""
-    if runs:
-        print(f"\n{table(describe(task, runs, seconds))}\n")
-    say_interrupted(task.settings, len(runs), checkpoints)
-
-
-def keep(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
-    """Write everything worth keeping: the model that validates best, the curves, and last result.json."""
-    settings, output = task.settings, task.settings.output
-    result = describe(task, runs, seconds)
-    shutil.rmtree(output / "model", ignore_errors=True)
-    sound = [one for one in runs if not one.diverged]
-    if sound:
-        validation = dict(zip(result["seeds"], result["validation_accuracy"], strict=True))
-        best = max(sound, key=lambda trained: validation[trained.seed])
-        name = MODELS[settings.model].__name__
-        save_model(output / "model", name, task.arguments, best.parameters)
-    save_curves(output / "curves.json", runs)
-    save_result(output / "result.json", result)
+    runs = seeds.train(make_training(task), task.graph, task.labels, interrupted=interrupted)
+    result = describe(task, runs, time.perf_counter() - started)
+    save_best(task, runs, result["validation_accuracy"])
+    save_curves(settings.output / "curves.json", runs)
     return result
+
+
+def save_best(task: Task, runs: list[Trained], accuracy: list[float | None]) -> None:
+    """The model that validates best, of those that have not diverged."""
+    folder = task.settings.output / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    known = [(value, -index) for index, value in enumerate(accuracy) if value is not None]
+    if known:
+        best = runs[-max(known)[1]]
+        name = MODELS[task.settings.model].__name__
+        save_model(folder, name, task.arguments, best.parameters)
 
 
 def describe(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
@@ -244,13 +206,8 @@ def describe(task: Task, runs: list[Trained], seconds: float) -> dict[str, Any]:
             f"{part}_accuracy": [each and each[part] for each in accuracies]
             for part in ("test", "validation", "train")
         },
-        "diverged": [trained.diverged_epoch for trained in runs],
-        "epochs": [trained.epochs for trained in runs],
-        "best_epoch": [trained.best_epoch for trained in runs],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[0].parameters)),
+        **told_of(runs),
         "seconds": seconds,
-        "config": values,
-        **describe_run(),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax
 from protocols import Protocol, preset, protocol_of
-from settings import check, fill, required
+from settings import check, check_multiple, fill, required
 from weighing import Normalizer, check_weighing
 
 DatasetName = Literal["citeseer", "cora", "pubmed"]
@@ -148,9 +148,7 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate", "temperature"),
         rates=("input_dropout", "projected_dropout", "attention_dropout"),
     )
-    if settings.model in (*WITH_HEADS, "gaan") and settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    if settings.model in (*WITH_HEADS, "gaan"):
+        check_multiple(settings, "hidden_features", "num_heads")
     check_weighing(settings, [settings.model])
     return settings

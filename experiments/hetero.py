@@ -14,22 +14,29 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
-import optax
 import script
 from devices import use_every_core
 from flax import nnx
 from hetero_rows import Problem, Row, regress
 from hetero_scores import F1, SIZES, f1, nearest_neighbors
 from matplotlib.axes import Axes
-from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
-from settings import check, fill, required
+from outputs import try_to_plot
+from report import count, markdown_table, mean_and_sd
+from seed_runs import (
+    Open,
+    Seeds,
+    adam_with_l2,
+    made_of_seeds,
+    open_rows,
+    seeds_of,
+    told_of,
+    training_of,
+)
+from settings import check, check_multiple, fill, required
 
 from gatjax import plots
-from gatjax.training import RULES, Labels, Trained, Training, node_classification
+from gatjax.training import RULES, Labels, Trained, node_classification
 
 PAPER = {
     "dblp": {
@@ -121,54 +128,36 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate",),
         rates=("dropout", "hgt_dropout"),
     )
-    if settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    check_multiple(settings, "hidden_features", "num_heads")
     return settings
 
 
 def run(settings: Settings) -> dict[str, Any]:
     """Every row; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        path, values = settings.output / "result.json", dataclasses.asdict(settings)
-        found = find_result(path, values, overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            return found
-        started = time.perf_counter()
-        problem = Problem(settings)
-        composed = time.perf_counter() - started
-        print(f"{problem.data}\n{problem.meta}")
-        rows = chosen(problem)
-        opened = {row: open_checkpoints(of_row(settings, row)) for row in rows if row not in LINEAR}
-        kept = {
-            row: compute_row(problem, row)
-            if row in LINEAR
-            else train_row(problem, row, opened[row])
+    return made_of_seeds(settings, make_result, lambda result: draw(result, settings.output))
+
+
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    started = time.perf_counter()
+    problem = Problem(settings)
+    composed = time.perf_counter() - started
+    print(f"{problem.data}\n{problem.meta}")
+    rows = chosen(problem)
+    trained = open_rows(settings, [row for row in rows if row not in LINEAR], opened)
+    return {
+        "dataset": settings.dataset,
+        "seeds": [*seeds_of(settings)],
+        "edges": {name: int(count[0]) for (_, name, _), count in problem.meta.n_edge.items()},
+        "titles": {row: problem.title(row) for row in rows},
+        "rows": {
+            row: train_row(problem, row, trained[row])
+            if row in trained
+            else compute_row(problem, row)
             for row in rows
-        }
-        result = as_json(
-            {
-                "dataset": settings.dataset,
-                "seeds": seeds(settings),
-                "edges": {
-                    name: int(count[0]) for (_, name, _), count in problem.meta.n_edge.items()
-                },
-                "titles": {row: problem.title(row) for row in rows},
-                "rows": kept,
-                "paper": PAPER[settings.dataset],
-                "seconds_of_paths": composed,
-                "seconds": time.perf_counter() - started,
-                "config": values,
-                **describe_run(),
-            }
-        )
-        save_result(path, result)
-        draw(result, settings.output)
-        for checkpoints in opened.values():
-            checkpoints.remove()
-    return result
+        },
+        "paper": PAPER[settings.dataset],
+        "seconds_of_paths": composed,
+    }
 
 
 def chosen(problem: Problem) -> tuple[str, ...]:
@@ -181,33 +170,17 @@ def chosen(problem: Problem) -> tuple[str, ...]:
     return rows
 
 
-def seeds(settings: Settings) -> list[int]:
-    return list(range(settings.first_seed, settings.first_seed + settings.seeds))
-
-
-def of_row(settings: Settings, row: str) -> Settings:
-    """The settings of one row, whose checkpoints have a folder of their own."""
-    return dataclasses.replace(settings, rows=(row,), output=settings.output / row)
-
-
-def train_row(problem: Problem, row: str, checkpoints: Any) -> dict[str, Any]:
+def train_row(problem: Problem, row: str, seeds: Seeds) -> dict[str, Any]:
     """All seeds of a network."""
     settings, started = problem.settings, time.perf_counter()
     cpu = time.process_time()
     print(problem.title(row))
     network = problem.network(row)
-    pure = node_classification(network.build)
-    optimizer = optax.chain(
-        optax.add_decayed_weights(settings.l2), optax.adam(settings.learning_rate)
-    )
-    training = Training(
-        initialise=pure.initialise,
-        loss=pure.loss,
-        validate=pure.validate,
-        optimizer=optimizer,
-        rule=RULES[settings.rule],
-        patience=settings.patience,
-        max_epochs=settings.max_epochs,
+    training = training_of(
+        node_classification(network.build),
+        adam_with_l2(settings.learning_rate, settings.l2),
+        settings,
+        RULES[settings.rule],
     )
 
     def labels(seed: int) -> Labels:
@@ -215,18 +188,11 @@ def train_row(problem: Problem, row: str, checkpoints: Any) -> dict[str, Any]:
         train, validation, _ = data.splits
         return Labels(train, data.labels[train], validation, data.labels[validation])
 
-    finished = train_seeds(training, of_row(settings, row), network.graph, labels, checkpoints)
-    if len(finished) < settings.seeds:
-        say_interrupted(of_row(settings, row), len(finished), checkpoints)
-        raise SystemExit(INTERRUPTED)
-    runs = [finished[seed] for seed in sorted(finished)]
+    runs = seeds.train(training, network.graph, labels)
     trained = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu,
-        "epochs": [one.epochs for one in runs],
-        "best_epoch": [one.best_epoch for one in runs],
-        "diverged": [one.diverged_epoch for one in runs],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[0].parameters)),
+        **told_of(runs),
     }
     module = network.build(nnx.Rngs(0))
     judged = [judge(problem, network, module, one) for one in runs]
@@ -262,7 +228,7 @@ def compute_row(problem: Problem, row: str) -> dict[str, Any]:
     started = time.perf_counter()
     print(problem.title(row))
     features, found = problem.without_network(row), []
-    for seed in seeds(problem.settings):
+    for seed in seeds_of(problem.settings):
         data = problem.of_seed(seed)
         if found and data is problem.data:
             found.append(found[0])

@@ -23,9 +23,8 @@ import script
 from devices import use_every_core
 from flax import nnx
 from inductive_graphs import Stacked, generated, joined, stacked
-from outputs import INTERRUPTED, claimed, find_result, say_found
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
+from report import count, markdown_table, mean_and_sd
+from seed_runs import Open, Seeds, made_of_seeds, open_rows, seeds_of, told_of
 from settings import check, fill, required
 
 from gatjax import GATConv, GCNConv, MeanConv, NodeLinear, Stack, num_nodes
@@ -205,62 +204,36 @@ def _validate(
 
 def run(settings: Settings) -> dict[str, Any]:
     """Every row; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        path, values = settings.output / "result.json", dataclasses.asdict(settings)
-        found = find_result(path, values, overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            return found
-        started, problem = time.perf_counter(), Problem(settings)
-        print(problem.data)
-        opened = {row: open_checkpoints(of_row(settings, row)) for row in settings.rows}
-        rows = {row: train_row(problem, row, opened[row]) for row in settings.rows}
-        result = as_json(
-            {
-                "dataset": settings.dataset,
-                "graphs": [len(part) for part in problem.data.splits],
-                "nodes": sum(map(num_nodes, problem.data.graphs)),
-                "edges": sum(map(num_edges, problem.data.graphs)),
-                "labels": problem.data.labels[0].shape[1],
-                "seeds": list(range(settings.first_seed, settings.first_seed + settings.seeds)),
-                "rows": rows,
-                "seconds": time.perf_counter() - started,
-                "config": values,
-                **describe_run(),
-            }
-        )
-        save_result(path, result)
-        for checkpoints in opened.values():
-            checkpoints.remove()
-    return result
+    return made_of_seeds(settings, make_result)
 
 
-def of_row(settings: Settings, row: RowName) -> Settings:
-    """The settings of one row, whose checkpoints have a folder of their own."""
-    return dataclasses.replace(settings, rows=(row,), output=settings.output / row)
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    problem = Problem(settings)
+    print(problem.data)
+    rows = open_rows(settings, settings.rows, opened)
+    return {
+        "dataset": settings.dataset,
+        "graphs": [len(part) for part in problem.data.splits],
+        "nodes": sum(map(num_nodes, problem.data.graphs)),
+        "edges": sum(map(num_edges, problem.data.graphs)),
+        "labels": problem.data.labels[0].shape[1],
+        "seeds": [*seeds_of(settings)],
+        "rows": {row: train_row(problem, row, seeds) for row, seeds in rows.items()},
+    }
 
 
-def train_row(problem: Problem, row: RowName, checkpoints: Any) -> dict[str, Any]:
+def train_row(problem: Problem, row: str, seeds: Seeds) -> dict[str, Any]:
     """All seeds, and what each makes of the test graphs."""
-    settings, started = problem.settings, time.perf_counter()
+    started = time.perf_counter()
     print(TITLES[row])
-    training = problem.training(row)
-    nothing = lambda seed: ()
-    finished = train_seeds(training, of_row(settings, row), problem.stacked, nothing, checkpoints)
-    if len(finished) < settings.seeds:
-        say_interrupted(of_row(settings, row), len(finished), checkpoints)
-        raise SystemExit(INTERRUPTED)
-    runs = [finished[seed] for seed in sorted(finished)]
+    runs = seeds.train(problem.training(row), problem.stacked, lambda seed: ())
     return {
         "test": [problem.judge(row, one) for one in runs],
         "validation": [
             None if one.diverged else float(one.history.validation_accuracy[one.best_epoch - 1])
             for one in runs
         ],
-        "epochs": [one.epochs for one in runs],
-        "best_epoch": [one.best_epoch for one in runs],
-        "diverged": [one.diverged_epoch for one in runs],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[0].parameters)),
+        **told_of(runs),
         "seconds": time.perf_counter() - started,
     }
 

@@ -28,14 +28,13 @@ import optax
 import script
 from devices import use_every_core
 from flax import nnx
-from large_graphs import load_large
-from outputs import INTERRUPTED, claimed, find_result, say_found
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
-from settings import check, fill, required
+from large_graphs import build_model, check_shares, load_large, split_of
+from report import count, markdown_table, mean_and_sd
+from seed_runs import Open, Seeds, made_of_seeds, open_rows, seeds_of
+from settings import check, check_multiple, fill, required
 
-from gatjax import GAT, GATv2, hop_sizes, num_nodes
-from gatjax.data import Splits, random_split
+from gatjax import hop_sizes, num_nodes
+from gatjax.data import Splits
 from gatjax.graph.sizes import num_edges
 from gatjax.training import (
     Labels,
@@ -48,7 +47,6 @@ from gatjax.training import (
     softmax_cross_entropy,
 )
 
-MODELS = {"gat": GAT, "gatv2": GATv2}
 TITLES = {"whole": "whole graph", "sampled": "sampled neighbours"}
 RowName = Literal["whole", "sampled", "embed"]
 
@@ -124,14 +122,8 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate", "train", "validation"),
         rates=("dropout",),
     )
-    if settings.train + settings.validation >= 1:
-        raise SystemExit(
-            f"--train {settings.train} and --validation {settings.validation} leave no nodes to test"
-        )
-    if settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    check_shares(settings)
+    check_multiple(settings, "hidden_features", "num_heads")
     try:
         hop_sizes(settings.batch_size, settings.fanouts)
     except ValueError as error:
@@ -151,22 +143,11 @@ class Problem:
         self.graph = large_graph(self.data.graph)
 
     def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        settings = self.settings
-        return MODELS[settings.model](
-            np.asarray(self.data.graph.nodes).shape[1],
-            self.data.classes,
-            hidden_features=settings.hidden_features,
-            num_layers=len(settings.fanouts),
-            num_heads=settings.num_heads,
-            dropout_rate=settings.dropout,
-            rngs=rngs,
-        )
+        sizes = np.asarray(self.data.graph.nodes).shape[1], self.data.classes
+        return build_model(self.settings, *sizes, len(self.settings.fanouts), rngs)
 
     def split(self, seed: int) -> Splits:
-        if self.data.splits is not None:
-            return self.data.splits
-        train, validation = self.settings.train, self.settings.validation
-        return random_split(self.data.labels, seed=seed, train=train, validation=validation)
+        return split_of(self.data, self.settings, seed)
 
     def labels(self, seed: int) -> Labels:
         split, known = self.split(seed), self.data.labels
@@ -199,60 +180,38 @@ class Problem:
 
 def run(settings: Settings) -> dict[str, Any]:
     """Every row; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        path, values = settings.output / "result.json", dataclasses.asdict(settings)
-        found = find_result(path, values, overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            return found
-        started = time.perf_counter()
-        problem = Problem(settings)
-        graph = problem.data.graph
-        size = {"nodes": num_nodes(graph), "edges": num_edges(graph)}
-        print(f"{settings.dataset}: {size['nodes']} nodes, {size['edges']} edges")
-        trained: list[RowName] = [row for row in settings.rows if row in TITLES]
-        opened = {row: open_checkpoints(of_row(settings, row)) for row in trained}
-        rows = {row: train_row(problem, row, opened[row]) for row in trained}
-        if "embed" in settings.rows:
-            rows["embed"] = large_embed.embed_row(
-                problem.data.graph,
-                problem.build(nnx.Rngs(settings.first_seed)),
-                edges_per_chunk=settings.edges_per_chunk,
-                progress=settings.progress,
-            )
-        result = as_json(
-            {
-                "dataset": settings.dataset,
-                **size,
-                "seeds": list(range(settings.first_seed, settings.first_seed + settings.seeds)),
-                "rows": rows,
-                "seconds": time.perf_counter() - started,
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                "config": values,
-                **describe_run(),
-            }
+    return made_of_seeds(settings, make_result)
+
+
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    problem = Problem(settings)
+    graph = problem.data.graph
+    size = {"nodes": num_nodes(graph), "edges": num_edges(graph)}
+    print(f"{settings.dataset}: {size['nodes']} nodes, {size['edges']} edges")
+    trained = open_rows(settings, [row for row in settings.rows if row in TITLES], opened)
+    rows = {row: train_row(problem, row, seeds) for row, seeds in trained.items()}
+    if "embed" in settings.rows:
+        rows["embed"] = large_embed.embed_row(
+            problem.data.graph,
+            problem.build(nnx.Rngs(settings.first_seed)),
+            edges_per_chunk=settings.edges_per_chunk,
+            progress=settings.progress,
         )
-        save_result(path, result)
-        for checkpoints in opened.values():
-            checkpoints.remove()
-    return result
+    return {
+        "dataset": settings.dataset,
+        **size,
+        "seeds": [*seeds_of(settings)],
+        "rows": rows,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
-def of_row(settings: Settings, row: RowName) -> Settings:
-    """The settings of one row, whose checkpoints have a folder of their own."""
-    return dataclasses.replace(settings, rows=(row,), output=settings.output / row)
-
-
-def train_row(problem: Problem, row: RowName, checkpoints: Any) -> dict[str, Any]:
+def train_row(problem: Problem, row: str, seeds: Seeds) -> dict[str, Any]:
     """All seeds, and what each makes of its test nodes."""
-    settings, started, cpu = problem.settings, time.perf_counter(), time.process_time()
+    started, cpu = time.perf_counter(), time.process_time()
     print(TITLES[row])
     training, data = problem.training(row)
-    finished = train_seeds(training, of_row(settings, row), data, problem.labels, checkpoints)
-    if len(finished) < settings.seeds:
-        say_interrupted(of_row(settings, row), len(finished), checkpoints)
-        raise SystemExit(INTERRUPTED)
-    runs = [finished[seed] for seed in sorted(finished)]
+    runs = seeds.train(training, data, problem.labels)
     seconds = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu,
@@ -262,7 +221,7 @@ def train_row(problem: Problem, row: RowName, checkpoints: Any) -> dict[str, Any
         "validation": [
             None if one.diverged else float(one.history.validation_accuracy[-1]) for one in runs
         ],
-        "steps": training.steps_per_epoch * settings.epochs,
+        "steps": training.steps_per_epoch * problem.settings.epochs,
         "diverged": [one.diverged_epoch for one in runs],
         "digests": [digest(one.parameters) for one in runs],
         **seconds,

@@ -5,15 +5,17 @@ import json
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import nnx
 from jraph import GraphsTuple
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
-from gatjax import build_graph, coalesce, remove_self_loops, to_undirected
-from gatjax.data import Splits, load_published
+from gatjax import GAT, GATv2, build_graph, coalesce, remove_self_loops, to_undirected
+from gatjax.data import Splits, load_published, random_split
 from gatjax.data.download import cache_folder, check_sha256
 from gatjax.data.planetoid import load
 
+MODELS = {"gat": GAT, "gatv2": GATv2}
 ORIGIN = "github.com/benedekrozemberczki/MUSAE, input/"
 SHA256 = {
     "facebook.json": "ea870537646a93642a0008d38aa9bfeff02018070ba97b1f3f469d9622626436",
@@ -116,6 +118,36 @@ def planted(
     receivers = np.concatenate([other, one]).astype(np.int32)
     order = np.argsort(receivers, kind="stable")
     return Large(_without_loops(senders[order], receivers[order], rows), labels, classes)
+
+
+def split_of(data: Large, settings: Any, seed: int) -> Splits:
+    """The published one, or shares `train` and `validation` of the nodes."""
+    if data.splits is not None:
+        return data.splits
+    shares = {"train": settings.train, "validation": settings.validation}
+    return random_split(data.labels, seed=seed, **shares)
+
+
+def check_shares(settings: Any) -> None:
+    if settings.train + settings.validation >= 1:
+        raise SystemExit(
+            f"--train {settings.train} and --validation {settings.validation} leave no nodes to test"
+        )
+
+
+def build_model(
+    settings: Any, in_features: int, classes: int, num_layers: int, rngs: nnx.Rngs
+) -> nnx.Module:
+    """The model that the settings name."""
+    return MODELS[settings.model](
+        in_features,
+        classes,
+        hidden_features=settings.hidden_features,
+        num_layers=num_layers,
+        num_heads=settings.num_heads,
+        dropout_rate=settings.dropout,
+        rngs=rngs,
+    )
 
 
 def _undirected(ends: np.ndarray, features: np.ndarray) -> GraphsTuple:

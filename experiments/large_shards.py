@@ -24,15 +24,14 @@ import tyro
 from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from large_graphs import Large, load_large
-from outputs import claimed, find_result, say_found
+from large_graphs import build_model
+from large_partition import PROBLEM, Partition, cut
+from outputs import FREE, claimed, find_result, say_found
 from report import as_json, count, describe_run, markdown_table, save_result
-from settings import check, fill, required
+from seed_runs import in_the_way
+from settings import check, check_multiple, fill, required
 from tqdm import tqdm
 
-from gatjax import GAT, GATv2, add_self_loops, num_nodes
-from gatjax.data import random_split
-from gatjax.graph.sizes import num_edges
 from gatjax.training import (
     CheckpointError,
     Checkpoints,
@@ -41,90 +40,9 @@ from gatjax.training import (
     Shards,
     cluster,
     functional,
-    halo_report,
     load_shards,
     on_shards,
-    partition,
-    save_shards,
-    shard_graph,
 )
-
-MODELS = {"gat": GAT, "gatv2": GATv2}
-PROBLEM = "problem.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Partition:
-    """Cut a graph into shards, a file for each."""
-
-    dataset: Literal["facebook", "pubmed", "planted"] = "facebook"
-    """Pages of Facebook, papers of Pubmed, or a graph with planted classes, of any size."""
-    nodes: int = 100_000
-    """Of a planted graph."""
-    edges: int = 1_000_000
-    """Of a planted graph, both directions counted."""
-    shards: int = 2
-    """One for each device that is to train."""
-    how: Literal["metis", "contiguous"] = "metis"
-    """METIS cuts few edges; contiguous takes the nodes as they come."""
-    seed: int = 0
-    """Of the split."""
-    train: float = 0.6
-    """Share of the nodes that train."""
-    validation: float = 0.2
-    """Share of the nodes that validate; the others test."""
-    folder: Path | None = None
-    """Of the files. None: shards/<dataset>-<shards>."""
-
-
-def cut(config: Partition) -> Path:
-    """The folder of shards."""
-    check(
-        config, at_least={"nodes": 1, "edges": 1, "shards": 1}, above_zero=("train", "validation")
-    )
-    if config.train + config.validation >= 1:
-        raise SystemExit(
-            f"--train {config.train} and --validation {config.validation} leave no nodes to test"
-        )
-    folder = config.folder or Path("shards") / f"{config.dataset}-{config.shards}"
-    if folder.exists():
-        raise SystemExit(f"{folder} is there already: delete it, or choose another --folder")
-    try:
-        data = load_large(config.dataset, config.nodes, config.edges)
-        graph, started = add_self_loops(data.graph), time.process_time()
-        part = partition(graph, config.shards, config.how)
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        raise SystemExit(str(error)) from error
-    seconds = time.process_time() - started
-    shards = shard_graph(graph, part, num_shards=config.shards, tables=_tables(data, config))
-    report = halo_report(shards)
-    save_shards(folder, shards)
-    problem = {
-        **{name: value for name, value in dataclasses.asdict(config).items() if name != "folder"},
-        "nodes": num_nodes(graph),
-        "edges": num_edges(graph),
-        "classes": data.classes,
-        "report": dataclasses.asdict(report),
-        "cpu_seconds": seconds,
-    }
-    (folder / PROBLEM).write_text(json.dumps(problem, indent=1, default=str))
-    print(f"{report}\n{folder}, cut in {seconds:.1f} CPU s")
-    return folder
-
-
-def _tables(data: Large, config: Partition) -> dict[str, np.ndarray]:
-    """Labels, and who trains, validates and tests."""
-    train, validation = config.train, config.validation
-    split = random_split(data.labels, seed=config.seed, train=train, validation=validation)
-    tables = {"labels": data.labels}
-    for name, nodes in (
-        ("train", split.train),
-        ("validation", split.validation),
-        ("test", split.test),
-    ):
-        tables[name] = np.zeros(len(data.labels), bool)
-        tables[name][nodes] = True
-    return tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +96,7 @@ Commands = (
 )
 
 # What may be another one when a run is resumed: the same graph in another number of shards.
-FREE_TO_RESUME = ("folder", "exchange", "heartbeat_seconds", "checkpoint_epochs", "resume")
-FREE_TO_RESUME += ("overwrite", "progress", "output")
+FREE_TO_RESUME = ("folder", "exchange", "heartbeat_seconds", "checkpoint_epochs", *FREE)
 OF_SHARDS = ("shards", "how", "report", "cpu_seconds")
 
 
@@ -200,10 +117,7 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate",),
         rates=("dropout",),
     )
-    if settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    check_multiple(settings, "hidden_features", "num_heads")
     return settings
 
 
@@ -230,16 +144,8 @@ class Run:
         self.step = jax.jit(self.next_state, donate_argnums=0)
 
     def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        settings = self.settings
-        return MODELS[settings.model](
-            self.shards.nodes.shape[-1],
-            self.problem["classes"],
-            hidden_features=settings.hidden_features,
-            num_layers=settings.num_layers,
-            num_heads=settings.num_heads,
-            dropout_rate=settings.dropout,
-            rngs=rngs,
-        )
+        sizes = self.shards.nodes.shape[-1], self.problem["classes"]
+        return build_model(self.settings, *sizes, self.settings.num_layers, rngs)
 
     def start(self) -> State:
         """The same on every process."""
@@ -387,12 +293,7 @@ def open_checkpoints(settings: Settings, problem: dict[str, Any]) -> Checkpoints
     of_graph = {name: value for name, value in problem.items() if name not in OF_SHARDS}
     description = of_run | {"problem": of_graph, "jax": jax.__version__}
     checkpoints = Checkpoints(settings.output / "checkpoints", description)
-    if checkpoints.exist() and not settings.resume:
-        if not settings.overwrite:
-            raise SystemExit(
-                f"{checkpoints.folder} holds an interrupted run: pass --resume to go on with it, --overwrite to "
-                "start afresh, or choose another --output."
-            )
+    if in_the_way(checkpoints, settings):
         multihost_utils.sync_global_devices("found checkpoints")
         if jax.process_index() == 0:
             checkpoints.remove()

@@ -21,10 +21,9 @@ import optax
 import script
 from devices import use_every_core
 from flax import nnx
-from outputs import INTERRUPTED, claimed, find_result, say_found
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result, sound
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
-from settings import check, fill, required
+from report import count, markdown_table, mean_and_sd, sound
+from seed_runs import Open, Seeds, made_of_seeds, open_rows, told_of, training_of
+from settings import check, check_multiple, fill, required
 from weighing import Normalizer, check_weighing, weighing
 
 from gatjax import (
@@ -43,10 +42,8 @@ from gatjax import (
 from gatjax.data import load
 from gatjax.training import (
     RULES,
-    Checkpoints,
     Links,
     Trained,
-    Training,
     area_under_roc,
     average_precision,
     link_prediction,
@@ -214,10 +211,8 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate", "temperature"),
         rates=("dropout",),
     )
-    if {*WITH_HEADS} & {*settings.models} and settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    if {*WITH_HEADS} & {*settings.models}:
+        check_multiple(settings, "hidden_features", "num_heads")
     check_weighing(settings, settings.models, WITH_HEADS)
     return settings
 
@@ -296,70 +291,36 @@ def _halves(first: int) -> tuple[slice, slice]:
     return slice(first), slice(first, None)
 
 
-def make_training(task: Task) -> Training:
-    settings = task.settings
-    return Training(
-        initialise=task.functions.initialise,
-        loss=task.functions.loss,
-        validate=task.functions.validate,
-        optimizer=optax.adam(settings.learning_rate),
-        rule=RULES[settings.rule],
-        patience=settings.patience,
-        max_epochs=settings.max_epochs,
-    )
-
-
 def run(settings: Settings) -> dict[str, Any]:
     """Train every model; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        path = settings.output / "result.json"
-        values = dataclasses.asdict(settings)
-        found = find_result(path, values, overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            return found
-        own = {model: of_model(settings, model) for model in settings.models}
-        opened = {model: open_checkpoints(row) for model, row in own.items()}
-        rows = {model: run_model(own[model], opened[model]) for model in own}
-        result = {
-            "dataset": settings.dataset,
-            "protocol": settings.protocol,
-            "deviations": deviations(values),
-            "rows": rows,
-            "config": values,
-            **describe_run(),
-        }
-        save_result(path, result)
-        for checkpoints in opened.values():
-            checkpoints.remove()
-    return as_json(result)
+    return made_of_seeds(settings, make_result)
 
 
-def of_model(settings: Settings, model: Any) -> Settings:
-    """The settings of one row; its checkpoints have a folder of their own."""
-    return dataclasses.replace(settings, models=(model,), output=settings.output / model)
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    rows = open_rows(settings, settings.models, opened, field="models")
+    return {
+        "dataset": settings.dataset,
+        "protocol": settings.protocol,
+        "deviations": deviations(dataclasses.asdict(settings)),
+        "rows": {model: train_row(seeds) for model, seeds in rows.items()},
+    }
 
 
-def run_model(settings: Settings, checkpoints: Checkpoints) -> dict[str, Any]:
-    """One row: an entry per seed in each list, None where a seed that diverged has no such number."""
-    task = Task(settings)
+def train_row(seeds: Seeds) -> dict[str, Any]:
+    """One model: an entry per seed in each list, None where a seed that diverged has no such number."""
+    settings, task = seeds.settings, Task(seeds.settings)
     print(f"{TITLES[task.model]} on {task.data}")
     started = time.perf_counter()
-    finished = train_seeds(make_training(task), settings, task.graph, task.links, checkpoints)
-    if len(finished) < settings.seeds:
-        say_interrupted(settings, len(finished), checkpoints)
-        raise SystemExit(INTERRUPTED)
-    runs = [finished[seed] for seed in sorted(finished)]
+    optimizer = optax.adam(settings.learning_rate)
+    training = training_of(task.functions, optimizer, settings, RULES[settings.rule])
+    runs = seeds.train(training, task.graph, task.links)
     metrics = [None if one.diverged else task.metrics(one) for one in runs]
     return {
         **{
             name: [each and each[name] for each in metrics]
             for name in ("test_auc", "test_ap", "validation_auc", "validation_ap")
         },
-        "diverged": [one.diverged_epoch for one in runs],
-        "epochs": [one.epochs for one in runs],
-        "best_epoch": [one.best_epoch for one in runs],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[0].parameters)),
+        **told_of(runs),
         "seconds": time.perf_counter() - started,
     }
 

@@ -25,10 +25,9 @@ from molecule_models import ROWS, RowName, build_model, is_trained, seen_by, wan
 from molecule_pictures import draw, example_of
 from molecule_tables import summary, table
 from molecule_training import Learner, Schedule, side_by_side
-from outputs import INTERRUPTED, claimed, find_result, say_found
-from report import as_json, describe_run, save_result
-from seed_runs import open_checkpoints
-from settings import check, fill, required
+from report import as_json
+from seed_runs import Open, Seeds, made_of_seeds, open_rows
+from settings import check, check_multiple, fill, required
 
 from gatjax.attention.mixture import Kernel
 from gatjax.attention.readout import Pool
@@ -125,10 +124,7 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate", "clip"),
         rates=("dropout", "warm_up"),
     )
-    if settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    check_multiple(settings, "hidden_features", "num_heads")
     return settings
 
 
@@ -187,58 +183,39 @@ class Problem:
 
 def run(settings: Settings) -> dict[str, Any]:
     """Every row; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        path, values = settings.output / "result.json", dataclasses.asdict(settings)
-        found = find_result(path, values, overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            return found
-        problem, started = Problem(settings), time.perf_counter()
-        print(problem.molecules)
-        own = {row: of_row(settings, row) for row in settings.rows if is_trained(row)}
-        opened = {row: open_checkpoints(each) for row, each in own.items()}
-        rows, example = {}, None
-        for row in settings.rows:
-            if is_trained(row):
-                rows[row], notes = train_row(problem, row, opened[row])
-                example = example or notes
-            else:
-                rows[row] = compute_row(problem, row)
-        result = {
-            "dataset": problem.molecules.name,
-            "target": problem.molecules.target_names[problem.column],
-            "unit": problem.molecules.units[problem.column],
-            "mean": float(problem.molecules.mean[problem.column]),
-            "std": float(problem.molecules.std[problem.column]),
-            "measured": [
-                problem.molecules.targets[split.test, problem.column].tolist()
-                for split in problem.splits
-            ],
-            "task": problem.molecules.task,
-            "molecules": len(problem.molecules),
-            "failures": [list(each) for each in problem.prepared.failures],
-            "rows": rows,
-            "example": example,
-            "seconds": time.perf_counter() - started,
-            "config": values,
-            **describe_run(),
-        }
-        result = as_json(result)
-        save_result(path, result)
-        draw(result, settings.output)
-        for checkpoints in opened.values():
-            checkpoints.remove()
-    return result
+    return made_of_seeds(settings, make_result, lambda result: draw(result, settings.output))
 
 
-def of_row(settings: Settings, row: RowName) -> Settings:
-    """The settings of one row, whose trainings have a folder of their own."""
-    return dataclasses.replace(settings, rows=(row,), output=settings.output / row)
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    problem = Problem(settings)
+    print(problem.molecules)
+    trained = open_rows(settings, [row for row in settings.rows if is_trained(row)], opened)
+    rows, example = {}, None
+    for row in settings.rows:
+        if row in trained:
+            rows[row], notes = train_row(problem, row, trained[row])
+            example = example or notes
+        else:
+            rows[row] = compute_row(problem, row)
+    molecules, column = problem.molecules, problem.column
+    return {
+        "dataset": molecules.name,
+        "target": molecules.target_names[column],
+        "unit": molecules.units[column],
+        "mean": float(molecules.mean[column]),
+        "std": float(molecules.std[column]),
+        "measured": [molecules.targets[split.test, column].tolist() for split in problem.splits],
+        "task": molecules.task,
+        "molecules": len(molecules),
+        "failures": [list(each) for each in problem.prepared.failures],
+        "rows": rows,
+        "example": example,
+    }
 
 
-def train_row(problem: Problem, row: str, checkpoints: Any) -> tuple[dict[str, Any], Any]:
+def train_row(problem: Problem, row: str, seeds: Seeds) -> tuple[dict[str, Any], Any]:
     """All splits and seeds of a model; those that an interrupted run has ended are read."""
-    settings = problem.settings
+    settings, checkpoints = problem.settings, seeds.checkpoints
     print(ROWS[row].title)
     graphs = problem.graphs(row)
     learner = Learner(
@@ -274,8 +251,8 @@ def train_row(problem: Problem, row: str, checkpoints: Any) -> tuple[dict[str, A
     except CheckpointError as error:
         raise SystemExit(f"Stopped: {error}") from error
     except KeyboardInterrupt:
-        say_interrupted(settings, row, len(kept), len(problem.jobs()))
-        raise SystemExit(INTERRUPTED) from None
+        trainings = f"{len(kept)} of {len(problem.jobs())} trainings of {ROWS[row].title} ended"
+        seeds.stop(trainings)
     notes = [kept[job][1] for job in problem.jobs()]
     trained = {
         "train_loss": [each["train_loss"] for each in notes],
@@ -307,15 +284,6 @@ def train_one(
         "example": example_of(problem, learner, parameters, row) if is_first else None,
     }
     return problem.placed(split, *found), notes
-
-
-def say_interrupted(settings: Settings, row: str, ended: int, jobs: int) -> None:
-    print(f"Interrupted with {ended} of {jobs} trainings of {ROWS[row].title} ended.", end=" ")
-    print(
-        "The same command goes on from there."
-        if settings.resume
-        else "--resume goes on from there."
-    )
 
 
 def compute_row(problem: Problem, row: str) -> dict[str, Any]:

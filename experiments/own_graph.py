@@ -10,32 +10,27 @@ The table has accuracy for classes, R² and the error in the target's own units 
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import INTERRUPTED, claimed, find_result, say_found
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, save_result, sound
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
-from settings import check, fill, required
+from report import count, markdown_table, mean_and_sd, sound
+from seed_runs import Open, adam_with_l2, made_of_seeds, told_of, training_of
+from settings import check, check_multiple, fill, required
 from weighing import Normalizer, check_weighing, weighing
 
 from gatjax import GAT, GCN, MLP, DropoutRates, GATv2, add_self_loops
 from gatjax.data import Dataset, load_folder, write_predictions
 from gatjax.training import (
     RULES,
-    Checkpoints,
     Labels,
     Trained,
-    Training,
     class_weights,
     node_prediction,
     sigmoid_cross_entropy,
@@ -153,10 +148,8 @@ def resolve(config: Config) -> Settings:
         above_zero=("learning_rate", "temperature", "train", "validation", "test"),
         rates=("dropout", "attention_dropout"),
     )
-    if settings.model in WITH_HEADS and settings.hidden_features % settings.num_heads:
-        raise SystemExit(
-            f"--hidden-features {settings.hidden_features}: must be a multiple of --num-heads {settings.num_heads}"
-        )
+    if settings.model in WITH_HEADS:
+        check_multiple(settings, "hidden_features", "num_heads")
     check_weighing(settings, [settings.model], WITH_HEADS)
     return settings
 
@@ -278,46 +271,17 @@ def _size(value: float | None) -> int | float | None:
     return value if value is None or value < 1 else int(value)
 
 
-def make_training(task: Task) -> Training:
-    settings = task.settings
-    optimizer = optax.chain(
-        optax.add_decayed_weights(settings.l2), optax.adam(settings.learning_rate)
-    )
-    return Training(
-        initialise=task.functions.initialise,
-        loss=task.functions.loss,
-        validate=task.functions.validate,
-        optimizer=optimizer,
-        rule=RULES[settings.rule],
-        patience=settings.patience,
-        max_epochs=settings.max_epochs,
-    )
-
-
 def run(settings: Settings) -> dict[str, Any]:
     """Train all seeds; the result, as it is in result.json. One that is there already is not made again."""
-    with claimed(settings.output):
-        path = settings.output / "result.json"
-        found = find_result(path, dataclasses.asdict(settings), overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            return found
-        checkpoints = open_checkpoints(settings)
-        result = train_all(settings, checkpoints)
-        save_result(path, result)
-        checkpoints.remove()
-    return as_json(result)
+    return made_of_seeds(settings, make_result)
 
 
-def train_all(settings: Settings, checkpoints: Checkpoints) -> dict[str, Any]:
-    task = Task(settings)
+def make_result(settings: Settings, opened: Open) -> dict[str, Any]:
+    seeds, task = opened(settings), Task(settings)
     print(task.data)
-    started = time.perf_counter()
-    finished = train_seeds(make_training(task), settings, task.graph, task.labels, checkpoints)
-    if len(finished) < settings.seeds:
-        say_interrupted(settings, len(finished), checkpoints)
-        raise SystemExit(INTERRUPTED)
-    runs = [finished[seed] for seed in sorted(finished)]
+    optimizer = adam_with_l2(settings.learning_rate, settings.l2)
+    training = training_of(task.functions, optimizer, settings, RULES[settings.rule])
+    runs = seeds.train(training, task.graph, task.labels)
     scores = [None if one.diverged else task.scores(one) for one in runs]
     ranked = [(each["validation"][0][0], i) for i, each in enumerate(scores) if each]
     if ranked:
@@ -338,12 +302,7 @@ def train_all(settings: Settings, checkpoints: Checkpoints) -> dict[str, Any]:
         "guessed": task.data.guessed,
         "rows": rows,
         "seeds": [one.seed for one in runs],
-        "diverged": [one.diverged_epoch for one in runs],
-        "epochs": [one.epochs for one in runs],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[0].parameters)),
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(settings),
-        **describe_run(),
+        **told_of(runs),
     }
 
 

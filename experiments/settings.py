@@ -69,6 +69,21 @@ def check(
                 raise SystemExit(f"--{_option(name)} {entry}: {problem}")
 
 
+def check_multiple(config: Any, name: str, of: str) -> None:
+    """Refuse a width that heads, or any of several numbers of heads, cannot share.
+
+    >>> check_multiple(dataclasses.make_dataclass("Config", [("width", int), ("heads", int)])(7, 2), "width", "heads")
+    Traceback (most recent call last):
+    ...
+    SystemExit: --width 7: must be a multiple of --heads 2
+    """
+    value, parts = getattr(config, name), getattr(config, of)
+    for part in parts if isinstance(parts, tuple) else (parts,):
+        if value % part:
+            option = _option(of)
+            raise SystemExit(f"--{_option(name)} {value}: must be a multiple of --{option} {part}")
+
+
 def _option(name: str) -> str:
     return name.replace("_", "-")
 

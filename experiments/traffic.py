@@ -25,9 +25,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import script
 from devices import use_every_core
-from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
-from report import as_json, describe_run, save_result
-from seed_runs import open_checkpoints, say_interrupted, train_seeds
+from outputs import try_to_plot
+from seed_runs import Open, Seeds, made_of_seeds, open_rows
 from settings import check
 from traffic_baselines import BASELINES, Past
 from traffic_network import attention_of, forecast_of, functions_of, share
@@ -36,7 +35,6 @@ from traffic_scores import difference, horizons_of, interval, scores_of
 
 from gatjax import plots
 from gatjax.data import TimeSplit, Traffic, load_traffic, split_in_time, window_starts
-from gatjax.training import Checkpoints
 
 Network = Literal["gru", "mean", "t-gcn", "gat", "dot-product", "ggru"]
 
@@ -144,19 +142,20 @@ def split_of(traffic: Traffic, config: Config) -> TimeSplit:
     return split
 
 
+class Outcome(NamedTuple):
+    """A network: what is told of its training, and its forecasts by seed."""
+
+    row: dict[str, Any]
+    forecast: Callable[[np.ndarray], list[np.ndarray]]
+
+
 def run_network(
-    name: Network, config: Config, traffic: Traffic, split: TimeSplit
-) -> "Outcome | None":
-    """A network trained with all seeds; None after Ctrl-C."""
+    name: Network, config: Config, traffic: Traffic, split: TimeSplit, seeds: Seeds
+) -> Outcome:
+    """A network trained with all seeds."""
     functions, data = functions_of(name, config), share(traffic, split, config, name)
-    settings = dataclasses.replace(config, output=config.output / name)
-    checkpoints = open_checkpoints(settings)
     began = time.perf_counter()
-    finished = train_seeds(functions.training, settings, data, lambda seed: 0.0, checkpoints)
-    if len(finished) < config.seeds:
-        say_interrupted(settings, len(finished), checkpoints)
-        return None
-    runs = [finished[seed] for seed in sorted(finished)]
+    runs = seeds.train(functions.training, data, lambda seed: 0.0)
     sound = [trained.parameters for trained in runs if not trained.diverged]
     row = {
         "epochs": [trained.best_epoch for trained in runs],
@@ -170,29 +169,21 @@ def run_network(
     forecast = lambda starts: [
         forecast_of(functions, parameters, data, starts, traffic, split) for parameters in sound
     ]
-    return Outcome(row, forecast, checkpoints)
+    return Outcome(row, forecast)
 
 
-class Outcome(NamedTuple):
-    """A network: what is told of its training, its forecasts by seed, and what it has saved."""
-
-    row: dict[str, Any]
-    forecast: Callable[[np.ndarray], list[np.ndarray]]
-    checkpoints: Checkpoints
-
-
-def make_result(
-    config: Config, traffic: Traffic
-) -> tuple[dict[str, Any], list[Checkpoints]] | None:
-    """Everything trained, then the test looked at; None after Ctrl-C."""
-    split, began = split_of(traffic, config), time.perf_counter()
-    horizons = horizons_of(traffic, config.steps_out)
-    outcomes = {}
-    for name in config.models:
-        outcome = run_network(name, config, traffic, split)
-        if outcome is None:
-            return None
-        outcomes[name] = outcome
+def make_result(config: Config, opened: Open) -> dict[str, Any]:
+    """Everything trained, then the test looked at."""
+    try:
+        traffic = load_traffic(config.data)
+    except (FileNotFoundError, ImportError) as error:
+        raise SystemExit(str(error)) from None
+    print(traffic)
+    split, horizons = split_of(traffic, config), horizons_of(traffic, config.steps_out)
+    rows = open_rows(config, config.models, opened, field="models")
+    outcomes = {
+        name: run_network(name, config, traffic, split, rows[name]) for name in config.models
+    }
 
     # The windows of T-GCN, one fewer than there are, for its shortest horizon.
     starts = np.arange(split.test.start, split.test.stop - config.steps_in - min(horizons.values()))
@@ -214,8 +205,6 @@ def make_result(
         "horizons": horizons,
         "published": PUBLISHED.get(config.data, {}),
         "test_windows": len(starts),
-        "config": dataclasses.asdict(config),
-        **describe_run(),
     }
     best = next((name for name in reversed(config.models) if name in scores), None)
     if best is not None:
@@ -226,8 +215,7 @@ def make_result(
             if name != best
         }
         result["day"] = day_of(best, outcomes[best], traffic, split, config)
-    result["seconds"] = time.perf_counter() - began
-    return result, [outcome.checkpoints for outcome in outcomes.values()]
+    return result
 
 
 def day_of(
@@ -279,25 +267,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     check_config(config)
-    path = config.output / "result.json"
-    with claimed(config.output):
-        result = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if result is None:
-            try:
-                traffic = load_traffic(config.data)
-            except (FileNotFoundError, ImportError) as error:
-                raise SystemExit(str(error)) from None
-            print(traffic)
-            made = make_result(config, traffic)
-            if made is None:
-                raise SystemExit(INTERRUPTED)
-            result = as_json(made[0])
-            save_result(path, result)
-            for checkpoints in made[1]:
-                checkpoints.remove()
-            draw(config, result)
-        else:
-            say_found(path)
+    result = made_of_seeds(config, make_result, lambda result: draw(config, result))
     print(f"\n{table(result)}\n")
     if "differences" in result:
         print(f"{differences_table(result)}\n\n{step_table(result)}\n")

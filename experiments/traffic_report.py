@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 
 # In minutes.
 DAY = 24 * 60
+PUBLISHED_AT = "15", "30", "45", "60"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -27,8 +28,9 @@ def table(result: dict[str, Any]) -> str:
         if "up_to" in row
     ]
     rows += [
-        [name, *(cell([pair]) for pair in published)]
+        [name, *(cell([pairs[h]]) if h in pairs else "-" for h in horizons)]
         for name, published in result["published"].items()
+        for pairs in [dict(zip(PUBLISHED_AT, published, strict=True))]
     ]
     seeds = count(result["config"]["seeds"], "seed")
     return markdown_table([f"RMSE / MAE, {seeds}", *(f"{h} min" for h in horizons)], rows)

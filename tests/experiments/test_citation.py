@@ -76,22 +76,23 @@ def test_the_saved_model_predicts_as_the_readme_says(citeseer):
 
 def test_a_run_that_was_cut_short_wants_to_be_resumed(tmp_path):
     import citation
+    from seed_runs import open_checkpoints
 
     settings = citation.resolve(citation.Config(output=tmp_path, seeds=1, max_epochs=2))
-    checkpoints = citation.open_checkpoints(settings)
+    checkpoints = open_checkpoints(settings)
     state = start(citation.make_training(citation.Task(settings)), 0)
     checkpoints.save("seed_0", 0, state, dict.fromkeys(History._fields, []))
     with pytest.raises(SystemExit, match="holds an interrupted run: pass --resume"):
-        citation.open_checkpoints(settings)
+        open_checkpoints(settings)
     other = dataclasses.replace(settings, l2=0.1, resume=True)
     with pytest.raises(SystemExit, match=r"l2: 0.0005 there, 0.1 here"):
         citation.run(other)
-    citation.open_checkpoints(dataclasses.replace(settings, output=tmp_path / "another"))
+    open_checkpoints(dataclasses.replace(settings, output=tmp_path / "another"))
     resumed = citation.run(dataclasses.replace(settings, resume=True))
     assert resumed["epochs"] == [2] and not checkpoints.exist()
-    checkpoints = citation.open_checkpoints(settings)
+    checkpoints = open_checkpoints(settings)
     checkpoints.save("seed_0", 0, state, {})
-    assert not citation.open_checkpoints(dataclasses.replace(settings, overwrite=True)).exist()
+    assert not open_checkpoints(dataclasses.replace(settings, overwrite=True)).exist()
 
 
 def test_progress_is_visible(citeseer):

@@ -103,6 +103,20 @@ def test_forecasts_without_a_network_by_hand():
     assert of_day[16, 0] == pytest.approx(7.5)
 
 
+def test_published_errors_stand_at_their_horizons():
+    from traffic import PUBLISHED
+    from traffic_report import table
+
+    row = {"up_to": {"5": [[1.0, 2.0]], "15": [[3.0, 4.0]]}}
+    result = {"horizons": {"5": 1, "15": 3}, "rows": {"gru": row}, "config": {"seeds": 1}}
+    lines = table(result | {"published": PUBLISHED["los-loop"]}).splitlines()
+    assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == [
+        "T-GCN (paper)",
+        "-",
+        "5.13 / 3.18",
+    ]
+
+
 TINY = (
     "--data metr-la --steps-in 4 --steps-out 4 --hidden-features 4 --epochs 2 --steps-per-epoch 2 "
     "--batch-size 8 --validation-stride 16 --no-progress"
