@@ -20,13 +20,13 @@ import heterophilous
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import script
 from attention_pays_report import plot, tables
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from outputs import try_to_plot
+from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
 from study_rows import made_of_rows
 
@@ -46,7 +46,6 @@ from gatjax.data import load, normalize_rows
 from gatjax.explain import edge_auroc, entropy_ratio
 from gatjax.training import (
     Labels,
-    Trained,
     Training,
     functional,
     lowest_loss,
@@ -164,7 +163,7 @@ def made_row(config: Config, model: str) -> dict[str, Any]:
         module.initialise,
         lambda parameters, key, data, made: metrics(fit)(parameters, made).loss,
         lambda parameters, data, made: metrics(stop)(parameters, made),
-        optax.chain(optax.add_decayed_weights(5e-4), optax.adam(2e-2)),
+        adam_with_l2(2e-2),
         rule=lowest_loss,
         patience=config.patience,
         max_epochs=config.max_epochs,
@@ -232,15 +231,7 @@ def real_row(config: Config, name: str, model: str) -> dict[str, Any]:
     )
     functions = node_classification(build)
     graphdef, _, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)
-    training = Training(
-        functions.initialise,
-        functions.loss,
-        functions.validate,
-        optax.chain(optax.add_decayed_weights(5e-4), optax.adam(1e-2)),
-        rule=lowest_loss,
-        patience=config.patience,
-        max_epochs=config.max_epochs,
-    )
+    training = training_of(functions, adam_with_l2(1e-2), config, lowest_loss)
     parts = {seed: read(name, seed).parts for seed in range(config.real_seeds)}
 
     def labels(seed: int) -> Labels:
@@ -252,10 +243,8 @@ def real_row(config: Config, name: str, model: str) -> dict[str, Any]:
         alpha = nnx.merge(graphdef, parameters, rest, copy=True).attention(graph)[0]
         return jnp.nanmean(entropy_ratio(graph, alpha))
 
-    runs: list[Trained] = list(
-        train(training, range(config.real_seeds), real.graph, labels, progress=config.progress)
-    )
-    runs.sort(key=lambda trained: trained.seed)
+    seeds = range(config.real_seeds)
+    runs = every_seed(training, seeds, real.graph, labels, progress=config.progress)
     test = [parts[trained.seed][2] for trained in runs]
     said = [np.asarray(functions.logits(one.parameters, real.graph)).argmax(-1) for one in runs]
     ends = (

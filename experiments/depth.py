@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import script
 from deep import Deep, Norm, balance
 from devices import use_every_core
@@ -26,13 +25,14 @@ from flax import nnx
 from jraph import GraphsTuple
 from outputs import try_to_plot
 from report import markdown_table, mean_and_sd
+from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
 from study_rows import made_of_rows
 
 from gatjax import add_self_loops, plots
 from gatjax.data import load
 from gatjax.explain import dirichlet_energy, numerical_rank
-from gatjax.training import Labels, Training, lowest_loss, node_classification, train
+from gatjax.training import Labels, lowest_loss, node_classification
 
 
 class Variant(NamedTuple):
@@ -123,15 +123,9 @@ class Study:
         self.labels = Labels(fit, self.data.labels[fit], stop, self.data.labels[stop])
         # The same training whatever weights begin it, so that it is compiled once.
         self.balanced = False
-        self.training = Training(
-            self.initialise,
-            self.functions.loss,
-            self.functions.validate,
-            optax.chain(optax.add_decayed_weights(5e-4), optax.adam(config.learning_rate)),
-            rule=lowest_loss,
-            patience=config.patience,
-            max_epochs=config.max_epochs,
-        )
+        optimizer = adam_with_l2(config.learning_rate)
+        training = training_of(self.functions, optimizer, config, lowest_loss)
+        self.training = training._replace(initialise=self.initialise)
 
     def run(self, variant: Variant) -> dict[str, Any]:
         """Measures at the start and at the end, by seed."""
@@ -139,8 +133,7 @@ class Study:
         graph, training = self.graph._replace(globals=factors), self.training
         self.balanced = variant.balanced
         seeds, progress = range(self.config.seeds), self.config.progress
-        runs = train(training, seeds, graph, lambda seed: self.labels, progress=progress)
-        trained = sorted(runs, key=lambda one: one.seed)
+        trained = every_seed(training, seeds, graph, lambda seed: self.labels, progress=progress)
         for_parameters = lambda seed: jax.random.split(jax.random.key(seed))[0]
         starts = [self.initialise(for_parameters(seed)) for seed in seeds]
         measured = lambda parameters: {

@@ -25,9 +25,9 @@ from devices import use_every_core
 from lookup import Lookups, Task, make_lookups, train
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
-from report import count, describe_run, markdown_table, mean_and_sd, save_result, sound
-from settings import check, fill, required
+from outputs import INTERRUPTED, made_once, try_to_plot
+from report import count, markdown_table, mean_and_sd, sound
+from settings import check, check_multiple, fill, required
 from tqdm import tqdm
 
 from gatjax import plots
@@ -144,11 +144,7 @@ def resolve(config: Config) -> Settings:
     )
     if min(settings.sizes) < 3:
         raise SystemExit(f"sizes = {settings.sizes}: a split needs at least 3 keys")
-    for heads in settings.heads:
-        if settings.features % heads:
-            raise SystemExit(
-                f"--features {settings.features}: must be a multiple of --heads {heads}"
-            )
+    check_multiple(settings, "features", "heads")
     if settings.steps < settings.evaluate_every:
         raise SystemExit(
             f"steps = {settings.steps} must be at least evaluate_every = {settings.evaluate_every}"
@@ -364,17 +360,9 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     settings = resolve(config)
-    path = settings.output / "result.json"
-    with claimed(settings.output):
-        found = find_result(path, dataclasses.asdict(settings), overwrite=settings.overwrite)
-        if found is not None:
-            say_found(path)
-            print(f"\n{table(found['rows'])}")
-            return found
-        result = make_result(settings)
-        save_result(path, result)
-        draw = lambda path: plots.save(plot(result["rows"]), path)
-        try_to_plot(settings.output / "accuracy.png", draw)
+    picture = settings.output / "accuracy.png"
+    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result["rows"]), path))
+    result = made_once(settings, make_result, draw)
     print(f"\n{table(result['rows'])}\n\nIn percent; the paper's numbers are read off its figure.")
     print(f"{result['seconds']:.0f} s, compilation included; details in {settings.output}")
     if result["interrupted"]:
@@ -383,18 +371,11 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def make_result(settings: Settings) -> dict[str, Any]:
-    started = time.perf_counter()
     rows = run(settings)
     if not rows:
         print("No row has finished: nothing to report.")
         raise SystemExit(INTERRUPTED)
-    return {
-        "rows": rows,
-        "interrupted": len(rows) < len(rows_of(settings)),
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(settings),
-        **describe_run(),
-    }
+    return {"rows": rows, "interrupted": len(rows) < len(rows_of(settings))}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ atoms alone, k layers are needed; among all pairs one can do.
 """
 
 import dataclasses
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +29,8 @@ from molecule_data import prepare, scores
 from molecule_tables import score_of
 from molecule_training import Learner, Schedule, side_by_side
 from outputs import made_once, try_to_plot
-from report import as_json, count, describe_run, markdown_table, mean_and_error, mean_and_sd
-from settings import check
+from report import count, markdown_table, mean_and_error, mean_and_sd
+from settings import check, check_multiple
 
 from gatjax import MAT, build_graph, fully_connected, plots
 
@@ -95,10 +94,7 @@ def resolve(config: Config) -> Config:
         at_least=dict.fromkeys(counts.split(), 1) | {"sizes": 2, "batch_size": 1, "chains": 2},
         above_zero=("learning_rate",),
     )
-    if config.hidden_features % config.num_heads:
-        raise SystemExit(
-            f"--hidden-features {config.hidden_features}: must be a multiple of --num-heads {config.num_heads}"
-        )
+    check_multiple(config, "hidden_features", "num_heads")
     return config
 
 
@@ -295,11 +291,7 @@ def plot(result: dict[str, Any]) -> Axes:
 
 
 def make_result(config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
-    studied = {"size": study_size, "range": study_range}[config.study](config)
-    seconds = {"seconds": time.perf_counter() - started}
-    made_by = {"config": dataclasses.asdict(config), **describe_run()}
-    return as_json(studied | seconds | made_by)
+    return {"size": study_size, "range": study_range}[config.study](config)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -21,7 +21,6 @@ a node of a larger graph has more neighbours. `--degree 3` tells: there it has n
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +34,9 @@ from devices import use_every_core
 from flax import nnx
 from matplotlib.axes import Axes
 from outputs import made_once, try_to_plot
-from report import as_json, count, describe_run, markdown_table, mean_and_sd, sound
-from settings import check
+from report import count, markdown_table, mean_and_sd, sound
+from seed_runs import every_seed
+from settings import check, check_multiple
 from shortest_paths import Paths, make_paths
 
 from gatjax import (
@@ -54,7 +54,7 @@ from gatjax import (
     plots,
     segment_max,
 )
-from gatjax.training import Metrics, Trained, Training, functional, lowest_loss, train
+from gatjax.training import Metrics, Trained, Training, functional, lowest_loss
 
 Aggregation = Literal["sum", "mean", "max", "attention"]
 
@@ -116,10 +116,7 @@ def check_config(config: Config) -> None:
         raise SystemExit(f"--probability {config.probability}: must be at most 1")
     if config.train_nodes[0] > config.train_nodes[1]:
         raise SystemExit(f"--train-nodes {config.train_nodes}: the smallest comes first")
-    if config.features % config.num_heads:
-        raise SystemExit(
-            f"--features {config.features}: must be a multiple of --num-heads {config.num_heads}"
-        )
+    check_multiple(config, "features", "num_heads")
 
 
 def make_batches(
@@ -258,8 +255,7 @@ def train_all(config: Config, task: Task) -> list[Trained]:
         epochs_per_dispatch=min(config.updates, 25),
     )
     labels = functools.partial(labels_of, config)
-    runs = train(training, range(config.seeds), (), labels, progress=config.progress)
-    return sorted(runs, key=lambda trained: trained.seed)
+    return every_seed(training, range(config.seeds), (), labels, progress=config.progress)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -268,7 +264,6 @@ def run(config: Config) -> dict[str, Any]:
         n: make_batches(config, (TEST, n), (n, n), max(config.test_graphs // 8, 1), 8)
         for n in config.test_nodes
     }
-    started = time.perf_counter()
     results: dict[str, Any] = {}
     example = None
     for aggregation in config.aggregations:
@@ -294,9 +289,6 @@ def run(config: Config) -> dict[str, Any]:
         "seeds": list(range(config.seeds)),
         "results": results,
         "example": example,
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
     }
 
 
@@ -382,8 +374,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say how far attention leads."""
     use_every_core()
     check_config(config)
-    make = lambda config: as_json(run(config))
-    result = made_once(config, make, lambda result: draw(result, config.output))
+    result = made_once(config, run, lambda result: draw(result, config.output))
     seeds = count(config.seeds, "seed")
     print(f"\nnext hop is right, in percent (mean ± sd of {seeds})\n\n{table(result)}\n")
     if {"attention", "sum"} <= set(config.aggregations):

@@ -10,26 +10,25 @@ head is silenced, two share the mean of their attention, all do, or all attend t
 
 import dataclasses
 import itertools
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from outputs import made_once, try_to_plot
-from report import describe_run, markdown_table, mean_and_sd
+from report import markdown_table, mean_and_sd
+from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
 
 from gatjax import GAT, GATv2, add_self_loops, plots, weighted_sum
 from gatjax.data import load
 from gatjax.explain import entropy_ratio, head_divergence
-from gatjax.training import Labels, Training, lowest_loss, node_classification, train
+from gatjax.training import Labels, lowest_loss, node_classification
 
 CHANGES = {
     "as trained": "nothing",
@@ -93,15 +92,7 @@ def look(config: Config, name: str, build: Any) -> dict[str, Any]:
     functions = node_classification(build)
     graphdef, _, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)
     labels = Labels(fit, data.labels[fit], stop, data.labels[stop])
-    training = Training(
-        functions.initialise,
-        functions.loss,
-        functions.validate,
-        optax.chain(optax.add_decayed_weights(5e-4), optax.adam(5e-3)),
-        rule=lowest_loss,
-        patience=config.patience,
-        max_epochs=config.max_epochs,
-    )
+    training = training_of(functions, adam_with_l2(5e-3), config, lowest_loss)
     receivers = np.asarray(graph.receivers)
     uniform = jnp.asarray(1 / np.bincount(receivers)[receivers], jnp.float32)
     uniform = jnp.tile(uniform[:, None], (1, config.num_heads))
@@ -120,11 +111,9 @@ def look(config: Config, name: str, build: Any) -> dict[str, Any]:
         said = with_weights(module(parameters), graph, alpha)[test].argmax(-1)
         return (said == data.labels[test]).mean()
 
-    rows = []
-    runs = train(
-        training, range(config.seeds), graph, lambda seed: labels, progress=config.progress
-    )
-    for trained in sorted(runs, key=lambda trained: trained.seed):
+    rows, seeds = [], range(config.seeds)
+    runs = every_seed(training, seeds, graph, lambda seed: labels, progress=config.progress)
+    for trained in runs:
         start = functions.initialise(jax.random.split(jax.random.key(trained.seed))[0])
         _, before, ratio_before = attention(start, graph)
         alpha, after, ratio_after = attention(trained.parameters, graph)
@@ -145,7 +134,6 @@ def look(config: Config, name: str, build: Any) -> dict[str, Any]:
 
 
 def make_result(config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
     data = load(config.dataset, features="sparse")
     models = []
     for name, model in {"GAT": GAT, "GATv2": GATv2}.items():
@@ -159,12 +147,7 @@ def make_result(config: Config) -> dict[str, Any]:
         )
         print(name, flush=True)
         models.append(look(config, name, build))
-    return {
-        "models": models,
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
-    }
+    return {"models": models}
 
 
 def tables(result: dict[str, Any]) -> str:

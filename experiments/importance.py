@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import script
 from devices import use_every_core
 from flax import nnx
@@ -25,6 +24,7 @@ from importance_report import EITHER_SIGN, plot, tables
 from jraph import GraphsTuple
 from outputs import try_to_plot
 from planted import GRAPHS, Planted, churn
+from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
 from study_rows import made_of_rows
 
@@ -43,7 +43,7 @@ from gatjax.explain import (
     rank_correlation,
     unrolled_attention,
 )
-from gatjax.training import Labels, Trained, Training, lowest_loss, node_classification, train
+from gatjax.training import Labels, Trained, lowest_loss, node_classification
 
 MODELS = {"GAT": GAT, "GATv2": GATv2, "dot product": DotProductGAT, "uniform attention": ConstGAT}
 LAYERS = {"churn": 2, "ba_shapes": 3, "infection": 4}
@@ -177,25 +177,12 @@ class Study:
 
     def train(self) -> list[Trained]:
         config, planted = self.config, self.planted
-        training = Training(
-            self.functions.initialise,
-            self.functions.loss,
-            self.functions.validate,
-            optax.chain(optax.add_decayed_weights(5e-4), optax.adam(config.learning_rate)),
-            rule=lowest_loss,
-            patience=config.patience,
-            max_epochs=config.max_epochs,
-        )
+        optimizer = adam_with_l2(config.learning_rate)
+        training = training_of(self.functions, optimizer, config, lowest_loss)
         fit, stop, _ = planted.parts
         labels = Labels(fit, planted.labels[fit], stop, planted.labels[stop])
-        runs = train(
-            training,
-            range(config.seeds),
-            planted.graph,
-            lambda seed: labels,
-            progress=config.progress,
-        )
-        return sorted(runs, key=lambda trained: trained.seed)
+        seeds, progress = range(config.seeds), config.progress
+        return every_seed(training, seeds, planted.graph, lambda seed: labels, progress=progress)
 
     def right(self, trained: Trained, planted: Planted | None = None) -> np.ndarray:
         """Which test nodes are predicted rightly."""

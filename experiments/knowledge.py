@@ -33,8 +33,9 @@ from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from outputs import made_once
-from report import count, describe_run, markdown_table, mean_and_sd
-from settings import check
+from report import count, markdown_table, mean_and_sd
+from seed_runs import every_seed
+from settings import check, check_multiple
 
 from gatjax import DropoutRates, GATConv, RelationalGATConv
 from gatjax.data import KnowledgeGraph, load_knowledge_graph
@@ -46,7 +47,6 @@ from gatjax.training import (
     filtered_ranks,
     functional,
     ranking_metrics,
-    train,
 )
 
 
@@ -243,10 +243,8 @@ def train_variant(config: Config, data: Data, width: int, layer: Any) -> dict[st
     )
     seen = {name: parts[name] for name in ("train", "validation")}
     started = time.perf_counter()
-    outcomes = train(
-        training, range(config.seeds), graph, lambda seed: seen, progress=config.progress
-    )
-    runs = sorted(outcomes, key=lambda trained: trained.seed)
+    seeds = range(config.seeds)
+    runs = every_seed(training, seeds, graph, lambda seed: seen, progress=config.progress)
 
     @jax.jit
     def test(parameters):
@@ -275,17 +273,11 @@ METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
 
 def make_result(config: Config) -> dict[str, Any]:
     facts = load_knowledge_graph("umls" if config.folder is None else config.folder)
-    data, started, rows = Data(facts, config.share), time.perf_counter(), {}
+    data, rows = Data(facts, config.share), {}
     for name, (width, layer) in variants(config, data).items():
         print(name)
         rows[name] = train_variant(config, data, width, layer)
-    return {
-        "name": facts.name,
-        "rows": rows,
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
-    }
+    return {"name": facts.name, "rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -315,10 +307,7 @@ def check_config(config: Config) -> None:
     )
     if config.share > 1:
         raise SystemExit(f"--share {config.share}: must be at most 1")
-    if config.features % config.num_heads:
-        raise SystemExit(
-            f"--features {config.features}: must be a multiple of --num-heads {config.num_heads}"
-        )
+    check_multiple(config, "features", "num_heads")
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -18,7 +18,6 @@ With one edge of each relation, "within" gives every edge the weight 1, so only 
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,12 @@ from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
 from outputs import made_once, try_to_plot
-from report import count, describe_run, markdown_table, mean_and_sd
-from settings import check
+from report import count, markdown_table, mean_and_sd
+from seed_runs import every_seed, training_of
+from settings import check, check_multiple
 
 from gatjax import GATConv, GATv2Conv, RelationalGATConv, build_graph, plots
-from gatjax.training import Labels, Trained, Training, lowest_loss, node_classification, train
+from gatjax.training import Labels, Trained, lowest_loss, node_classification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,22 +127,12 @@ def train_variant(
     config: Config, questions: Questions, layer: Any, edges: np.ndarray | None
 ) -> dict[str, Any]:
     functions = node_classification(lambda rngs: Model(layer, config, rngs))
-    training = Training(
-        functions.initialise,
-        functions.loss,
-        functions.validate,
-        optax.adam(config.learning_rate),
-        rule=lowest_loss,
-        patience=config.patience,
-        max_epochs=config.max_epochs,
-    )
+    training = training_of(functions, optax.adam(config.learning_rate), config, lowest_loss)
     graph = questions.with_edges(edges)
     fit, stop, test = questions.parts
     labels = Labels(fit, questions.answers_of(fit), stop, questions.answers_of(stop))
-    outcomes = train(
-        training, range(config.seeds), graph, lambda seed: labels, progress=config.progress
-    )
-    runs = sorted(outcomes, key=lambda trained: trained.seed)
+    seeds = range(config.seeds)
+    runs = every_seed(training, seeds, graph, lambda seed: labels, progress=config.progress)
 
     def accuracy(trained: Trained) -> float | None:
         if trained.diverged:
@@ -158,17 +148,11 @@ def train_variant(
 
 
 def make_result(config: Config) -> dict[str, Any]:
-    questions, started = Questions(config), time.perf_counter()
-    rows = {}
+    questions, rows = Questions(config), {}
     for name, (layer, edges) in variants(config, questions.relation).items():
         print(name)
         rows[name] = train_variant(config, questions, layer, edges)
-    return {
-        "rows": rows,
-        "seconds": time.perf_counter() - started,
-        "config": dataclasses.asdict(config),
-        **describe_run(),
-    }
+    return {"rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -196,10 +180,7 @@ def check_config(config: Config) -> None:
         | {"relations": 2, "classes": 2, "queries": 6, "data_seed": 0},
         above_zero=("learning_rate",),
     )
-    if config.features % config.num_heads:
-        raise SystemExit(
-            f"--features {config.features}: must be a multiple of --num-heads {config.num_heads}"
-        )
+    check_multiple(config, "features", "num_heads")
 
 
 def main(config: Config) -> dict[str, Any]:
