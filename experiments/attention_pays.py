@@ -25,7 +25,7 @@ from attention_pays_report import plot, tables
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import try_to_plot
+from outputs import drawn
 from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
 from study_rows import made_of_rows
@@ -40,7 +40,6 @@ from gatjax import (
     MeanConv,
     add_self_loops,
     build_graph,
-    plots,
 )
 from gatjax.data import load, normalize_rows
 from gatjax.explain import edge_auroc, entropy_ratio
@@ -294,8 +293,7 @@ def main(config: Config) -> dict[str, Any]:
     for name in config.datasets if config.real_seeds else ():
         if name not in CITATIONS:
             file_of(name)
-    picture = config.output / "gain.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    draw = drawn(config.output / "gain.png", plot)
     result = made_of_rows(config, makers, told, draw, choosing=("datasets",))
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result

@@ -23,7 +23,7 @@ from deep import Deep, Norm, balance
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import try_to_plot
+from outputs import drawn
 from report import markdown_table, mean_and_sd
 from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
@@ -345,7 +345,7 @@ def main(config: Config) -> dict[str, Any]:
     def draw(result: dict[str, Any]) -> None:
         for name in config.datasets:
             picture = config.output / f"depth-{name}.png"
-            try_to_plot(picture, lambda path, name=name: plots.save(plot(result, name), path))
+            drawn(picture, functools.partial(plot, name=name))(result)
 
     told = lambda rows: {"rows": list(rows.values())}
     choosing = "datasets", "depths", "alone", "variants"

@@ -25,7 +25,7 @@ from devices import use_every_core
 from lookup import Lookups, Task, make_lookups, train
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from outputs import INTERRUPTED, made_once, try_to_plot
+from outputs import INTERRUPTED, drawn, made_once
 from report import count, markdown_table, mean_and_sd, sound
 from settings import check, check_multiple, fill, required
 from tqdm import tqdm
@@ -360,8 +360,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     settings = resolve(config)
-    picture = settings.output / "accuracy.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result["rows"]), path))
+    draw = drawn(settings.output / "accuracy.png", lambda result: plot(result["rows"]))
     result = made_once(settings, make_result, draw)
     print(f"\n{table(result['rows'])}\n\nIn percent; the paper's numbers are read off its figure.")
     print(f"{result['seconds']:.0f} s, compilation included; details in {settings.output}")

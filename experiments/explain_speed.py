@@ -21,7 +21,7 @@ import numpy as np
 import script
 from flax import nnx
 from outputs import made_once
-from report import count, describe_run, markdown_table
+from report import count, markdown_table
 from settings import check
 
 from gatjax import GAT, add_self_loops
@@ -111,8 +111,6 @@ def make_result(config: Config) -> dict[str, Any]:
         "node": int(some[place]),
         "edges": int(reach[place]),
         "seconds": ours(*given) | theirs(*given),
-        "config": dataclasses.asdict(config),
-        **describe_run(),
     }
 
 

@@ -28,7 +28,7 @@ from matplotlib.axes import Axes
 from molecule_data import prepare, scores
 from molecule_tables import score_of
 from molecule_training import Learner, Schedule, side_by_side
-from outputs import made_once, try_to_plot
+from outputs import drawn, made_once
 from report import count, markdown_table, mean_and_error, mean_and_sd
 from settings import check, check_multiple
 
@@ -300,8 +300,7 @@ def main(config: Config) -> dict[str, Any]:
     config = resolve(config)
     assert config.output is not None
     picture = config.output / f"{config.study}.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
-    result = made_once(config, make_result, draw)
+    result = made_once(config, make_result, drawn(picture, plot))
     print(f"\n{table(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -33,7 +33,7 @@ import script
 from devices import use_every_core
 from flax import nnx
 from matplotlib.axes import Axes
-from outputs import made_once, try_to_plot
+from outputs import drawn, made_once
 from report import count, markdown_table, mean_and_sd, sound
 from seed_runs import every_seed
 from settings import check, check_multiple
@@ -385,11 +385,9 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], folder: Path) -> None:
-    try_to_plot(folder / "accuracy.png", lambda path: plots.save(plot_accuracy(result), path))
+    drawn(folder / "accuracy.png", plot_accuracy)(result)
     if example := result["example"]:
-        try_to_plot(
-            folder / "attention.png", lambda path: plots.save(plot_attention(example), path)
-        )
+        drawn(folder / "attention.png", plot_attention)(example)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import made_once, try_to_plot
+from outputs import drawn, made_once
 from report import markdown_table, mean_and_sd
 from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
@@ -198,9 +198,7 @@ def main(config: Config) -> dict[str, Any]:
     use_every_core()
     counts = "seeds features max_epochs patience"
     check(config, at_least=dict.fromkeys(counts.split(), 1) | {"num_heads": 2})
-    picture = config.output / "heads.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
-    result = made_once(config, make_result, draw)
+    result = made_once(config, make_result, drawn(config.output / "heads.png", plot))
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

@@ -10,6 +10,7 @@ its embedding, which is the paper's, where 20, 40, 60 or 80 % of the test nodes 
 """
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from flax import nnx
 from hetero_rows import Problem, Row, regress
 from hetero_scores import F1, SIZES, f1, nearest_neighbors
 from matplotlib.axes import Axes
-from outputs import try_to_plot
+from outputs import drawn
 from report import count, markdown_table, mean_and_sd
 from seed_runs import (
     Open,
@@ -270,10 +271,7 @@ def draw(result: dict[str, Any], folder: Path) -> None:
     for row in result["titles"]:
         betas = result["rows"][row].get("betas") or [None]
         if betas[0] is not None:
-            try_to_plot(
-                folder / f"betas-{row}.png",
-                lambda path, row=row: plots.save(plot(result, row), path),
-            )
+            drawn(folder / f"betas-{row}.png", functools.partial(plot, row=row))(result)
 
 
 def plot(result: dict[str, Any], row: str = "han") -> Axes:

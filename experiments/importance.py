@@ -22,13 +22,13 @@ from devices import use_every_core
 from flax import nnx
 from importance_report import EITHER_SIGN, plot, tables
 from jraph import GraphsTuple
-from outputs import try_to_plot
+from outputs import drawn
 from planted import GRAPHS, Planted, churn
 from seed_runs import adam_with_l2, every_seed, training_of
 from settings import check
 from study_rows import made_of_rows
 
-from gatjax import GAT, Budget, ConstGAT, DotProductGAT, GATv2, pad, plots
+from gatjax import GAT, Budget, ConstGAT, DotProductGAT, GATv2, pad
 from gatjax.explain import (
     computation_graph,
     edge_auroc,
@@ -344,8 +344,7 @@ def main(config: Config) -> dict[str, Any]:
         above_zero=("learning_rate",),
         rates=("campaign",),
     )
-    picture = config.output / "auroc.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    draw = drawn(config.output / "auroc.png", plot)
     result = made_of_rows(config, makers, told, draw, choosing=("graphs", "models"))
     print(f"\n{tables(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result

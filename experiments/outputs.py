@@ -174,6 +174,13 @@ def _read(owner: Path) -> str:
         return "another process"
 
 
+def drawn(path: Path, plot: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], None]:
+    """What draws the axes `plot(result)` of a result into a file, if it can."""
+    from gatjax import plots
+
+    return lambda result: try_to_plot(path, lambda path: plots.save(plot(result), path))
+
+
 def try_to_plot(path: Path, plot: Callable[[Path], Any]) -> None:
     """Draw a picture of a result that is kept already; one that cannot be written is said, and no more."""
     try:

@@ -23,7 +23,7 @@ import script
 from devices import use_every_core
 from flax import nnx
 from outputs import made_once
-from report import count, describe_run, markdown_table
+from report import count, markdown_table
 from settings import check
 
 from gatjax import (
@@ -141,7 +141,7 @@ def measure(config: Config, relations: int) -> dict[str, dict[str, Any]]:
 
 def make_result(config: Config) -> dict[str, Any]:
     rows = {str(number): measure(config, number) for number in config.relations}
-    return {"rows": rows, "config": dataclasses.asdict(config), **describe_run()}
+    return {"rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ import script
 from devices import use_every_core
 from flax import nnx
 from jraph import GraphsTuple
-from outputs import made_once, try_to_plot
+from outputs import drawn, made_once
 from report import count, markdown_table, mean_and_sd
 from seed_runs import every_seed, training_of
 from settings import check, check_multiple
@@ -187,9 +187,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     use_every_core()
     check_config(config)
-    picture = config.output / "accuracy.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
-    result = made_once(config, make_result, draw)
+    result = made_once(config, make_result, drawn(config.output / "accuracy.png", plot))
     print(f"\n{table(result)}\n\n{result['seconds']:.0f} s; details in {config.output}")
     return result
 

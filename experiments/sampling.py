@@ -19,7 +19,7 @@ import numpy as np
 import script
 from in_turns import Peer, compare
 from outputs import made_once
-from report import describe_run, markdown_table
+from report import markdown_table
 from settings import check
 
 Library = Literal["gatjax", "dgl", "pyg"]
@@ -105,7 +105,7 @@ def make_result(config: Config) -> dict[str, Any]:
             work: compare(peers, path, **times, agreement=0.0)
             for work, peers in peers_of(config).items()
         }
-    return {"rows": rows, "config": dataclasses.asdict(config), **describe_run()}
+    return {"rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import script
 from devices import use_every_core
-from outputs import try_to_plot
+from outputs import drawn
 from seed_runs import Open, Seeds, made_of_seeds, open_rows
 from settings import check
 from traffic_baselines import BASELINES, Past
@@ -33,7 +33,6 @@ from traffic_network import attention_of, forecast_of, functions_of, share
 from traffic_report import PICTURES, differences_table, step_table, table
 from traffic_scores import difference, horizons_of, interval, scores_of
 
-from gatjax import plots
 from gatjax.data import TimeSplit, Traffic, load_traffic, split_in_time, window_starts
 
 Network = Literal["gru", "mean", "t-gcn", "gat", "dot-product", "ggru"]
@@ -259,8 +258,7 @@ def draw(config: Config, result: dict[str, Any]) -> None:
     }
     for name, plot in PICTURES.items():
         if there[name]:
-            path = config.output / f"{name}.png"
-            try_to_plot(path, lambda path, plot=plot: plots.save(plot(result), path))
+            drawn(config.output / f"{name}.png", plot)(result)
 
 
 def main(config: Config) -> dict[str, Any]:

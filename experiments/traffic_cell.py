@@ -17,7 +17,7 @@ import script
 from in_turns import Peer, compare
 from outputs import made_once
 from peers.gatjax_cell import arrays_of, make_cell
-from report import describe_run, markdown_table
+from report import markdown_table
 from settings import check
 
 from gatjax.data import load_traffic
@@ -79,7 +79,7 @@ def make_result(config: Config) -> dict[str, Any]:
             libraries = compare(peers, path, **times, agreement=AGREEMENT)
             edges = count * int(graph.n_edge[0])
             results.append({"signals": count, "edges": edges, "libraries": libraries})
-    return {"results": results, "config": dataclasses.asdict(config), **describe_run()}
+    return {"results": results}
 
 
 def table(result: dict[str, Any]) -> str:

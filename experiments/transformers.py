@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import script
 from matplotlib.axes import Axes
-from outputs import try_to_plot
+from outputs import drawn
 from report import markdown_table, mean_and_sd
 from settings import check
 from study_rows import made_of_rows
@@ -170,8 +170,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, and say where everything is."""
     settings = resolve(config)
     assert settings.output is not None
-    picture = settings.output / "accuracy.png"
-    draw = lambda result: try_to_plot(picture, lambda path: plots.save(plot(result), path))
+    draw = drawn(settings.output / "accuracy.png", plot)
     told = lambda rows: {"rows": rows}
     result = made_of_rows(settings, rows_of, told, draw, choosing=("rows",))
     print(f"\n{table(result)}\n\ndetails in {settings.output}")
