@@ -146,6 +146,12 @@ class Problem:
         self.column = names.index(settings.target) if settings.target else 0
         self.scores = scores(self.molecules)[:, self.column]
         self.splits = self.molecules.splits[: settings.num_splits]
+        for k, split in enumerate(self.splits):
+            for what in ("train", "test"):
+                if not len(getattr(split, what)):
+                    raise SystemExit(
+                        f"--limit {settings.limit}: no molecule of split {k} is left to {what}: take more"
+                    )
 
     def _prepare(self, *, dummy: bool) -> Prepared:
         settings = self.settings

@@ -180,6 +180,9 @@ def test_all_rows_run_once_resume_after_an_interruption_and_say_what_is_in_the_w
         progress=False,
         output=cache / "whole",
     )
+    few = dataclasses.replace(config, limit=20, output=cache / "few")
+    with rejects(SystemExit, "--limit 20: no molecule of split 0 is left to test: take more"):
+        molecules.main(few)
     whole = molecules.main(config)
     assert whole == json.loads((cache / "whole" / "result.json").read_text())
     for name, row in whole["rows"].items():
