@@ -15,7 +15,7 @@ import numpy as np
 import script
 from in_turns import Peer, compare
 from outputs import made_once
-from report import describe_run, markdown_table
+from report import markdown_table
 from settings import check
 
 WAYS = {"rows": "graph_self_attention", "edges": "edge_attention", "table": "the formula"}
@@ -60,7 +60,7 @@ def make_result(config: Config) -> dict[str, Any]:
                 peers, path, rounds=config.rounds, runs=config.runs, agreement=AGREEMENT
             )
             rows[name] = {"graphs": graphs, "nodes": nodes, "ways": measured}
-    return {"rows": rows, "config": dataclasses.asdict(config), **describe_run()}
+    return {"rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import script
 from in_turns import Peer, compare
 from outputs import made_once
-from report import describe_run, markdown_table
+from report import markdown_table
 from settings import check
 
 # Relative, of a loss and a norm that are sums of thousands of float32.
@@ -106,7 +106,7 @@ def make_result(config: Config) -> dict[str, Any]:
                 peers, path, rounds=config.rounds, runs=config.runs, agreement=AGREEMENT
             )
             rows[name] = {"graphs": size.graphs, **counts, "libraries": libraries}
-    return {"rows": rows, "config": dataclasses.asdict(config), **describe_run()}
+    return {"rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:

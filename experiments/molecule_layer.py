@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import script
 from in_turns import Peer, compare
-from outputs import claimed, find_result, say_found
-from report import describe_run, markdown_table, save_result
+from outputs import made_once
+from report import markdown_table
 from settings import check
 
 from gatjax.data import featurize_all, load_molecules
@@ -123,25 +123,22 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
-def main(config: Config) -> None:
+def make_result(config: Config) -> dict[str, Any]:
+    """All libraries in turns, on each batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        batches = [drawn(config, count, Path(folder)) for count in config.batch_sizes]
+        return {"results": [measured(batch, config) for batch in batches]}
+
+
+def main(config: Config) -> dict[str, Any]:
     """Measure, unless this very measurement is there already."""
     check(config, at_least=dict.fromkeys("batch_sizes features heads rounds runs".split(), 1))
     absent = [name for name in ("torch", "rdkit") if importlib.util.find_spec(name) is None]
     if absent:
         raise SystemExit(f"needs {' and '.join(absent)}: see experiments/README.md")
-    with claimed(config.output), tempfile.TemporaryDirectory() as folder:
-        path = config.output / "result.json"
-        found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-        if found is not None:
-            say_found(path)
-            print(f"\n{table(found)}")
-            return
-        batches = [drawn(config, count, Path(folder)) for count in config.batch_sizes]
-        results = [measured(batch, config) for batch in batches]
-        result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
-        print(f"\n{table(result)}")
-        save_result(path, result)
-        print(f"\nDetails in {path}")
+    result = made_once(config, make_result)
+    print(f"\n{table(result)}\n\nDetails in {config.output}")
+    return result
 
 
 if __name__ == "__main__":
