@@ -264,7 +264,8 @@ BENCHMARKS = {
     "--mechanisms gat gatv2 dot gaan",
     "layer-small": "--suite layer --phases step --nodes 6000 --edges 100000 --features 8 "
     "--mechanisms gat gatv2 dot gaan relational",
-    "floors": "--suite floors --libraries gatjax --mechanisms gat gatv2 dot gaan relational block",
+    "floors": "--suite floors --libraries gatjax --mechanisms gat gatv2 dot gaan relational block "
+    "--scaling-edges 100000 300000 1000000 3000000 20000000",
     "graphs": "--suite graphs",
     "hub": "--suite graphs --graphs regular hub",
     "scaling": "--suite scaling",

@@ -234,9 +234,12 @@ def test_graphs_to_measure_on(name):
     ],
     ids=["citation", "sampled"],
 )
-def test_killed_and_resumed_is_bit_identical(tmp_path, options):
+def test_killed_and_resumed_is_bit_identical(tmp_path, options, monkeypatch):
     import kill_and_resume
 
+    # As users have it: what the undisturbed run has compiled, the others find, in a folder of this test.
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = kill_and_resume.Config(**options, longest=1.0, output=tmp_path / "run")
     kill_and_resume.main(config)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
