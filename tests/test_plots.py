@@ -44,12 +44,6 @@ def graph():
     return build_graph(SENDERS, RECEIVERS, num_nodes=5)
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def texts(ax, arrows) -> list[Any]:
     found = [child for child in ax.get_children() if isinstance(child, Annotation)]
     return [text for text in found if (text.arrow_patch is not None) == arrows]

@@ -61,12 +61,12 @@ class FileArray:
         return f"FileArray({str(self.path)!r}, {_told(self)})"
 
     def _mapped(self) -> np.ndarray:
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f"{self.path} is missing: make it, np.save({self.path.name!r}, features)"
-            )
         try:
             array = np.lib.format.open_memmap(self.path, mode="r")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.path} is missing: make it, np.save({self.path.name!r}, features)"
+            ) from error
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{self.path} is no .npy file of numbers, or was cut short ({error}): make it again by np.save"

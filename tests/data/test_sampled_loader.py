@@ -113,6 +113,19 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path):
         FileArray(path)
 
 
+def test_a_file_that_goes_while_it_is_opened_is_missing(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", GRAPH.nodes)
+    features, opened = FileArray(tmp_path / "x.npy"), np.lib.format.open_memmap
+
+    def too_late(path, **options):
+        path.unlink()
+        return opened(path, **options)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", too_late)
+    with rejects(FileNotFoundError, "x.npy is missing"):
+        features[0]
+
+
 def test_a_thread_that_fails_says_so_at_once_and_leaves_nothing_behind(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, GRAPH.nodes)
