@@ -62,7 +62,7 @@ from benchmark_work import (
     peak_memory,
     workload_of_that_name,
 )
-from outputs import INTERRUPTED, claimed, find_result, say_found, try_to_plot
+from outputs import INTERRUPTED, claimed, drawn, find_result, say_found
 from peers import Workload
 from report import describe_run, save_result
 from settings import check
@@ -173,13 +173,7 @@ def print_advice(config: Config, results: list[Measured]) -> None:
 def plotted(draw: Callable[[list[Measured]], Any]) -> Callable[[Config, list[Measured]], None]:
     """Keep the picture of a suite, if it can be drawn."""
 
-    def plot(config: Config, results: list[Measured]) -> None:
-        from gatjax import plots
-
-        path = config.output / f"{config.suite}.png"
-        try_to_plot(path, lambda path: plots.save(draw(results), path))
-
-    return plot
+    return lambda config, results: drawn(config.output / f"{config.suite}.png", draw)(results)
 
 
 def layer_suite(problems: Callable[[Config], Problems], **options: Any) -> Suite:

@@ -18,7 +18,7 @@ import script
 from citation_settings import DatasetName, Settings, resolve
 from devices import use_every_core
 from matplotlib.axes import Axes
-from outputs import claimed, find_result, say_found, try_to_plot
+from outputs import claimed, drawn, find_result, say_found
 from report import count, describe_run, markdown_table, mean_and_error, mean_and_sd, save_result
 from settings import check
 
@@ -179,7 +179,7 @@ def main(config: Config) -> None:
         result = run_study(config)
         print(f"\n{table(config, result['rows'])}")
         save_result(path, result)
-        try_to_plot(path.with_suffix(".png"), lambda path: plots.save(plot(result), path))
+        drawn(path.with_suffix(".png"), plot)(result)
     print(f"\nDetails in {path}")
 
 

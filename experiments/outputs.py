@@ -174,7 +174,7 @@ def _read(owner: Path) -> str:
         return "another process"
 
 
-def drawn(path: Path, plot: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], None]:
+def drawn(path: Path, plot: Callable[[Any], Any]) -> Callable[[Any], None]:
     """What draws the axes `plot(result)` of a result into a file, if it can."""
     from gatjax import plots
 

@@ -146,6 +146,7 @@ def first_true(marked: np.ndarray) -> int | None:
 
 
 def check_table(name: str, features: PyTree, rows: int, meaning: str) -> None:
+    """Refuse features that are no arrays of numbers with so many rows, by the name of their field."""
     for leaf in leaves(features):
         if is_sparse(leaf) and name != "nodes":
             raise TypeError(f"{name} is sparse, only nodes may be: densify it with .todense()")
