@@ -15,19 +15,24 @@
 Every measurement runs in a process of its own, one after the other, libraries in turn, so that peak memory
 is each one's own and drift hits all alike. Libraries that are not installed are left out, and the table
 says so; `experiments/README.md` tells how to install them. With `--device gpu` the same runs on an
-accelerator, and with `--deterministic` besides, XLA adds in a fixed order there.
+accelerator, all of a library in one process, since such a device counts its memory by itself; with
+`--deterministic` besides, XLA adds in a fixed order there.
 """
 
+import contextlib
 import dataclasses
+import gc
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 from benchmark_cases import (
@@ -100,50 +105,91 @@ def work(config: Config, case: Case) -> Measured | None:
         started = time.perf_counter()
         workload.run()
         seconds.append((time.perf_counter() - started) / workload.times)
-    peak = peak_memory()
-    on_device = workload.peak_bytes() if config.device == "gpu" and workload.peak_bytes else None
     return {
         "seconds": seconds,
         "compile_seconds": workload.compile_seconds,
         "temporary_bytes": workload.temporary_bytes,
-        "peak_bytes": on_device or peak,
-        "run_bytes": on_device or peak - resident,
+        **memory(config, workload, resident),
         "floor_seconds": floor_seconds(workload),
     }
 
 
-def measure(config: Config, case: Case) -> Measured | None:
-    """Let a worker do it."""
-    task = json.dumps([dataclasses.asdict(config), dataclasses.asdict(case)], default=str)
-    process = run_python(config, [__file__, "worker"], task)
-    if process.returncode < 0:
-        print(f"{case.library}, {case.name}: killed by signal {-process.returncode}, left out")
-        return None
-    if process.returncode != 0:
-        raise SystemExit(f"{case.library}, {case.name}:\n{process.stderr}")
-    return json.loads(process.stdout.splitlines()[-1])
+def memory(config: Config, workload: Workload, resident: int) -> Measured:
+    """What the runs took: of a GPU's memory where there is one, else of the process, which held so much before them."""
+    if config.device == "gpu":
+        return {"run_bytes": workload.device_bytes() if workload.device_bytes else None}
+    peak = peak_memory()
+    return {"peak_bytes": peak, "run_bytes": peak - resident}
 
 
-def run_python(
-    config: Config, arguments: list[str], text: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Another Python, on the device and with the options asked for."""
-    settings = {"JAX_PLATFORMS": "cuda" if config.device == "gpu" else "cpu"}
+def work_through(config: Config, cases: Iterable[Case]) -> None:
+    """Print what each case gives as a line of JSON, false where memory is too small, and nothing else."""
+    lines = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        for case in cases:
+            try:
+                measured = work(config, case)
+            except Exception as error:
+                if not is_shortage(error):
+                    raise
+                measured = False
+            print(json.dumps(measured), file=lines, flush=True)
+            gc.collect()
+            jax.clear_caches()
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether it is what JAX, PyTorch or NumPy raise where an array does not fit."""
+    return any(
+        words in str(error)
+        for words in ("RESOURCE_EXHAUSTED", "out of memory", "Unable to allocate")
+    )
+
+
+def measure(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
+    """What a worker measures of cases of one library; None of what the library has not, or has no room for."""
+    left = list(cases)
+    while left:
+        with tempfile.TemporaryFile("w+") as task, tempfile.TemporaryFile("w+") as errors:
+            json.dump([dataclasses.asdict(part) for part in (config, *left)], task, default=str)
+            task.seek(0)
+            worker = python(config, [__file__, "worker"], stdin=task, stderr=errors)
+            with worker:
+                for line in worker.stdout or ():
+                    case, measured = left.pop(0), json.loads(line)
+                    if measured is False:
+                        print(f"{case.library}, {case.name}: too little memory, left out")
+                    yield measured or None
+            errors.seek(0)
+            if left and worker.returncode >= 0:
+                raise SystemExit(f"{left[0].library}, {left[0].name}:\n{errors.read()}")
+        if left:
+            case = left.pop(0)
+            print(f"{case.library}, {case.name}: killed by signal {-worker.returncode}, left out")
+            yield None
+
+
+def python(config: Config, arguments: list[str], **streams: Any) -> subprocess.Popen[str]:
+    """Another Python, on the device and with the options asked for.
+
+    On a GPU products are in float32, PyTorch's default; JAX by itself rounds their factors to fewer digits.
+    """
+    settings = {"JAX_PLATFORMS": "cpu"}
+    if config.device == "gpu":
+        precision = os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+        settings = {"JAX_PLATFORMS": "cuda", "JAX_DEFAULT_MATMUL_PRECISION": precision}
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         settings["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
-    return subprocess.run(
-        [sys.executable, *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        env=os.environ | settings,
-    )
+    command, environment = [sys.executable, *arguments], os.environ | settings
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **streams)
 
 
 def check_gpu(config: Config) -> None:
     """Say so at once where there is none."""
-    if run_python(config, ["-c", "import jax; jax.devices()"]).returncode:
+    looking = python(config, ["-c", "import jax; jax.devices()"], stderr=subprocess.DEVNULL)
+    looking.communicate()
+    if looking.returncode:
         raise SystemExit(
             "JAX finds no gpu here. On a machine with an NVIDIA GPU: "
             "pip install -e '.[experiments,cuda]'; anywhere else leave out --device."
@@ -151,13 +197,14 @@ def check_gpu(config: Config) -> None:
 
 
 def merge(rounds: list[Measured]) -> Measured:
+    """All times of a case, and the most memory."""
     seconds = [second for measured in rounds for second in measured["seconds"]]
-    return rounds[-1] | {
-        "seconds": seconds,
-        "median_seconds": float(np.median(seconds)),
-        "peak_bytes": max(measured["peak_bytes"] for measured in rounds),
-        "run_bytes": max(measured["run_bytes"] for measured in rounds),
+    known = {
+        name: [measured[name] for measured in rounds if measured.get(name) is not None]
+        for name in ("peak_bytes", "run_bytes")
     }
+    most = {name: max(numbers) for name, numbers in known.items() if numbers}
+    return rounds[-1] | {"seconds": seconds, "median_seconds": float(np.median(seconds))} | most
 
 
 def table(result: dict[str, Any]) -> str:
@@ -200,20 +247,33 @@ SUITES = {
 
 
 def measure_all(config: Config, cases: list[Case]) -> list[Measured]:
-    """All rounds of every case, but of those that were killed."""
+    """All rounds of every case, but of those that were killed or found no room."""
     rounds: list[list[Measured]] = [[] for _ in cases]
     with tqdm(total=config.rounds * len(cases), unit="measurement") as bar:
         for _ in range(config.rounds):
-            for case, measurements in zip(cases, rounds, strict=True):
-                bar.set_postfix_str(f"{case.library}: {case.name}")
-                measured = measure(config, case)
-                if measured is not None:
-                    measurements.append(measured)
-                bar.update()
+            for numbers in in_processes(config, cases):
+                found = measure(config, [cases[number] for number in numbers])
+                for number in numbers:
+                    bar.set_postfix_str(f"{cases[number].library}: {cases[number].name}")
+                    measured = next(found)
+                    if measured is not None:
+                        rounds[number].append(measured)
+                    bar.update()
     return [
         dataclasses.asdict(case) | merge(measurements)
         for case, measurements in zip(cases, rounds, strict=True)
         if measurements
+    ]
+
+
+def in_processes(config: Config, cases: list[Case]) -> list[list[int]]:
+    """Which cases share a process: on a GPU those of a library, else none, for each to have a peak of its own."""
+    if config.device == "cpu":
+        return [[number] for number in range(len(cases))]
+    libraries = dict.fromkeys(case.library for case in cases)
+    return [
+        [number for number, case in enumerate(cases) if case.library == library]
+        for library in libraries
     ]
 
 
@@ -256,8 +316,8 @@ def find_or_measure(config: Config) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["worker"]:
-        settings, case = json.loads(sys.stdin.read())
-        print(json.dumps(work(Config(**settings), Case(**case))))
+        settings, *tasks = json.load(sys.stdin)
+        work_through(Config(**settings), [Case(**task) for task in tasks])
     else:
         try:
             main(tyro.cli(Config))

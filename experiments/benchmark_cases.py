@@ -201,7 +201,12 @@ def epoch_cases(config: Config) -> list[Case]:
         Case(
             library,
             f"{dataset}, {features} features, dropouts of {dropouts}",
-            {"dataset": dataset, "features": features, "dropouts": dropouts},
+            {
+                "dataset": dataset,
+                "features": features,
+                "dropouts": dropouts,
+                "device": config.device,
+            },
         )
         for dataset in config.datasets
         for library, features, dropouts in variants

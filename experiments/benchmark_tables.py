@@ -10,8 +10,19 @@ from report import markdown_table
 SLOW_SCATTER = 50
 
 
+def milliseconds(seconds: float) -> str:
+    """Milliseconds to a tenth, of few of them to a hundredth.
+
+    >>> milliseconds(0.01234), milliseconds(0.001234)
+    ('12.3', '1.23')
+    """
+    return f"{1e3 * seconds:.{2 if seconds < 0.01 else 1}f}"
+
+
 def dataset_table(results: list[Measured]) -> str:
     """Medians, and their ratio to the first gatjax measurement of the same thing."""
+    on_gpu = not any("peak_bytes" in result for result in results)
+    memory = "run_bytes" if on_gpu else "peak_bytes"
     rows = []
     for result in results:
         same = [other for other in results if other["library"] == "gatjax" and alike(other, result)]
@@ -20,9 +31,9 @@ def dataset_table(results: list[Measured]) -> str:
             [
                 result["name"],
                 result["library"],
-                f"{1e3 * result['median_seconds']:.1f}",
+                milliseconds(result["median_seconds"]),
                 f"{ratio:.2f}",
-                f"{result['peak_bytes'] / 2**30:.2f}",
+                f"{result[memory] / 2**30:.2f}" if result[memory] else "-",
                 f"{result['compile_seconds']:.1f}",
             ]
         )
@@ -31,7 +42,7 @@ def dataset_table(results: list[Measured]) -> str:
         "library",
         "median (ms)",
         "time / gatjax",
-        "process peak (GiB)",
+        "run (GiB)" if on_gpu else "process peak (GiB)",
         "compile (s)",
     ]
     return markdown_table(header, rows)
@@ -51,7 +62,7 @@ def scatter_table(results: list[Measured]) -> str:
         rows.append(
             [
                 result["name"],
-                f"{1e3 * result['median_seconds']:.1f}",
+                milliseconds(result["median_seconds"]),
                 f"{per_number:.3f}",
                 f"{result['median_seconds'] / result['floor_seconds']:.1f}x",
             ]
@@ -88,7 +99,7 @@ def layer_table(results: list[Measured]) -> str:
         rows.append(
             [
                 name,
-                f"{1e3 * ours['median_seconds']:.1f}",
+                milliseconds(ours["median_seconds"]),
                 *times,
                 f"{ours['median_seconds'] / ours['floor_seconds']:.1f}x",
                 f"{ours['run_bytes'] / 2**20:.0f}",

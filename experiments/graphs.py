@@ -1,5 +1,6 @@
 """Graphs to measure on: edges sorted by receiver, nothing else."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,7 @@ def features_of(name: str, layout: str) -> Any:
     return nodes if layout == "sparse" else np.asarray(nodes)
 
 
+@functools.lru_cache(maxsize=4)
 def named(name: str, num_nodes: int, num_edges: int) -> Edges:
     """A graph by name; the sizes are those of the made-up ones."""
     made_up = {"power law": power_law, "regular": regular, "hub": hub}

@@ -2,7 +2,7 @@
 
 ```
 layer(problem)           -> Workload, or None where the library has nothing of the kind
-epoch(dataset, features) -> Workload          (PyTorch Geometric and gatjax)
+epoch(dataset, features, dropouts, device) -> Workload          (PyTorch Geometric and gatjax)
 ```
 """
 
@@ -83,13 +83,14 @@ class Problem(NamedTuple):
 class Workload(NamedTuple):
     """Something to time: `run()` does it `times` times, and returns when it is done.
 
-    `temporary_bytes` is the compiler's own account of scratch memory, where there is one; `peak_bytes()` is
-    the most that was in use on a device of its own; `least_bytes` is what any program must move for one of them.
+    `temporary_bytes` is the compiler's own account of scratch memory, where there is one; `device_bytes()` is the most
+    that the runs held on a device with memory of its own, beside their inputs; `least_bytes` is what any program must
+    move for one of them.
     """
 
     run: Callable[[], Any]
     compile_seconds: float = 0.0
     temporary_bytes: int | None = None
     times: int = 1
-    peak_bytes: Callable[[], int] | None = None
+    device_bytes: Callable[[], int] | None = None
     least_bytes: int | None = None

@@ -58,12 +58,12 @@ def compiled(function: Callable, *arguments: Any) -> Workload:
     return Workload(
         run=lambda: jax.block_until_ready(program(*arguments)),
         compile_seconds=seconds,
-        temporary_bytes=program.memory_analysis().temp_size_in_bytes,
-        peak_bytes=device_peak,
+        **memory_of(program),
     )
 
 
-def device_peak() -> int:
-    """0 on a CPU, which has no account of its own."""
-    statistics = jax.devices()[0].memory_stats() or {}
-    return statistics.get("peak_bytes_in_use", 0)
+def memory_of(program: Any) -> dict[str, Any]:
+    """What a compiled program takes beside its inputs, by the compiler's account."""
+    sizes = program.memory_analysis()
+    most = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return {"temporary_bytes": sizes.temp_size_in_bytes, "device_bytes": lambda: most}

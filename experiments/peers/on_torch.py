@@ -7,14 +7,19 @@ import torch
 from peers import Problem, Workload
 
 
-def device(problem: Problem) -> torch.device:
-    return torch.device("cuda" if problem.device == "gpu" else "cpu")
+def device(name: str) -> torch.device:
+    """PyTorch's name for it.
+
+    >>> device("gpu").type
+    'cuda'
+    """
+    return torch.device("cuda" if name == "gpu" else "cpu")
 
 
 def inputs(problem: Problem) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Features of nodes and edges."""
     torch.manual_seed(0)
-    place = device(problem)
+    place = device(problem.device)
     if problem.inputs is None:
         wanted = problem.phase == "gradient"
         size = problem.edges.num_nodes, problem.width
@@ -49,7 +54,14 @@ def workload(
         if gpu:
             torch.cuda.synchronize()
 
-    return Workload(run, peak_bytes=torch.cuda.max_memory_allocated if gpu else None)
+    return Workload(run, device_bytes=peak_on_gpu() if gpu else None)
+
+
+def peak_on_gpu() -> Callable[[], int]:
+    """The most that is held on the GPU from now on, beside what is held now."""
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return lambda: torch.cuda.max_memory_allocated() - held
 
 
 def loss_and_gradient(

@@ -29,14 +29,18 @@ def layer(problem: Problem) -> Workload | None:
         module = RGATConv(
             *sizes, NUM_RELATIONS, **options, attention_mode="additive-self-attention"
         )
-        extra = (torch.from_numpy(problem.relations.astype(np.int64)).to(on_torch.device(problem)),)
+        extra = (
+            torch.from_numpy(problem.relations.astype(np.int64)).to(
+                on_torch.device(problem.device)
+            ),
+        )
     elif problem.mechanism == "gaan":
         module = GaAN(problem)
     else:
         module = {"gat": GATConv, "gatv2": GATv2Conv}[problem.mechanism](
             *sizes, **options, add_self_loops=False
         )
-    place = on_torch.device(problem)
+    place = on_torch.device(problem.device)
     module = module.to(place)
     ids = np.stack([problem.edges.senders, problem.edges.receivers]).astype(np.int64)
     ids = torch.from_numpy(ids).to(place)
@@ -84,17 +88,19 @@ class GAT(torch.nn.Module):
         return self.last(F.dropout(x, 0.6, self.training), edges)
 
 
-def epoch(dataset: str, features: str, dropouts: str) -> Workload:
+def epoch(dataset: str, features: str, dropouts: str, device: str) -> Workload:
     """A training step and an evaluation on dense features."""
     from gatjax.data import load
 
-    data = load(dataset, features="dense")
-    x = torch.from_numpy(np.asarray(data.graph.nodes))
-    edges = torch.from_numpy(np.stack([data.graph.senders, data.graph.receivers]).astype(np.int64))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    train, validation = (torch.from_numpy(part.astype(np.int64)) for part in data.splits[:2])
+    data, place = load(dataset, features="dense"), on_torch.device(device)
+    x = torch.from_numpy(np.asarray(data.graph.nodes)).to(place)
+    edges = np.stack([data.graph.senders, data.graph.receivers])
+    edges, labels, train, validation = (
+        torch.from_numpy(ids.astype(np.int64)).to(place)
+        for ids in (edges, data.labels, *data.splits[:2])
+    )
     pubmed = dataset == "pubmed"
-    model = GAT(data.num_features, data.num_classes, out_heads=8 if pubmed else 1)
+    model = GAT(data.num_features, data.num_classes, out_heads=8 if pubmed else 1).to(place)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=0.01 if pubmed else 0.005, weight_decay=1e-3 if pubmed else 5e-4
     )
@@ -110,4 +116,4 @@ def epoch(dataset: str, features: str, dropouts: str) -> Workload:
             F.cross_entropy(logits, labels[validation]).item()
             (logits.argmax(-1) == labels[validation]).float().mean().item()
 
-    return Workload(run)
+    return Workload(run, device_bytes=on_torch.peak_on_gpu() if device == "gpu" else None)

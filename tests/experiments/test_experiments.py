@@ -1,5 +1,6 @@
 """The other experiments with a small budget, and what all of them share."""
 
+import dataclasses
 import json
 import os
 import re
@@ -206,6 +207,39 @@ def test_the_benchmark_tells_how_rows_are_added(tmp_path, capsys):
     fast = [one | {"median_seconds": 49 * one["floor_seconds"]} for one in results[1:]]
     assert results[0]["name"] in (benchmark_tables.scatter_advice(slow + fast) or "")
     assert benchmark_tables.scatter_advice(fast) is None
+
+
+def test_the_cases_of_a_library_share_a_process_on_a_gpu_alone():
+    import benchmark
+
+    config = benchmark.Config(suite="epoch", datasets=("cora",), libraries=("gatjax", "pyg"))
+    cases = benchmark.SUITES["epoch"].cases(config)
+    shared = benchmark.in_processes(dataclasses.replace(config, device="gpu"), cases)
+    assert shared == [[0, 1, 2], [3]]
+    assert benchmark.in_processes(config, cases) == [[0], [1], [2], [3]]
+
+
+@pytest.mark.slow
+def test_a_benchmark_goes_on_after_what_does_not_fit(capsys):
+    import benchmark
+
+    config = benchmark.Config(suite="scatter", nodes=11, edges=211, heads=2, features=3, runs=1)
+    small = benchmark.SUITES["scatter"].cases(config)[0]
+    large = dataclasses.replace(small, arguments=small.arguments | {"rows": 2**50})
+    first, none, last = benchmark.measure(config, [small, large, small])
+    assert first and last and none is None
+    assert "too little memory, left out" in capsys.readouterr().out
+
+
+def test_sizes_of_blocks_are_those_of_a_case_alone():
+    from peers import gatjax_peer
+
+    from gatjax.ops import blocks
+
+    before = blocks.BLOCK_NUMBERS
+    with gatjax_peer.sizes(BLOCK_NUMBERS=before + 1):
+        assert before + 1 == blocks.BLOCK_NUMBERS
+    assert before == blocks.BLOCK_NUMBERS
 
 
 @pytest.mark.parametrize("name", ["power law", "regular", "hub", "molecules"])
