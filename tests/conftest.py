@@ -27,7 +27,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # and ends the process for one that it doesn't know: these versions of it know this one. Processes that tests start do
 # without.
 jax.config.update("jax_disable_most_optimizations", True)
-if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 13):
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     flags = os.environ.pop("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
     jax.devices()
