@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import pydoc
+import re
 import subprocess
 import sys
 import zipfile
@@ -186,3 +187,14 @@ def test_the_wheel_installed_elsewhere_loads_its_data(wheel, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert process.stdout.strip() == "9104", process.stderr
+
+
+def test_arrays_of_a_shape_are_named_by_what_takes_a_shape():
+    """NumPy's own alias of what makes an array is no union of types from Python 3.12 and NumPy 2.5 on."""
+    shaped = re.compile(r"\b[A-Z]\w+\[\s*(npt\.)?ArrayLike,")
+    for path in sorted((ROOT / "gatjax").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        aliases = set(re.findall(r"^from (\S+) import .*\bArrayLike\b", text, re.MULTILINE))
+        if "numpy.typing" in aliases:
+            assert not shaped.search(text), path
+        assert "[npt.ArrayLike," not in text, path

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import ArrayLike, Float, Int
 from jraph import GraphsTuple
-from numpy.typing import ArrayLike
 from scipy import sparse
 
 from gatjax.data.download import cache_folder, check_choice, obtain, read_verified
