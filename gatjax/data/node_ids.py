@@ -72,7 +72,7 @@ class NodeIds(NamedTuple):
           ValueError: an id is no node.
         """
         if self.names is None:
-            found = np.where((ids >= 0) & (ids < self.count), ids, -1).astype(np.int64)
+            found = np.where((ids >= 0) & (ids < self.count), ids.astype(np.int64), -1)
             known = f"the features have {self.count} rows, so ids run from 0 to {self.count - 1}"
         else:
             found = match_names(as_names(field, ids), self.names)
