@@ -27,7 +27,7 @@ from gatjax.attention.steps import Temperature
 from gatjax.graph.check import NodeMask, check_lengths, check_mask, check_padding
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.sizes import graph_ids
-from gatjax.ops.blocks import BlockSize, ceil_div, mask_rows, on_cpu
+from gatjax.ops.blocks import BlockSize, ceil_div, gather, mask_rows, on_cpu
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.pairs import all_pairs
 from gatjax.ops.segment import over_rows, segment_max
@@ -176,7 +176,7 @@ class Places(NamedTuple):
         if self.regular:
             rows = mask_rows(rows, self.taking_part)
             return rows.reshape(*self.ids.shape, *rows.shape[1:])
-        dense = rows.at[self.ids].get(mode="promise_in_bounds")
+        dense = gather(rows, self.ids)
         return jnp.where(self.counted.reshape(*self.ids.shape, *[1] * (rows.ndim - 1)), dense, 0)
 
     def gather(self, dense: Array) -> Array:
@@ -184,8 +184,9 @@ class Places(NamedTuple):
         if self.regular:
             rows = dense.reshape(-1, *dense.shape[2:])
             return mask_rows(rows, self.taking_part)
-        place = jnp.minimum(self.place, self.size - 1)
-        rows = mask_rows(dense[self.owner, place], self.taking_part)
+        place = self.owner * self.size + jnp.minimum(self.place, self.size - 1)
+        rows = gather(dense.reshape(-1, *dense.shape[2:]), place)
+        rows = mask_rows(rows, self.taking_part)
         lost = self.taking_part & ~self.fits[self.owner]
         return jnp.where(over_rows(lost, rows), jnp.nan, rows)
 
@@ -312,7 +313,7 @@ def _of_pairs(
     if isinstance(table, DropoutMask):
         numbers = table.at(ids, num_heads)
     else:
-        numbers = table.at[jnp.where(counted, ids, 0)].get(mode="clip")
+        numbers = gather(table, jnp.clip(jnp.where(counted, ids, 0), 0, max(len(table) - 1, 0)))
     return jnp.moveaxis(jnp.where(counted[..., None], numbers, 0), -1, 1)
 
 

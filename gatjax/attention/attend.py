@@ -190,8 +190,8 @@ def _at_once(
     """The direct formula."""
     edges = Rows(
         rows.weights,
-        gather(rows.receivers, ends.receivers, accumulate=jnp.float32),
-        gather(rows.senders, ends.senders, accumulate=jnp.float32),
+        gather(rows.receivers, ends.receivers),
+        gather(rows.senders, ends.senders),
         fill_rows(rows.edges, ends.counted, rows.edges, ends.safe),
     )
     values = value(*edges)

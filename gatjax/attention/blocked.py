@@ -329,8 +329,8 @@ def _block_of(
     block = _ends_of(ends, start, size)
     return Rows(
         rows.weights,
-        (read_receivers or partial(gather, rows.receivers))(block.receivers),
-        (read_senders or partial(gather, rows.senders))(block.senders),
+        (read_receivers or partial(gather, rows.receivers, accumulate=None))(block.receivers),
+        (read_senders or partial(gather, rows.senders, accumulate=None))(block.senders),
         fill_rows(read(rows.edges, start, size), block.counted, rows.edges, ends.safe),
     )
 

@@ -62,7 +62,7 @@ def neighbor_mean(
 
 
 def _mean_of_senders(values: ArrayLike, ends: Ends, num_receivers: int) -> Array:
-    rows = gather(values, ends.senders, accumulate=jnp.float32)
+    rows = gather(values, ends.senders)
     return segment_mean(rows, ends.receivers, num_receivers, mask=ends.counted)
 
 
@@ -115,7 +115,7 @@ def pool_ends(
     width = largest.shape[1] + mean.shape[1]
     block_size = choose_block_size(block_size, num_edges, width)
     if block_size is None or 0 in (num_receivers, len(largest), num_edges, width):
-        rows = gather(largest, ends.senders, accumulate=jnp.float32)
+        rows = gather(largest, ends.senders)
         top = segment_max(rows, ends.receivers, num_receivers, mask=ends.counted)
         return top, _mean_of_senders(mean, ends, num_receivers)
     sizes = min(block_size, num_edges), num_receivers
@@ -157,7 +157,7 @@ def _forward(block_size, num_receivers, largest, mean, ends):
     def step(start, fresh, carry):
         top, total = carry
         senders, receivers = read(ends[:2], start, block_size)
-        rows = gather(table, senders)
+        rows = gather(table, senders, accumulate=None)
         return (
             top.at[receivers].max(rows[:, :width], mode="promise_in_bounds"),
             scatter_add(total, jnp.where(fresh, receivers, num_receivers), rows[:, width:]),
@@ -198,7 +198,11 @@ def _ties(block_size, residuals):
 
     def is_largest(start, fresh):
         senders, receivers = read(ends[:2], start, block_size)
-        hit = gather(sent, senders)[:, : largest.shape[1]] == gather(received, receivers)
+        sends, tops = (
+            gather(rows, ids, accumulate=None)
+            for rows, ids in ((sent, senders), (received, receivers))
+        )
+        hit = sends[:, : largest.shape[1]] == tops
         return senders, receivers, fresh & (receivers < num_receivers), hit
 
     return is_largest

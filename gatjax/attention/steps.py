@@ -138,8 +138,8 @@ def attention_logits(
 
 def on_edges(function: RowFunction, rows: Rows, ends: Ends) -> Array:
     """A score or a value of every edge, from the rows that it joins and its own."""
-    r = gather(rows.receivers, ends.receivers, accumulate=jnp.float32)
-    s = gather(rows.senders, ends.senders, accumulate=jnp.float32)
+    r = gather(rows.receivers, ends.receivers)
+    s = gather(rows.senders, ends.senders)
     return function(rows.weights, r, s, jax.tree.map(jnp.asarray, rows.edges))
 
 
@@ -274,7 +274,7 @@ def weighted_sum(
         raise ValueError(
             "weighted_sum needs values [N, H, C] of the senders, or edge_values [E, H, C]"
         )
-    messages = 0 if values is None else gather(values, ends.senders, accumulate=jnp.float32)
+    messages = 0 if values is None else gather(values, ends.senders)
     messages = messages if edge_values is None else messages + edge_values
     messages = mask_rows(messages, ends.counted) * jnp.asarray(alpha)[..., None]
     return segment_sum(messages, ends.receivers, num_nodes(graph), mask=ends.counted)

@@ -117,7 +117,7 @@ class AttentionBlock(Conv):
             return Sides(None, None)
         globals = _globals(graph, self.step.global_features)
         of_nodes = graph_ids(graph.n_node, num_nodes(graph))
-        received = gather(globals, of_nodes, accumulate=jnp.float32)
+        received = gather(globals, of_nodes)
         sending = nodes.tables.senders
         if nodes.receivers is sending:
             return Sides(received, received)

@@ -134,7 +134,7 @@ def update_nodes(
     received = _aggregate(
         aggregate, graph.edges, ends.receivers, total, ends.counted, weight=ends.weight
     )
-    globals = gather(graph.globals, graph_ids(graph.n_node, total), accumulate=jnp.float32)
+    globals = gather(graph.globals, graph_ids(graph.n_node, total))
     rows = graph.nodes, received, globals
     return graph._replace(nodes=apply_to_rows(update, counted.nodes, *rows))
 
@@ -343,7 +343,7 @@ def _check(graph: GraphsTuple, **parts: Unpack[AllParts]) -> Counted:
 def _messages(graph: GraphsTuple, update: Callable[..., PyTree], counted: Counted) -> PyTree:
     """What the edge update makes of every edge; an edge that does not count reads the rows of one that does."""
     ends = counted.ends
-    read = partial(gather, accumulate=jnp.float32)
+    read = partial(gather)
     nodes = graph.nodes if counted.nodes is None else mask_rows(graph.nodes, counted.nodes)
     globals = read(graph.globals, graph_ids(graph.n_edge, num_edges(graph)))
     edges = jax.tree.map(jnp.asarray, graph.edges)

@@ -234,7 +234,7 @@ class HGTConv(nnx.Module):
             groups += [Group(whole, key, value, rows)] if whole else []
             for place in sorted({*places} - {*whole}):
                 ids = of_edges[place].senders
-                own_key, own_value = gather((key, value), ids, accumulate=jnp.float32)
+                own_key, own_value = gather((key, value), ids)
                 every = jnp.arange(len(ids), dtype=jnp.int32)
                 groups.append(Group([place], own_key, own_value, [every]))
         scale = (self.prior[...] / np.sqrt(self.key_matrices.shape[-1]))[:, :, None, None]

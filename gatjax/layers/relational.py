@@ -181,7 +181,7 @@ class RelationalGATConv(Conv):
             kernel, vector = self.edge_projection.kernel[...], self.edge_vector[...]
             dtype = senders["value"].dtype
             slopes = jnp.einsum("fhc,rhc->rfh", kernel, vector).astype(dtype)
-            slopes = gather(slopes, pairs.senders % self.num_relations, accumulate=jnp.float32)
+            slopes = gather(slopes, pairs.senders % self.num_relations)
             term = jnp.einsum("ef,efh->eh", features.astype(dtype), slopes)
         score = partial(additive_terms, negative_slope=self.negative_slope)
         return score, Rows(None, receivers, senders, term)

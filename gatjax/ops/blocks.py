@@ -142,17 +142,20 @@ def _varying_axes(leaf: Any) -> frozenset[str]:
     return kind.manual_axis_type.varying
 
 
-def gather(table: PyTree, ids: Int[Array, "k"], *, accumulate: DTypeLike | None = None) -> PyTree:
+def gather(
+    table: PyTree, ids: Int[Array, "*k"], *, accumulate: DTypeLike | None = jnp.float32
+) -> PyTree:
     """The rows `ids` of every array in a table.
 
     Args:
       table: pytree of arrays `[N, ...]`.
       ids: rows, each in `[0, N)` unless N is 0.
-      accumulate: the dtype in which the gradient adds up the rows that are read more than once, at least; that of the
-        array by default.
+      accumulate: the dtype in which the gradient adds up the rows that are read more than once, at least. A sum of
+        hundreds in half precision stands still, and a GPU adds them one after the other. The table is widened for it:
+        None, where nothing is differentiated, leaves it as it is.
 
     Returns:
-      A pytree of arrays `[k, ...]`; zeros where N is 0.
+      A pytree of arrays `[*k, ...]`; zeros where N is 0.
 
     >>> gather({"x": jnp.array([[1.0], [2.0]])}, jnp.array([1, 0, 1]))["x"].ravel().tolist()
     [2.0, 1.0, 2.0]
@@ -189,11 +192,11 @@ def reader(table: PyTree, num_reads: int) -> Callable[[Int[Array, "k"]], PyTree]
     unrolled = on_cpu() and any(width in UNROLLED for width in widths)
     alike = len({array.dtype for array in arrays}) == 1
     if not (unrolled and alike and num_reads >= 4 * len(arrays[0])):
-        return partial(gather, table)
+        return partial(gather, table, accumulate=None)
     beside = fill_columns(jnp.concatenate([flat(array) for array in arrays], axis=1))
 
     def rows(ids):
-        parts = jnp.split(gather(beside, ids), np.cumsum(widths), axis=1)[:-1]
+        parts = jnp.split(gather(beside, ids, accumulate=None), np.cumsum(widths), axis=1)[:-1]
         return tree.unflatten(
             part.reshape(-1, *array.shape[1:]) for part, array in zip(parts, arrays, strict=True)
         )

@@ -125,9 +125,10 @@ def segment_max(
     counted = _counted(segment_ids, num_segments, mask)
     ids = jnp.where(counted, segment_ids, num_segments)
     occupied = jax.ops.segment_max(counted.astype(jnp.int32), ids, num_segments) > 0
-    rows = jnp.where(over_rows(counted, data), data, 0)
+    # Its gradient counts ties, of which half precision holds few.
+    rows = jnp.where(over_rows(counted, data), data, 0).astype(_sum_dtype(data.dtype))
     largest = jax.ops.segment_max(rows, ids, num_segments)
-    return jnp.where(over_rows(occupied, largest), largest, 0)
+    return jnp.where(over_rows(occupied, largest), largest, 0).astype(data.dtype)
 
 
 def segment_softmax(

@@ -20,8 +20,11 @@ from cases import (
 )
 from flax import nnx
 from helpers import assert_close
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import gatjax.ops.blocks
+from gatjax import AttentionBlock, build_graph, graph_self_attention, score_pairs
+from gatjax.ops import segment_max
 
 # Of nodes, `dtype` and `param_dtype`, and what follows from the three.
 DTYPES = [
@@ -74,6 +77,58 @@ def crowd(case):
 def test_bfloat16_with_thousands_of_edges_at_one_node(case, monkeypatch):
     monkeypatch.setattr(gatjax.ops.blocks, "DIRECT_NUMBERS", 2**20)
     bfloat16_is_close_to_float32(case)
+
+
+@rows(FULLEST, REPRESENTATIVES)
+def test_no_rows_are_added_in_half_precision(case):
+    """Not in a gradient either: such a sum stands still after some hundreds, and takes a GPU forever."""
+    graph = graph_for(case, edges=41)
+    graph = graph._replace(nodes=jnp.asarray(graph.nodes, jnp.bfloat16))
+    layer = build(case, param_dtype=jnp.bfloat16, dtype=jnp.bfloat16)
+    graphdef, *state = nnx.split(layer, nnx.Param, ...)
+    weights = weights_of(graph).astype(jnp.bfloat16)
+    differentiated = partial(differentiate, graphdef)
+    program = jax.make_jaxpr(differentiated)(*state, graph, np.ones(41, bool), weights)
+    assert not half_sums(program.jaxpr)
+
+
+def test_no_function_adds_rows_in_half_precision():
+    rows, ids = jnp.ones((7, 3), jnp.bfloat16), jnp.asarray([0, 1, 1, 1], jnp.int32)
+    graph = build_graph([0, 1], [1, 2], rows, globals=rows[:1])
+    heads = lambda x: x[:, None]
+    block = AttentionBlock(
+        3, 6, num_heads=2, global_features=3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)
+    )
+    functions = {
+        "pairs": lambda x: score_pairs(x, ids, ids),
+        "maxima": lambda x: segment_max(x, jnp.arange(7) // 2, 4),
+        "all nodes": lambda x: graph_self_attention(graph, heads(x), heads(x), heads(x)),
+        "bias": lambda x: graph_self_attention(
+            graph._replace(n_node=np.array([3, 4], np.int32)),
+            *(heads(rows),) * 3,
+            bias=jnp.repeat(x, 4, axis=0)[:25, :1],
+        ),
+        "globals": lambda x: block(graph._replace(globals=x[:1]), senders=rows).nodes,
+    }
+    for name, function in functions.items():
+        derivative = jax.grad(lambda x, function=function: function(x).astype(float).sum())
+        assert not half_sums(jax.make_jaxpr(derivative)(rows).jaxpr), name
+
+
+def half_sums(program):
+    """The sums of rows in half precision, in a program and all that it calls."""
+    found = []
+    for step in program.eqns:
+        if step.primitive.name == "scatter-add" and step.outvars[0].aval.dtype.itemsize < 4:
+            found.append(str(step))
+        for part in jax.tree.leaves(list(step.params.values()), is_leaf=is_program):
+            if is_program(part):
+                found += half_sums(getattr(part, "jaxpr", part))
+    return found
+
+
+def is_program(part):
+    return isinstance(part, Jaxpr | ClosedJaxpr)
 
 
 @rows(ONE_EACH[:1])
