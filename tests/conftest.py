@@ -133,5 +133,6 @@ def blocks(monkeypatch):
     record = lambda *arguments: taken.append(arguments[-1]) or original(*arguments)
     monkeypatch.setattr(gatjax.ops.blocks, "DIRECT_NUMBERS", 0)
     monkeypatch.setattr(gatjax.ops.blocks, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(gatjax.ops.blocks, "ACCELERATOR_BLOCK_NUMBERS", 1)
     monkeypatch.setattr(gatjax.attention.attend, "blocked_attention", record)
     return taken

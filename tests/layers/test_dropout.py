@@ -47,12 +47,11 @@ def test_dropout_draws_anew_at_every_call_and_repeats_with_the_same_rngs(case):
         first, second = forward(layer, graph), forward(layer, graph)
         assert changed_rows(first, second), place
         again = [forward(layer, graph, rngs=nnx.Rngs(dropout=seed)) for seed in (1, 1, 2)]
-        np.testing.assert_array_equal(again[0], again[1], err_msg=place)
+        assert_close(again[0], again[1], of=place)
         assert changed_rows(again[0], again[2]), place
         assert changed_rows(first, expected) and changed_rows(again[0], expected), place
         off = without_dropout(layer, graph)
-        np.testing.assert_array_equal(off[0], expected, err_msg=place)
-        np.testing.assert_array_equal(off[1], alpha, err_msg=place)
+        assert_close(off, (expected, alpha), of=place)
 
 
 @nnx.jit
@@ -67,7 +66,7 @@ def test_eval_switches_dropout_off_and_train_on(case):
     graph = graph_for(case)
     expected = forward(plain, graph)
     layer.eval()
-    np.testing.assert_array_equal(forward(layer, graph), expected)
+    assert_close(forward(layer, graph), expected)
     assert changed_rows(forward(layer, graph, deterministic=False), expected)
     layer.train()
     assert changed_rows(forward(layer, graph), forward(layer, graph))
