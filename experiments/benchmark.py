@@ -16,7 +16,8 @@ Every measurement runs in a process of its own, one after the other, libraries i
 is each one's own and drift hits all alike. Libraries that are not installed are left out, and the table
 says so; `experiments/README.md` tells how to install them. With `--device gpu` the same runs on an
 accelerator, all of a library in one process, since such a device counts its memory by itself; with
-`--deterministic` besides, XLA adds in a fixed order there.
+`--deterministic` besides, XLA adds in a fixed order there. Each measurement is kept as it is made: a stopped
+benchmark goes on where it was.
 """
 
 import contextlib
@@ -25,11 +26,13 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -67,9 +70,9 @@ from benchmark_work import (
     peak_memory,
     workload_of_that_name,
 )
-from outputs import INTERRUPTED, claimed, drawn, find_result, say_found
+from outputs import INTERRUPTED, drawn, find_result, made_once
 from peers import Workload
-from report import describe_run, save_result
+from report import library_versions, save_result
 from settings import check
 from tqdm import tqdm
 
@@ -85,12 +88,13 @@ MODULES: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """What to measure, how a worker does it, how to show the results, and what else to do with them."""
+    """What to measure, how a worker does it, how to show the results, what they advise, and a picture of them."""
 
     cases: Callable[[Config], list[Case]]
     workload: Callable[[Config, Case], Workload | None]
     table: Callable[[list[Measured]], str]
-    finish: Callable[[Config, list[Measured]], None] = lambda config, results: None
+    advice: Callable[[list[Measured]], str | None] = lambda results: None
+    picture: Callable[[list[Measured]], Any] | None = None
 
 
 def work(config: Config, case: Case) -> Measured | None:
@@ -212,17 +216,6 @@ def table(result: dict[str, Any]) -> str:
     return SUITES[result["config"]["suite"]].table(result["results"])
 
 
-def print_advice(config: Config, results: list[Measured]) -> None:
-    if advice := scatter_advice(results):
-        print(f"\n{advice}")
-
-
-def plotted(draw: Callable[[list[Measured]], Any]) -> Callable[[Config, list[Measured]], None]:
-    """Keep the picture of a suite, if it can be drawn."""
-
-    return lambda config, results: drawn(config.output / f"{config.suite}.png", draw)(results)
-
-
 def layer_suite(problems: Callable[[Config], Problems], **options: Any) -> Suite:
     cases = lambda config: layer_cases(config, problems(config))
     return Suite(cases, layer_workload, layer_table, **options)
@@ -234,13 +227,13 @@ SUITES = {
     "options": layer_suite(options),
     "scaling": layer_suite(
         lambda config: every_size(dataclasses.replace(config, mechanisms=config.mechanisms[:1])),
-        finish=plotted(scaling),
+        picture=scaling,
     ),
-    "floors": layer_suite(every_size, finish=plotted(floors)),
+    "floors": layer_suite(every_size, picture=floors),
     "widths": layer_suite(widths),
     "first": layer_suite(first_layers),
     "blocks": layer_suite(sizes_of_blocks),
-    "scatter": Suite(scatter_cases, workload_of_that_name, scatter_table, print_advice),
+    "scatter": Suite(scatter_cases, workload_of_that_name, scatter_table, scatter_advice),
     "epoch": Suite(epoch_cases, workload_of_that_name, dataset_table),
     "seeds": Suite(seed_cases, workload_of_that_name, dataset_table),
 }
@@ -250,20 +243,40 @@ def measure_all(config: Config, cases: list[Case]) -> list[Measured]:
     """All rounds of every case, but of those that were killed or found no room."""
     rounds: list[list[Measured]] = [[] for _ in cases]
     with tqdm(total=config.rounds * len(cases), unit="measurement") as bar:
-        for _ in range(config.rounds):
+        for turn in range(config.rounds):
             for numbers in in_processes(config, cases):
-                found = measure(config, [cases[number] for number in numbers])
+                kept = {number: find_kept(config, turn, cases[number]) for number in numbers}
+                left = [number for number, measured in kept.items() if measured is None]
+                made = measure(config, [cases[number] for number in left])
                 for number in numbers:
-                    bar.set_postfix_str(f"{cases[number].library}: {cases[number].name}")
-                    measured = next(found)
-                    if measured is not None:
-                        rounds[number].append(measured)
+                    case, measured = cases[number], kept[number]
+                    bar.set_postfix_str(f"{case.library}: {case.name}")
+                    if measured is None and (measured := next(made)) is not None:
+                        keep(config, turn, case, measured)
+                    rounds[number] += [measured] if measured else []
                     bar.update()
     return [
         dataclasses.asdict(case) | merge(measurements)
         for case, measurements in zip(cases, rounds, strict=True)
         if measurements
     ]
+
+
+def find_kept(config: Config, turn: int, case: Case) -> Measured | None:
+    """What a run with these settings that was stopped has measured, if it has."""
+    settings, overwrite = dataclasses.asdict(config), config.overwrite
+    found = find_result(path_of(config, turn, case), settings, overwrite=overwrite)
+    return None if found is None else found["measured"]
+
+
+def keep(config: Config, turn: int, case: Case, measured: Measured) -> None:
+    made_by = {"config": dataclasses.asdict(config), "versions": library_versions()}
+    save_result(path_of(config, turn, case), {"measured": measured, **made_by})
+
+
+def path_of(config: Config, turn: int, case: Case) -> Path:
+    name = re.sub(r"\W+", "-", f"{turn + 1} {case.library} {case.name}")
+    return config.output / "measurements" / f"{name}.json"
 
 
 def in_processes(config: Config, cases: list[Case]) -> list[list[int]]:
@@ -285,21 +298,23 @@ def check_config(config: Config) -> None:
 def main(config: Config) -> None:
     """Measure, unless this very measurement is there already."""
     check_config(config)
-    with claimed(config.output):
-        find_or_measure(config)
+    suite = SUITES[config.suite]
+    draw = lambda result: None
+    if suite.picture is not None:
+        picture = drawn(config.output / f"{config.suite}.png", suite.picture)
+        draw = lambda result: picture(result["results"])
+    result = made_once(config, make_result, draw)
+    print(f"\n{table(result)}")
+    if advice := suite.advice(result["results"]):
+        print(f"\n{advice}")
+    print(f"\nDetails in {config.output / 'result.json'}")
 
 
-def find_or_measure(config: Config) -> None:
-    path = config.output / "result.json"
-    found = find_result(path, dataclasses.asdict(config), overwrite=config.overwrite)
-    if found is not None:
-        say_found(path)
-        print(f"\n{table(found)}")
-        return
+def make_result(config: Config) -> dict[str, Any]:
+    """Every case of the suite in the libraries that are installed."""
     if config.device == "gpu":
         check_gpu(config)
-    suite = SUITES[config.suite]
-    cases = suite.cases(config)
+    cases = SUITES[config.suite].cases(config)
     todo = [case for case in cases if importlib.util.find_spec(MODULES[case.library])]
     absent = {case.library for case in cases} - {case.library for case in todo}
     if absent:
@@ -307,11 +322,7 @@ def find_or_measure(config: Config) -> None:
     results = measure_all(config, todo)
     if not results:
         raise SystemExit("Nothing has been measured: nothing to report.")
-    print(f"\n{suite.table(results)}")
-    result = {"results": results, "config": dataclasses.asdict(config), **describe_run()}
-    save_result(path, result)
-    suite.finish(config, results)
-    print(f"\nDetails in {path}")
+    return {"results": results}
 
 
 if __name__ == "__main__":
@@ -322,5 +333,5 @@ if __name__ == "__main__":
         try:
             main(tyro.cli(Config))
         except KeyboardInterrupt:
-            print("\nInterrupted: no result has been written.")
+            print("\nInterrupted: the same command goes on with what is left to measure.")
             raise SystemExit(INTERRUPTED) from None

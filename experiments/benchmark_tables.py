@@ -73,12 +73,15 @@ def scatter_table(results: list[Measured]) -> str:
 def scatter_advice(results: list[Measured]) -> str | None:
     """What to do where adding rows is out of all proportion to copying them."""
     slow = [one for one in results if one["median_seconds"] > SLOW_SCATTER * one["floor_seconds"]]
+    dtypes = {one["arguments"]["dtype"] for one in slow}
     if not slow:
         return None
-    names = "; ".join(one["name"] for one in slow)
+    told = f"This XLA adds slowly here ({'; '.join(one['name'] for one in slow)})."
+    if dtypes == {"bfloat16"}:
+        return f"{told} Half precision is for tables and products: gatjax adds rows in float32."
     return (
-        f"This XLA adds slowly here ({names}). On an NVIDIA GPU with jaxlib 0.10.2 to 0.11.0, float32 sums are a\n"
-        "loop of compare-and-swap; set XLA_FLAGS as experiments/README.md says, or change the version of jaxlib."
+        f"{told} On an NVIDIA GPU with jaxlib 0.10.2 to 0.11.0, float32 sums are a loop of compare-and-swap:\n"
+        "set XLA_FLAGS as docs/gpus.md says, or change the version of jaxlib."
     )
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -229,6 +230,37 @@ def test_a_benchmark_goes_on_after_what_does_not_fit(capsys):
     first, none, last = benchmark.measure(config, [small, large, small])
     assert first and last and none is None
     assert "too little memory, left out" in capsys.readouterr().out
+
+
+def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    import benchmark
+
+    config = benchmark.Config(
+        suite="seeds", datasets=("cora",), counts=(1, 2, 20), rounds=2, output=tmp_path
+    )
+    names = []
+
+    def measure(stops, config, cases):
+        for case in cases:
+            if stops and len(names) == 4:
+                raise KeyboardInterrupt
+            names.append(case.name)
+            numbers = {"peak_bytes": 2**30, "run_bytes": 2**20, "compile_seconds": 0.0}
+            yield {"seconds": [len(names)], **numbers}
+
+    monkeypatch.setattr(benchmark, "measure", partial(measure, True))
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main(config)
+    monkeypatch.setattr(benchmark, "measure", partial(measure, False))
+    with pytest.raises(SystemExit, match="result of another run .*runs: 5 there, 6 here"):
+        benchmark.main(dataclasses.replace(config, runs=6))
+    benchmark.main(config)
+    assert names == 2 * [f"cora, seeds at once: {count}" for count in (1, 2, 20)]
+    results = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert [one["seconds"] for one in results] == [[1, 4], [2, 5], [3, 6]]
+    assert "seeds at once: 20 | gatjax" in capsys.readouterr().out
+    benchmark.main(dataclasses.replace(config, runs=6, overwrite=True))
+    assert len(names) == 12
 
 
 def test_sizes_of_blocks_are_those_of_a_case_alone():
