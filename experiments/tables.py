@@ -101,7 +101,7 @@ def study_tables() -> str:
 def benchmark_table(name: str) -> str:
     import benchmark
 
-    command = f"python experiments/benchmark.py {BENCHMARKS[name]}"
+    command = f"python experiments/benchmark.py {(BENCHMARKS | GPU_BENCHMARKS)[name]}"
     results = read(f"benchmark-{name}.json", command)
     return "\n\n".join(with_command(result, benchmark.table(result)) for result in results)
 
@@ -277,6 +277,12 @@ BENCHMARKS = {
     "blocks": "--suite blocks",
     "scatter": "--suite scatter",
 }
+# Those of docs/gpus.md.
+GPU_BENCHMARKS = {
+    "gpu-layer": "--suite layer --device gpu --runs 20 --libraries gatjax pyg",
+    "gpu-layer-products": "--suite layer --device gpu --runs 20",
+    "gpu-scatter": "--suite scatter --device gpu --runs 20",
+}
 
 
 PAGES = {
@@ -315,6 +321,9 @@ PAGES = {
     ROOT / "docs" / "from_pyg.md": {"side by side pyg": partial(side_by_side, "pyg")},
     ROOT / "docs" / "from_dgl_jraph.md": {
         f"side by side {name}": partial(side_by_side, name) for name in ("dgl", "jraph")
+    },
+    ROOT / "docs" / "gpus.md": {
+        f"benchmark {name}": partial(benchmark_table, name) for name in GPU_BENCHMARKS
     },
     ROOT / "docs" / "speed.md": {
         f"benchmark {name}": partial(benchmark_table, name) for name in BENCHMARKS
