@@ -37,7 +37,8 @@ ON_EDGES: dict[str, Callable[..., nnx.Module]] = {
     "GCN": partial(GCNConv, residual="linear"),
     "MLP": NodeLinear,
 }
-WHOLE = ("GT", "GPS", "Polynormer", "SGFormer")
+# The last is GPS without its attention to all nodes.
+WHOLE = ("GT", "GPS", "Polynormer", "SGFormer", "blocks on neighbours")
 MODELS = (*ON_EDGES, *WHOLE)
 
 # Of the epochs of Polynormer those without its blocks over all nodes.
@@ -124,8 +125,9 @@ def model(name: str, in_features: int, classes: int, config: Any, rngs: nnx.Rngs
     if name == "Polynormer":
         return Polynormer(in_features, classes, local_layers=layers, **sizes, rngs=rngs)
     sizes["num_layers"] = layers
-    if name == "GPS":
-        return GPS(in_features, classes, whole="linear", **sizes, rngs=rngs)
+    if name in ("GPS", "blocks on neighbours"):
+        whole = "linear" if name == "GPS" else None
+        return GPS(in_features, classes, whole=whole, **sizes, rngs=rngs)
     return GraphTransformer(in_features, classes, **sizes, rngs=rngs)
 
 

@@ -127,7 +127,7 @@ def GPS(
     out_features: int,
     *,
     local: Callable[..., nnx.Module] = GATConv,
-    whole: Whole = "full",
+    whole: Whole | None = "full",
     edge_features: int | None = None,
     max_nodes: int | None = None,
     norm: Norm = "batch",
@@ -144,7 +144,8 @@ def GPS(
       in_features, out_features, hidden_features, num_layers, num_heads, feed_forward, norm, order, dropout_rate, pool,
         dtype, param_dtype, rngs: as in `GraphTransformer`.
       local: the layer on edges, `local(in_features, out_features, num_heads=..., edge_features=..., rngs=rngs)`.
-      whole: "full", `GraphSelfAttention`, or "linear", `GraphLinearAttention`, which drops no weights.
+      whole: "full", `GraphSelfAttention`; "linear", `GraphLinearAttention`, which drops no weights; or None, a control:
+        what the same blocks do on neighbours alone.
       edge_features: of the layer on edges.
       max_nodes: as in `graph_self_attention`, of "full".
 
@@ -158,12 +159,14 @@ def GPS(
 
     Rampášek et al., Recipe for a General, Powerful, Scalable Graph Transformer, NeurIPS 2022.
     """
-    if whole not in ("full", "linear"):
-        raise ValueError(f'whole must be "full" or "linear", got {whole!r}')
+    if whole not in ("full", "linear", None):
+        raise ValueError(f'whole must be "full", "linear" or None, got {whole!r}')
     edges = {} if edge_features is None else {"edge_features": edge_features}
 
     def parts(shape: dict[str, Any]) -> tuple[Any, Any]:
         on_edges = local(**shape, **edges)
+        if whole is None:
+            return on_edges, None
         if whole == "full":
             return on_edges, GraphSelfAttention(**shape, max_nodes=max_nodes)
         rates = shape["dropout_rate"]._replace(attention=0.0)

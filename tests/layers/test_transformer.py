@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, draw, rejects, run
+from helpers import assert_close, changed_rows, draw, rejects, run
 
 from gatjax import (
     EDGE_TYPES,
@@ -191,7 +191,7 @@ def test_models_on_each_set_of_edges():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole", ["full", "linear"])
+@pytest.mark.parametrize("whole", ["full", "linear", None])
 def test_gps_of_nodes_and_of_graphs(whole, tmp_path):
     options = {"hidden_features": 8, "num_layers": 1, "num_heads": 2, "whole": whole}
     options |= {"dropout_rate": DropoutRates(inputs=0.2), "local": MeanConv}
@@ -203,8 +203,19 @@ def test_gps_of_nodes_and_of_graphs(whole, tmp_path):
     of_graphs = GPS(WIDTH, 3, **options, pool="sum", max_nodes=7, rngs=nnx.Rngs(0))
     assert of_graphs(GRAPH).globals.shape == (3, 3)
     arguments = {"in_features": WIDTH, "out_features": 3, **options}
-    save_model(tmp_path / whole, "GPS", arguments, model)
-    assert_close(load_model(tmp_path / whole)(GRAPH).nodes, expected, 1e-6)
+    save_model(tmp_path / "gps", "GPS", arguments, model)
+    assert_close(load_model(tmp_path / "gps")(GRAPH).nodes, expected, 1e-6)
+
+
+def test_gps_without_attention_to_all_nodes_sees_neighbours_alone():
+    path = build_graph([0, 1, 2], [1, 2, 3], np.eye(4, WIDTH, dtype=np.float32))
+    far = path._replace(nodes=path.nodes + np.eye(4)[0][:, None].astype(np.float32))
+    options = {"hidden_features": 8, "num_layers": 2, "num_heads": 2, "norm": "layer"}
+    seen = {}
+    for whole in ("full", None):
+        model = GPS(WIDTH, 3, whole=whole, **options, rngs=nnx.Rngs(0))
+        seen[whole] = changed_rows(model(path).nodes, model(far).nodes)
+    assert seen == {"full": {0, 1, 2, 3}, None: {0, 1, 2}}
 
 
 @pytest.mark.slow
@@ -249,7 +260,7 @@ def test_bad_input(unchecked):
         OfTypes(inner, [])
     with rejects(ValueError, "graph = edge_types(graph) first"):
         OfTypes(inner, ["own"])(GRAPH)
-    with rejects(ValueError, 'whole must be "full" or "linear", got \'sparse\''):
+    with rejects(ValueError, 'whole must be "full", "linear" or None, got \'sparse\''):
         GPS(WIDTH, 3, whole="sparse", rngs=nnx.Rngs(0))
     with rejects(ValueError, "num_layers must be at least 1, got 0"):
         GraphTransformer(WIDTH, 3, num_layers=0, rngs=nnx.Rngs(0))
