@@ -86,6 +86,7 @@ def plot_day(result: dict[str, Any]) -> Any:
         number(day["measured"]),
         {name: number(line) for name, line in day["forecasts"].items()},
         bands=day["bands"],
+        least=0.0,
         ylabel=f"speed ({day['unit']})",
     )
 

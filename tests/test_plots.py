@@ -558,3 +558,14 @@ def test_missing_networkx_says_what_to_install(graph, monkeypatch):
         attention_graph(graph, ALPHA)
     places = {i: (i, i * i) for i in range(5)}
     assert len(arrows(attention_graph(graph, ALPHA, positions=places))) == 5
+
+
+def test_a_forecast_counts_hours_of_the_day_and_its_band_ends_where_nothing_can_be():
+    minutes = np.arange(0, 40 * 60, 60)
+    line = np.full(40, 2.0)
+    axes = plots.forecast_lines(minutes, line, {"ahead": line}, bands={"ahead": [-5, 5]}, least=0.0)
+    shown = [place for place in axes.get_xticks() if 0 <= place <= 39]
+    assert shown == [0, 6, 12, 18, 24, 30, 36]
+    assert axes.xaxis.get_major_formatter().format_ticks(shown) == "0 6 12 18 0 6 12".split()
+    edges = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == (0, 7)

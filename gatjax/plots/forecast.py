@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import ArrayLike
 
 from gatjax.plots.checks import check_length
 from gatjax.plots.style import LINES, new_axes, styled
 
 HOUR = 60
+DAY = 24
 
 
 @styled
@@ -19,6 +21,7 @@ def forecast_lines(
     forecasts: Mapping[str, ArrayLike],
     *,
     bands: Mapping[str, ArrayLike] | None = None,
+    least: float = -np.inf,
     ylabel: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -29,11 +32,12 @@ def forecast_lines(
         measured: [X]; NaN where nothing was.
         forecasts: by name, such as "15 min ahead", [X] or shorter.
         bands: by the same names, how far below and above the forecast its band reaches, the first 0 or less.
+        least: what nothing can be below, such as a speed of 0; bands end there.
         ylabel: what is measured, with its unit.
         ax: axes to draw into; a new figure by default.
 
     Returns:
-        The axes, in hours.
+        The axes, in hours of the day.
 
     Raises:
         ValueError: a forecast that is longer than time, or a band without a forecast.
@@ -57,7 +61,16 @@ def forecast_lines(
         ax.plot(at, line, color=color, lw=0.9, label=name)
         if name in bands:
             low, high = np.asarray(bands[name], float)
-            ax.fill_between(at, line + low, line + high, color=color, alpha=0.2, linewidth=0)
+            below, above = (np.maximum(line + reach, least) for reach in (low, high))
+            ax.fill_between(at, below, above, color=color, alpha=0.2, linewidth=0)
+    ax.xaxis.set_major_locator(MultipleLocator(_hours_between(np.ptp(hours))))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda hour, _: f"{hour % DAY:g}"))
     ax.set(xlabel="hour", ylabel=ylabel)
     ax.legend()
     return ax
+
+
+def _hours_between(span: float, most: int = 8) -> int:
+    """Hours from tick to tick: a part of a day, or whole days."""
+    parts = [hours for hours in (1, 2, 3, 6, 12) if span <= most * hours]
+    return parts[0] if parts else DAY * int(np.ceil(span / most / DAY))
