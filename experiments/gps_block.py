@@ -18,7 +18,7 @@ import script
 from in_turns import Peer, compare
 from outputs import made_once
 from report import markdown_table
-from settings import check
+from settings import check, check_multiple
 
 # Relative, of a loss and a norm that are sums of thousands of float32.
 AGREEMENT = 1e-3
@@ -126,8 +126,7 @@ def table(result: dict[str, Any]) -> str:
 def main(config: Config) -> dict[str, Any]:
     """Measure, unless this very measurement is there already."""
     check(config, at_least=dict.fromkeys("features heads rounds runs".split(), 1))
-    if config.features % config.heads:
-        raise SystemExit(f"--heads {config.heads}: must divide --features {config.features}")
+    check_multiple(config, "features", "heads")
     if importlib.util.find_spec("torch_geometric") is None:
         raise SystemExit("needs torch_geometric: see experiments/README.md")
     result = made_once(config, make_result)

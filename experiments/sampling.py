@@ -20,7 +20,7 @@ import script
 from in_turns import Peer, compare
 from outputs import made_once
 from report import markdown_table
-from settings import check
+from settings import check, check_multiple
 
 Library = Literal["gatjax", "dgl", "pyg"]
 MODULES = {"dgl": "dgl", "pyg": "torch_geometric"}
@@ -138,8 +138,7 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(
             f"--batch-size {config.batch_size}: must be at most --nodes {config.nodes}"
         )
-    if config.width % config.heads:
-        raise SystemExit(f"--heads {config.heads}: must divide --width {config.width}")
+    check_multiple(config, "width", "heads")
     for name in config.libraries:
         if name in MODULES and importlib.util.find_spec(MODULES[name]) is None:
             raise SystemExit(

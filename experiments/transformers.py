@@ -25,7 +25,7 @@ import script
 from matplotlib.axes import Axes
 from outputs import drawn
 from report import markdown_table, mean_and_sd
-from settings import check
+from settings import check, check_multiple
 from study_rows import made_of_rows
 from transformer_blocks import sbm_rows
 from transformer_nodes import node_rows
@@ -117,8 +117,7 @@ def resolve(config: Config) -> Config:
     known = BY_DEFAULT[config.task] | {"output": Path(f"runs/transformers-{config.task}")}
     known = {name: value for name, value in known.items() if getattr(config, name) is None}
     filled = dataclasses.replace(config, **known)
-    if filled.width % filled.heads:
-        raise SystemExit(f"--heads {filled.heads}: must divide --width {filled.width}")
+    check_multiple(filled, "width", "heads")
     return filled
 
 

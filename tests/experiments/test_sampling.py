@@ -57,7 +57,7 @@ def test_the_table_has_a_line_for_each_library(tmp_path):
 def test_bad_input():
     for options, message in [
         ({"batch_size": 11, "nodes": 10}, "--batch-size 11: must be at most --nodes 10"),
-        ({"heads": 3}, "--heads 3: must divide --width 64"),
+        ({"heads": 3}, "--width 64: must be a multiple of --heads 3"),
         ({"fanouts": (0,)}, "--fanouts"),
     ]:
         with pytest.raises(SystemExit, match=message):
