@@ -264,9 +264,11 @@ def measure_all(config: Config, cases: list[Case]) -> list[Measured]:
 
 def find_kept(config: Config, turn: int, case: Case) -> Measured | None:
     """What a run with these settings that was stopped has measured, if it has."""
-    settings, overwrite = dataclasses.asdict(config), config.overwrite
-    found = find_result(path_of(config, turn, case), settings, overwrite=overwrite)
-    return None if found is None else found["measured"]
+    path = path_of(config, turn, case)
+    if config.overwrite or not path.exists():
+        return None
+    found = find_result(path, dataclasses.asdict(config), overwrite=False)
+    return found and found["measured"]
 
 
 def keep(config: Config, turn: int, case: Case, measured: Measured) -> None:

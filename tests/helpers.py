@@ -22,6 +22,16 @@ def assert_close(actual, expected, tolerance=2e-5, of=""):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=message)
 
 
+def assert_same(actual, expected, of=""):
+    """Equal trees of arrays: to the last bit on a CPU, up to rounding where sums have no order of their own."""
+    if jax.default_backend() != "cpu":
+        assert_close(actual, expected, of=of)
+        return
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), of
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=of)
+
+
 def close(actual, expected, tolerance=1e-5):
     """Equal numbers, each up to its own rounding."""
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)

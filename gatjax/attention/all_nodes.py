@@ -313,7 +313,7 @@ def _of_pairs(
     if isinstance(table, DropoutMask):
         numbers = table.at(ids, num_heads)
     else:
-        numbers = gather(table, jnp.clip(jnp.where(counted, ids, 0), 0, max(len(table) - 1, 0)))
+        numbers = gather(table, jnp.clip(jnp.where(counted, ids, 0), 0, len(table) - 1))
     return jnp.moveaxis(jnp.where(counted[..., None], numbers, 0), -1, 1)
 
 

@@ -195,14 +195,11 @@ def _ties(block_size, residuals):
     """`is_largest(start, fresh)`: the ends of a block's edges, which of them count, and where a sender is largest."""
     largest, top, _, ends = residuals
     num_receivers, sent, received = len(top), fill_columns(largest), _spare(top)
+    rows = partial(gather, accumulate=None)
 
     def is_largest(start, fresh):
         senders, receivers = read(ends[:2], start, block_size)
-        sends, tops = (
-            gather(rows, ids, accumulate=None)
-            for rows, ids in ((sent, senders), (received, receivers))
-        )
-        hit = sends[:, : largest.shape[1]] == tops
+        hit = rows(sent, senders)[:, : largest.shape[1]] == rows(received, receivers)
         return senders, receivers, fresh & (receivers < num_receivers), hit
 
     return is_largest

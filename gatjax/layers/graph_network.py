@@ -343,15 +343,14 @@ def _check(graph: GraphsTuple, **parts: Unpack[AllParts]) -> Counted:
 def _messages(graph: GraphsTuple, update: Callable[..., PyTree], counted: Counted) -> PyTree:
     """What the edge update makes of every edge; an edge that does not count reads the rows of one that does."""
     ends = counted.ends
-    read = partial(gather)
     nodes = graph.nodes if counted.nodes is None else mask_rows(graph.nodes, counted.nodes)
-    globals = read(graph.globals, graph_ids(graph.n_edge, num_edges(graph)))
+    globals = gather(graph.globals, graph_ids(graph.n_edge, num_edges(graph)))
     edges = jax.tree.map(jnp.asarray, graph.edges)
     if num_edges(graph):
         edges, globals = (
             fill_rows(rows, ends.counted, rows, ends.safe) for rows in (edges, globals)
         )
-    return update(edges, read(nodes, ends.senders), read(nodes, ends.receivers), globals)
+    return update(edges, gather(nodes, ends.senders), gather(nodes, ends.receivers), globals)
 
 
 def _reduction(aggregation: Aggregation) -> Callable[..., Array]:

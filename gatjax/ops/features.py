@@ -40,10 +40,11 @@ def dot_features(
     *rows, num_heads, features = x.shape
     several = vectors.shape[:-2]
     if not on_cpu():
-        dtype = jnp.promote_types(jnp.result_type(x, vectors), jnp.float32)
-        spread = x.reshape(*rows, *(1 for _ in several), num_heads, features).astype(dtype)
+        dtype = jnp.result_type(x, vectors)
+        spread = x.reshape(*rows, *(1 for _ in several), num_heads, features)
         aligned = vectors.reshape(*(1 for _ in rows), *vectors.shape)
-        return (spread * aligned).sum(-1).astype(jnp.result_type(x, vectors))
+        products = spread.astype(jnp.promote_types(dtype, jnp.float32)) * aligned
+        return products.sum(-1).astype(dtype)
     heads = jnp.eye(num_heads, dtype=x.dtype)
     matrix = jnp.einsum("...hc,hg->hc...g", vectors, heads).reshape(num_heads * features, -1)
     flat = x.reshape(*rows, num_heads * features)

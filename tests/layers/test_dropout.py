@@ -23,7 +23,7 @@ from cases import (
     values_shape,
 )
 from flax import nnx
-from helpers import assert_close, changed_rows, forward, run
+from helpers import assert_close, assert_same, changed_rows, forward, run
 from jax.experimental.sparse import BCOO
 
 from gatjax.graph import build_graph
@@ -47,11 +47,11 @@ def test_dropout_draws_anew_at_every_call_and_repeats_with_the_same_rngs(case):
         first, second = forward(layer, graph), forward(layer, graph)
         assert changed_rows(first, second), place
         again = [forward(layer, graph, rngs=nnx.Rngs(dropout=seed)) for seed in (1, 1, 2)]
-        assert_close(again[0], again[1], of=place)
+        assert_same(again[0], again[1], of=place)
         assert changed_rows(again[0], again[2]), place
         assert changed_rows(first, expected) and changed_rows(again[0], expected), place
         off = without_dropout(layer, graph)
-        assert_close(off, (expected, alpha), of=place)
+        assert_same(off, (expected, alpha), of=place)
 
 
 @nnx.jit
@@ -66,7 +66,7 @@ def test_eval_switches_dropout_off_and_train_on(case):
     graph = graph_for(case)
     expected = forward(plain, graph)
     layer.eval()
-    assert_close(forward(layer, graph), expected)
+    assert_same(forward(layer, graph), expected)
     assert changed_rows(forward(layer, graph, deterministic=False), expected)
     layer.train()
     assert changed_rows(forward(layer, graph), forward(layer, graph))
