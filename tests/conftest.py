@@ -1,14 +1,11 @@
 """Strict JAX for the whole suite: two CPU devices, no silent rank promotion, warnings are errors.
 
-Compiling is most of what the tests cost. So one worker takes all tests of a layer, or of a file, and keeps what it
-compiles in a folder that is made for this run and deleted with it.
+Compiling is most of what the tests cost. So one worker takes all tests of a layer, or of a file, which share programs.
 """
 
 import gc
 import os
-import shutil
 import sys
-import tempfile
 from importlib.metadata import version
 
 import jax
@@ -18,25 +15,25 @@ import pytest
 # In the environment too, for the processes that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Scripts that tests start leave the user's cache folder alone.
+# No program is kept: what tests compile hardly comes twice, and scripts that they start leave the cache folder alone.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Code that runs once need not be fast, and compiles much faster with both of these. XLA reads its flags once,
-# and ends the process for one that it doesn't know: these versions of it know this one. Processes that tests start do
-# without.
+# Code that runs once need not be fast, and compiles much faster with all of these. XLA reads its flags once,
+# and ends the process for one that it doesn't know. Processes that tests start do without.
 jax.config.update("jax_disable_most_optimizations", True)
+COMPILE_FAST = ["--xla_cpu_parallel_codegen_split_count=1"]
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
-    flags = os.environ.pop("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
-    jax.devices()
-    os.environ["XLA_FLAGS"] = flags
+    COMPILE_FAST.append("--xla_cpu_use_fusion_emitters=false")
+flags = os.environ.pop("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join([flags, *COMPILE_FAST])
+jax.devices()
+os.environ["XLA_FLAGS"] = flags
 
 # Tracing makes many objects and few cycles, so looking for cycles seldom is enough.
 gc.set_threshold(100_000, 50, 100)
 
-PROGRAMS = "GATJAX_TEST_PROGRAMS"
 LONG_PAGES = {
     "typed_graphs.md",
     "transformers.md",
@@ -48,17 +45,6 @@ LONG_PAGES = {
     "index.md",
 }
 SINCE_CLEARED = pytest.StashKey[int]()
-
-
-def pytest_configure(config):
-    """A folder of compiled programs for each worker, since JAX may read what another process has half written."""
-    if not hasattr(config, "workerinput"):
-        os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="gatjax-programs-")
-        config.add_cleanup(lambda: shutil.rmtree(os.environ[PROGRAMS], ignore_errors=True))
-    folder = os.path.join(os.environ[PROGRAMS], os.environ.get("PYTEST_XDIST_WORKER", "main"))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def pytest_collection_modifyitems(items):
