@@ -123,8 +123,8 @@ def predict(
     """A model's prediction of one node, as a function of the edges; what an attribution of one's own starts from.
 
     Args:
-      apply: `apply(graph, edge_mask=None, edge_weight=None)` gives a graph whose nodes are outputs `[N, K]`: a module
-        of this library, which is called with `deterministic=True`; or a function, such as
+      apply: `apply(graph, edge_mask=None, edge_weight=None)` gives a graph whose nodes are outputs `[N, K]`: a module,
+        which is asked as after `eval()`; or a function, such as
         `functools.partial(functional(build).apply, parameters)`.
       graph: one graph or a batch.
       target: id of a node; may be traced, as in `jax.vmap` over targets.
@@ -147,11 +147,20 @@ def predict(
     target = check_id("target", target, num_nodes(graph), "node")
     counted = check_edges(graph, edge_mask, edge_weight=edge_weight).counted
     weight = None if edge_weight is None else jnp.asarray(edge_weight)
-    question = Prediction(apply, graph, target, target, score, counted, weight)
+    question = Prediction(_evaluated(apply), graph, target, target, score, counted, weight)
     if label is None:
         return question._replace(label=question.outputs().argmax())
     outputs = jax.eval_shape(question.outputs)
     return question._replace(label=check_id("label", label, outputs.shape[0], "output"))
+
+
+def _evaluated(apply: Apply) -> Apply:
+    """A module as another one of the same arrays, without dropout and with running averages; a function as it is."""
+    if not isinstance(apply, nnx.Module):
+        return apply
+    module = nnx.clone(apply)
+    module.eval()
+    return module
 
 
 def call(

@@ -9,7 +9,8 @@ layer.attention(graph, *, senders=None, edge_mask=None) -> [E, H]     aligned wi
 ```
 
 With H heads, `combine="concat"` gives each head C = out_features / H features, and `combine="mean"` C = out_features.
-Node features may be a sparse `BCOO`. `deterministic` and `rngs` are those of `nnx.MultiHeadAttention`.
+Node features may be a sparse `BCOO`. `deterministic` is that of `nnx.Dropout`, which `train()`, `eval()` and `nnx.view`
+set as well; `rngs`, the keys of one call, is an `nnx.Rngs`.
 """
 
 from gatjax.layers.additive import AdditiveConv

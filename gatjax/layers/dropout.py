@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from gatjax.graph.messages import shown
 from gatjax.graph.views import Numbered, View
 from gatjax.layers.inputs import Sides
 from gatjax.ops.dropout import DropoutMask
@@ -66,6 +67,15 @@ class Dropout(nnx.Module):
         self.deterministic = False
         self.rngs = _dropout_keys(rngs).fork() if any(self.rates) else None
 
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Asked by `nnx.view`.
+
+        Args:
+          deterministic: if True, nothing is dropped.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
     def keys(
         self, deterministic: bool | None, rngs: nnx.Rngs | None, view: View | None = None
     ) -> Keys:
@@ -73,7 +83,7 @@ class Dropout(nnx.Module):
         deterministic = self.deterministic if deterministic is None else deterministic
         if deterministic or not any(self.rates):
             return Keys()
-        stream = self.rngs if rngs is None else rngs.dropout
+        stream = self.rngs if rngs is None else dropout_stream(rngs)
         draw = lambda rate: None if stream is None or rate == 0 else stream()
         places = {name: draw(rate) for name, rate in self.rates._asdict().items()}
         numbers = Numbered() if view is None else view.numbers
@@ -105,6 +115,13 @@ class Dropout(nnx.Module):
         if keys.attention is None:
             return None
         return DropoutMask(keys.attention, self.rates.attention, keys.numbers.edges)
+
+
+def dropout_stream(rngs: nnx.Rngs) -> nnx.RngStream:
+    """The keys of a call: a stream, since every layer and place takes one of its own."""
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"rngs must be nnx.Rngs, got {shown(rngs)}; pass nnx.Rngs(dropout=key)")
+    return rngs.dropout
 
 
 def _dropout_keys(rngs: nnx.Rngs) -> nnx.RngStream:

@@ -10,6 +10,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.messages import check_at_least
 from gatjax.layers.checks import check_sizes
+from gatjax.layers.dropout import dropout_stream
 from gatjax.layers.recurrent import GGRUCell, GraphState, over_time
 
 
@@ -218,8 +219,8 @@ class EncoderDecoder(nnx.Module):
         if targets is not None:
             if rngs is None:
                 raise ValueError("targets need rngs=nnx.Rngs(dropout=key), for the coins")
-            coins = jax.random.bernoulli(rngs.dropout(), teaching, (horizon,))
-        key = None if rngs is None else rngs.dropout()
+            coins = jax.random.bernoulli(dropout_stream(rngs)(), teaching, (horizon,))
+        key = None if rngs is None else dropout_stream(rngs)()
         keys = None if key is None else jax.random.split(key, horizon)
         by_time = lambda table: None if table is None else jnp.moveaxis(jnp.asarray(table), -3, 0)
         steps = coins, by_time(future), by_time(targets), keys

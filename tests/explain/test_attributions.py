@@ -250,6 +250,22 @@ def test_scores():
     close(predict(one, pair, 1, score=lambda outputs, label: outputs[0]).value(), pair.nodes[1, 0])
 
 
+class Passed(nnx.Module):
+    """A module of one's own, whose calls say nothing of dropout."""
+
+    def __init__(self):
+        self.inner = build(nnx.Rngs(0))
+
+    def __call__(self, graph, **options):
+        return self.inner(graph, **options)
+
+
+def test_a_module_that_passes_options_on_is_asked_without_dropout(graph):
+    module = Passed()
+    close(edge_gradient(module, graph, TARGET), edge_gradient(MODEL, graph, TARGET))
+    assert not module.inner.layers[0].dropout.deterministic, "the module itself stays as it is"
+
+
 def test_bad_input(graph, unchecked):
     for target in (NODES, -1):
         with rejects(ValueError, f"target = {target} is no node: ids run from 0 to 8"):

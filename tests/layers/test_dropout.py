@@ -23,7 +23,7 @@ from cases import (
     values_shape,
 )
 from flax import nnx
-from helpers import assert_close, assert_same, changed_rows, forward, run
+from helpers import assert_close, assert_same, changed_rows, forward, rejects, run
 from jax.experimental.sparse import BCOO
 
 from gatjax.graph import build_graph
@@ -70,6 +70,16 @@ def test_eval_switches_dropout_off_and_train_on(case):
     assert changed_rows(forward(layer, graph, deterministic=False), expected)
     layer.train()
     assert changed_rows(forward(layer, graph), forward(layer, graph))
+    assert_same(forward(nnx.view(layer, deterministic=True), graph), expected)
+    assert changed_rows(forward(layer, graph), expected), "a view is another layer"
+
+
+def test_keys_of_a_call_are_rngs(unchecked):
+    layer = GATConv(2, 2, dropout_rate=0.5, rngs=nnx.Rngs(0))
+    graph = build_graph([0], [1], np.ones((2, 2), np.float32))
+    for rngs in (jax.random.key(1), nnx.Rngs(1).dropout):
+        with rejects(TypeError, "pass nnx.Rngs(dropout=key)"):
+            layer(graph, rngs=rngs)
 
 
 @shared_by_all
