@@ -150,6 +150,10 @@ def resolve(config: Config) -> Settings:
     )
     if settings.model in WITH_HEADS:
         check_multiple(settings, "hidden_features", "num_heads")
+    if settings.train is not None and settings.per_class != Config.per_class:
+        raise SystemExit(
+            f"--per-class {settings.per_class} and --train {settings.train:g}: one of them says how many nodes train"
+        )
     check_weighing(settings, [settings.model], WITH_HEADS)
     return settings
 

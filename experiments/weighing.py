@@ -1,5 +1,6 @@
 """What makes weights of logits: the same options in every script that trains models by their names."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ def weighing(settings: Any, model: str) -> dict[str, Any]:
 
 
 def check_weighing(settings: Any, models: Sequence[str], known: Sequence[str] = ATTENDING) -> None:
-    """Refuse options of attention where no model has any, and blocks where there cannot be any.
+    """Refuse options of attention where no model or no other option asks for them, and blocks where there cannot be any.
 
     Args:
       settings: `normalize`, `top_k`, `temperature` and `block_size`.
@@ -43,6 +44,11 @@ def check_weighing(settings: Any, models: Sequence[str], known: Sequence[str] = 
         raise SystemExit(
             f"{option}: has no logits to normalise: leave out --normalize and --temperature, or take one of "
             f"{', '.join(known)}"
+        )
+    by_default = {field.name: field.default for field in dataclasses.fields(settings)}
+    if normalize != "top_k" and settings.top_k != by_default["top_k"]:
+        raise SystemExit(
+            f"--top-k {settings.top_k}: only --normalize top_k keeps so many: pass that too, or leave it out"
         )
     if size is not None and (normalize != "softmax" or {*models} == {"mlp"}):
         raise SystemExit(

@@ -193,6 +193,7 @@ def test_the_same_options_in_every_script(script, tmp_path):
     for layer in task.build(nnx.Rngs(0)).layers:
         assert layer.weighing == (TopK(3), 0.5, "auto")
     for model, options, message in (
+        ("gat", {"top_k": 3}, "--top-k 3: only --normalize top_k keeps so many"),
         ("gcn", {"normalize": "entmax"}, "gcn: has no logits to normalise: .* one of gat, gatv2$"),
         ("mlp", {"block_size": 8}, "--block-size 8: blocks are those of the softmax"),
         ("gat", {"temperature": 0.0}, "--temperature 0.0: must be a number above 0"),
@@ -207,6 +208,7 @@ def test_the_same_options_in_every_script(script, tmp_path):
     [
         ({"model": "gcn", "normalize": "entmax"}, "--model gcn: has no logits to normalise"),
         ({"model": "mlp", "block_size": 8}, "--block-size 8: blocks are those of the softmax"),
+        ({"top_k": 3}, "--top-k 3: only --normalize top_k keeps so many"),
         ({"normalize": "entmax", "block_size": 8}, "leave it out with --normalize entmax"),
         ({"block_size": 0}, "--block-size 0: must be at least 1"),
         ({"temperature": 0.0}, "--temperature 0.0: must be a number above 0"),

@@ -87,3 +87,5 @@ def test_what_a_folder_does_not_have_is_said(tmp_path):
         own_graph.main(config)
     with pytest.raises(SystemExit, match="nowhere: there is no such folder"):
         own_graph.main(dataclasses.replace(config, dataset=tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match="--per-class 5 and --train 3: one of them"):
+        own_graph.main(dataclasses.replace(config, train=3, per_class=5))
