@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import (
@@ -90,6 +91,18 @@ def test_bad_rates_are_refused(case, unchecked):
                 build(case, dropout_rate=DropoutRates(**{place: rate}))
         with rejects(ValueError, f"dropout rate of attention must lie in [0, 1), got {rate}"):
             build(case, dropout_rate=rate)
+
+
+def test_rates_and_temperatures_are_numbers(unchecked):
+    make = partial(GATConv, IN, OUT, rngs=nnx.Rngs(0))
+    for wrong in ("0.5", None, np.ones(2)):
+        with rejects(TypeError, "dropout rate of attention must be a number, got "):
+            make(dropout_rate=wrong)
+        with rejects(TypeError, "temperature must be a number, got "):
+            make(temperature=wrong)
+    layer = make(dropout_rate=jnp.float32(0.5), temperature=np.array(2.0))
+    assert layer.dropout.rates.attention == 0.5 and layer.weighing.temperature == 2
+    assert nnx.split(layer)[0] == nnx.split(make(dropout_rate=0.5, temperature=2.0))[0]
 
 
 def test_each_bias_is_an_option():
