@@ -245,7 +245,8 @@ def _largest(graph: GraphsTuple, node_mask: NodeMask, max_nodes: int | None) -> 
         if max_nodes is None:
             raise ValueError(
                 "the number of nodes of each graph is unknown inside jax.jit: pass max_nodes=n, that of the largest "
-                "graph, or pad the graphs with Slots"
+                "graph, to graph_self_attention, or where a layer is built, GraphSelfAttention(..., max_nodes=n); or "
+                "pad the graphs with Slots"
             )
         return max_nodes
     counts = np.asarray(graph.n_node)

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from gatjax.graph.ids import INT32_MAX, check_table, first_true, integer_remedy, validate
-from gatjax.graph.sizes import num_nodes, num_rows
+from gatjax.graph.sizes import num_nodes, num_rows, require_graph
 from gatjax.graph.views import Seen
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.pairs import PairIds, all_pairs
@@ -60,9 +60,10 @@ def check_graph(graph: GraphsTuple, num_senders: int | None = None) -> None:
     """What a layer can check of its input: everything outside `jax.jit`, types and lengths inside.
 
     Raises:
-        TypeError: ids that are not integers.
+        TypeError: no `GraphsTuple`, or ids that are not integers.
         ValueError: lengths that disagree; outside `jax.jit`, all that `validate` finds.
     """
+    require_graph(graph)
     fields = ("senders", "receivers", "n_node", "n_edge")
     if not any(isinstance(getattr(graph, name), Tracer) for name in fields):
         validate(graph, num_senders)
@@ -174,18 +175,28 @@ def check_mask(length: int, **masks: Any) -> None:
             check_lengths(length, **{name: mask})
 
 
-def _check_mask(name: str, mask: Any) -> None:
-    if isinstance(mask, list | tuple):
+def _check_array(name: str, values: Any) -> None:
+    if isinstance(values, list | tuple):
         raise TypeError(
-            f"{name} must be an array, got a {type(mask).__name__}; use np.array({name})"
+            f"{name} must be an array, got a {type(values).__name__}; use np.array({name})"
         )
-    if mask is not None and not jnp.issubdtype(jnp.result_type(mask), bool):
+
+
+def _check_mask(name: str, mask: Any) -> None:
+    if mask is None:
+        return
+    _check_array(name, mask)
+    if not jnp.issubdtype(jnp.result_type(mask), bool):
         raise TypeError(f"{name} must be boolean, got {jnp.result_type(mask)}; use {name} > 0")
+    if np.ndim(mask) > 1:
+        remedy = f"; use {name}[:, 0]" if np.shape(mask)[1:] == (1,) else ""
+        raise ValueError(f"{name} must have one axis, got {list(np.shape(mask))}{remedy}")
 
 
 def _check_weight(weight: Any) -> None:
     if weight is None:
         return
+    _check_array("edge_weight", weight)
     dtype = jnp.result_type(weight)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
@@ -215,10 +226,13 @@ def check_lengths(length: int | None, **tables: PyTree) -> None:
     """Every array of every table has so many rows.
 
     Raises:
+        TypeError: one is a list of numbers.
         ValueError: one has another number of rows, by name.
     """
     for name, table in tables.items():
         for leaf in jax.tree.leaves(table):
+            if isinstance(leaf, float | int):
+                _check_array(name, table)
             if np.shape(leaf)[:1] != (length,):
                 got = np.shape(leaf)[0] if np.ndim(leaf) else "a number"
                 raise ValueError(f"{name} must have {length} rows, got {got}")

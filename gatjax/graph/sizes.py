@@ -31,6 +31,19 @@ def leaves(features: PyTree) -> list:
     return jax.tree.leaves(features, is_leaf=is_sparse)
 
 
+def require_graph(graph: GraphsTuple) -> None:
+    """Refuse what is no graph, such as the array of its nodes.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(graph, GraphsTuple):
+        raise TypeError(
+            f"graph must be a jraph.GraphsTuple, got {type(graph).__name__}; "
+            "make one of arrays by build_graph(senders, receivers, nodes)"
+        )
+
+
 def num_nodes(graph: GraphsTuple) -> int:
     """N as a Python integer, inside `jax.jit` too.
 
@@ -41,12 +54,13 @@ def num_nodes(graph: GraphsTuple) -> int:
         The rows of `nodes`; where there are no node features, the sum of a concrete `n_node`.
 
     Raises:
-        TypeError: no node features and a traced `n_node`.
+        TypeError: no graph, or one without node features whose `n_node` is traced.
 
     >>> from gatjax.graph import build_graph
     >>> num_nodes(build_graph([], [], num_nodes=3))
     3
     """
+    require_graph(graph)
     rows = leaves(graph.nodes)
     if rows:
         return rows[0].shape[0]

@@ -13,7 +13,7 @@ from gatjax.graph.virtual import check_pair_order
 from gatjax.layers.checks import check_in_features, check_sizes
 from gatjax.layers.dropout import Dropout, Keys
 from gatjax.layers.inputs import Sides, check_widths, node_features
-from gatjax.layers.options import AttentionOptions, LinearAttentionOptions, listed
+from gatjax.layers.options import AttentionOptions, LinearAttentionOptions, check_call, listed
 from gatjax.layers.parts import HeadOutput, HeadProjection, Setup
 from gatjax.ops.sparse import keep_rows
 
@@ -60,6 +60,7 @@ class AllNodes(nnx.Module):
         **parts: Unpack[SideParts],
     ) -> GraphsTuple:
         """The graph with new node features; of the arguments of `GATConv`'s call those of edges change nothing."""
+        check_call(self, parts)
         if parts.get("senders") is not None:
             raise ValueError(f"{type(self).__name__} has no senders but the nodes: leave them out")
         check_edges(graph, **parts)

@@ -1,12 +1,15 @@
 """What a layer checks of its options before it draws a parameter."""
 
+from numbers import Real
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from gatjax.graph.messages import is_integer
+from gatjax.graph.messages import is_integer, shown
 from gatjax.layers.inputs import InFeatures, widths
 
 
@@ -69,6 +72,22 @@ def check_in_features(in_features: InFeatures) -> InFeatures:
         return in_features
     check_widths(**{f"in_features of {side}": width for side, width in both._asdict().items()})
     return both.receivers, both.senders
+
+
+def plain_number(name: str, number: Any) -> Any:
+    """The number that an array without axes holds, or what it is: the options of a module are no arrays.
+
+    Raises:
+      TypeError: it is no number.
+
+    >>> plain_number("temperature", jnp.float32(2))
+    2.0
+    """
+    is_array = isinstance(number, np.ndarray | Array) and not isinstance(number, Tracer)
+    known = number.item() if is_array and number.ndim == 0 else number
+    if not isinstance(known, Real | np.bool_):
+        raise TypeError(f"{name} must be a number, got {shown(number)}")
+    return known
 
 
 def check_finite(**numbers: float | Array | None) -> None:

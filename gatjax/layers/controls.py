@@ -15,7 +15,7 @@ from gatjax.layers.checks import check_in_features
 from gatjax.layers.conv import Conv, Mechanism
 from gatjax.layers.dropout import Dropout, Keys
 from gatjax.layers.inputs import InFeatures, check_widths, node_features, seen_through, widths
-from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, listed
+from gatjax.layers.options import ConvOptions, ResidualOptions, RowOptions, check_call, listed
 from gatjax.layers.parts import HeadOutput, HeadProjection, Setup, sender_value
 from gatjax.ops.blocks import gather
 from gatjax.ops.ends import Ends
@@ -207,6 +207,7 @@ class NodeLinear(nnx.Module):
         **parts: Unpack[SideParts],
     ) -> GraphsTuple:
         """As `GATConv`; the edges, their senders, masks and weights change nothing."""
+        check_call(self, parts)
         graph, parts = seen_through(view, graph, parts)
         check_edges(graph, **parts)
         nodes = keep_rows(node_features(graph), parts.get("node_mask"))

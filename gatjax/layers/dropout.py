@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from gatjax.graph.messages import shown
 from gatjax.graph.views import Numbered, View
+from gatjax.layers.checks import plain_number
 from gatjax.layers.inputs import Sides
 from gatjax.ops.dropout import DropoutMask
 from gatjax.ops.sparse import Features, HeadDropout, drop_entries
@@ -60,8 +61,10 @@ class Dropout(nnx.Module):
     """The dropout of a layer: its rates, its source of keys, and whether it is switched off."""
 
     def __init__(self, rates: float | DropoutRates, *, rngs: nnx.Rngs):
-        self.rates = rates_of(rates)
-        for name, rate in self.rates._asdict().items():
+        named = rates_of(rates)._asdict().items()
+        plain = {name: plain_number(f"dropout rate of {name}", rate) for name, rate in named}
+        self.rates = DropoutRates(**plain)
+        for name, rate in plain.items():
             if not 0 <= rate < 1:
                 raise ValueError(f"dropout rate of {name} must lie in [0, 1), got {rate}")
         self.deterministic = False

@@ -11,7 +11,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask, SideParts, check_mask
 from gatjax.graph.numbers import check_digits, default_float
-from gatjax.graph.sizes import is_unknown, num_edges, num_nodes
+from gatjax.graph.sizes import is_unknown, num_edges, num_nodes, require_graph
 from gatjax.graph.views import Seen, Sides, View
 from gatjax.ops.sparse import Features, keep_rows
 
@@ -116,8 +116,10 @@ def node_features(graph: GraphsTuple) -> Features:
     """The graph's node features, if it has one array of them.
 
     Raises:
+      TypeError: there is no graph.
       ValueError: it has none, or a tree of arrays.
     """
+    require_graph(graph)
     if not isinstance(graph.nodes, Features):
         raise ValueError(
             f"a layer needs graph.nodes [N, F], an array or a BCOO, got {type(graph.nodes).__name__}"

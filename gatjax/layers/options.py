@@ -6,7 +6,7 @@ What each option means stands in the docstring of `GATConv`.
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
 from flax import nnx
@@ -14,6 +14,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from gatjax.attention.steps import Normalize
+from gatjax.graph.check import SideParts
 from gatjax.layers.dropout import DropoutRates
 from gatjax.layers.parts import Combine, Residual
 from gatjax.ops.blocks import BlockSize
@@ -130,7 +131,8 @@ def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
             for given in kwargs.keys() - signature.parameters.keys():
-                raise TypeError(_unknown(name, given, signature))
+                keywords = [p for p in signature.parameters if p != "self"]
+                raise TypeError(_unknown(name, given, keywords))
             return function(*args, **kwargs)
 
         vars(checked)["__signature__"] = signature
@@ -139,8 +141,23 @@ def listed(options: type, *sources: Callable) -> Callable[[Function], Function]:
     return decorate
 
 
-def _unknown(name: str, given: str, signature: inspect.Signature) -> str:
-    keywords = [p.name for p in signature.parameters.values() if p.name != "self"]
+def check_call(layer: nnx.Module, parts: Mapping[str, Any]) -> None:
+    """Refuse arguments that no call of a layer takes, and say which one may be meant, or where it belongs.
+
+    Raises:
+      TypeError: there is one.
+    """
+    name = type(layer).__name__
+    for given in parts.keys() - SideParts.__optional_keys__:
+        if given in inspect.signature(type(layer).__init__).parameters:
+            raise TypeError(
+                f"{given} is an option of the layer, not of its call: {name}(..., {given}=...)"
+            )
+        keywords = [*get_type_hints(SideParts), "deterministic", "rngs"]
+        raise TypeError(_unknown(f"a call of {name}", given, keywords))
+
+
+def _unknown(name: str, given: str, keywords: Sequence[str]) -> str:
     meant = difflib.get_close_matches(given, keywords, 1)
     remedy = f"did you mean {meant[0]}?" if meant else f"it takes {', '.join(keywords)}"
     return f"{name} has no option {given}: {remedy}"

@@ -21,6 +21,7 @@ from gatjax.layers.checks import (
     check_in_features,
     check_sizes,
     check_widths,
+    plain_number,
 )
 from gatjax.layers.dropout import DropoutRates
 from gatjax.layers.inputs import InFeatures, Sides, widths
@@ -43,10 +44,11 @@ class Weighing(NamedTuple):
     block_size: BlockSize = "auto"
 
     def checked(self) -> "Weighing":
-        """The same, after all checks that need no graph."""
-        check_weighing(*self)
-        check_finite(temperature=self.temperature)
-        return self
+        """The same with a plain temperature, after all checks that need no graph."""
+        plain = self._replace(temperature=plain_number("temperature", self.temperature))
+        check_weighing(*plain)
+        check_finite(temperature=plain.temperature)
+        return plain
 
 
 class HeadInit(NamedTuple):
@@ -134,8 +136,8 @@ class Setup(NamedTuple):
 
     @property
     def weighing(self) -> Weighing:
-        """How logits become weights."""
-        return Weighing(self.normalize, self.temperature, self.block_size)
+        """How logits become weights, checked."""
+        return Weighing(self.normalize, self.temperature, self.block_size).checked()
 
     @property
     def heads(self) -> HeadInit:

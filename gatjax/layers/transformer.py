@@ -17,6 +17,7 @@ from gatjax.layers.checks import check_dtypes, check_sizes
 from gatjax.layers.counted import normalize_rows
 from gatjax.layers.dropout import Dropout, DropoutRates
 from gatjax.layers.inputs import node_features
+from gatjax.layers.options import check_call
 from gatjax.ops.blocks import mask_rows
 
 Norm = Literal["batch", "layer"]
@@ -112,6 +113,7 @@ class TransformerBlock(nnx.Module):
         **parts: Unpack[Parts],
     ) -> GraphsTuple:
         """The graph with new node features; the arguments are those of `GATConv`."""
+        check_call(self, parts)
         node_mask = parts.get("node_mask")
         how = {"deterministic": deterministic, "rngs": rngs}
         x = jnp.asarray(node_features(graph))

@@ -50,9 +50,16 @@ class TypedParts(NamedTuple):
         return (self.node_mask or {}).get(name)
 
     def checked(self, graph: TypedGraph) -> "TypedParts":
-        """The same, if all names are of the graph."""
+        """The same, if each is a dictionary and all names are of the graph."""
         for field, part in self._asdict().items():
-            known = graph.types if field == "node_mask" else graph.triples
+            of_nodes = field == "node_mask"
+            known = graph.types if of_nodes else graph.triples
+            if part is not None and not isinstance(part, Mapping):
+                kind = "type of nodes" if of_nodes else "relation"
+                example = f", such as {{{known[0]!r}: ...}}" if known else ""
+                raise TypeError(
+                    f"{field} must be a dictionary by {kind}{example}, got {type(part).__name__}"
+                )
             for name in part or {}:
                 if name not in known:
                     raise ValueError(f"{field} has {name!r}: the graph has {_names(known)}")

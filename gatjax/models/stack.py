@@ -1,6 +1,7 @@
 """Layers one after the other."""
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.check import EdgeMask, EdgeWeight, NodeMask, SenderMask
 from gatjax.graph.halo import Halo
+from gatjax.graph.messages import shown
 from gatjax.graph.sizes import num_edges, num_nodes
 from gatjax.graph.views import View
 from gatjax.layers.checks import check_sizes
@@ -48,6 +50,10 @@ class Stack(nnx.Module):
       embed: a module like the layers, before them; nothing comes between it and the first.
       dropout: of the features that leave a layer, by its rate of `inputs`, or None.
 
+    Raises:
+      TypeError: what is no layer on graphs, such as `nnx.Linear`; an activation that is no function.
+      ValueError: no layer, another number of norms than gaps, a rate of heads.
+
     >>> from gatjax.graph import build_graph
     >>> from gatjax.layers import GATConv
     >>> graph = build_graph([0, 1], [2, 2], jnp.eye(3))
@@ -76,6 +82,14 @@ class Stack(nnx.Module):
             raise ValueError(
                 f"dropout drops head_inputs={dropout.rates.head_inputs}, and between layers there are no heads: give "
                 "that rate to the layers, and inputs= to this one"
+            )
+        embeds = {} if embed is None else {"embed": embed}
+        named = {f"layers[{index}]": layer for index, layer in enumerate(layers)}
+        for name, layer in (named | embeds).items():
+            _check_layer(name, layer)
+        if not callable(activation):
+            raise TypeError(
+                f"activation must be a function, such as nnx.elu, or nnx.identity for none, got {shown(activation)}"
             )
         self.layers = nnx.List(layers)
         self.norms = None if norms is None else nnx.List(norms)
@@ -235,6 +249,28 @@ def _first(table: Any, count: int) -> Any:
     return table if table is None or len(table) == count else table[:count]
 
 
+def _check_layer(name: str, layer: Any) -> None:
+    """Refuse what cannot be called as a layer, on a graph and with what counts of it."""
+    parts = side_parts(None, None, None, None, None)
+    if not _takes(layer, None, **parts, deterministic=None, rngs=None):
+        got = getattr(layer, "__name__", type(layer).__name__)
+        raise TypeError(
+            f"{name} must be a layer, called with a graph, masks, edge_weight, deterministic and rngs, got {got}: for "
+            "nnx.Linear take NodeLinear; what comes between layers is given as activation=nnx.elu, norms=, dropout="
+        )
+
+
+def _takes(function: Any, *args: Any, **kwargs: Any) -> bool:
+    """Whether a function can be called with these arguments, as far as its signature is known."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
 def beside_senders(width: int, in_features: InFeatures) -> InFeatures:
     """The width of a layer's nodes, beside that of the senders, where they have a table of their own."""
     return (width, widths(in_features).senders) if isinstance(in_features, tuple | list) else width
@@ -270,9 +306,14 @@ def build_stack(
       **shared: options of all layers.
 
     Raises:
+      TypeError: a norm that cannot be called so, such as one that is built already.
       ValueError: fewer than one layer.
     """
     check_sizes(num_layers=num_layers, hidden_features=hidden_features)
+    if norm is not None and not _takes(norm, hidden_features, rngs=rngs):
+        raise TypeError(
+            f"norm must be called as norm(features, rngs=rngs), such as nnx.LayerNorm, a class, got {shown(norm)}"
+        )
     deeper = beside_senders(hidden_features, in_features)
     of_layers = [in_features] + [deeper] * (num_layers - 1)
     layers = [

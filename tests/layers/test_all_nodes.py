@@ -15,6 +15,8 @@ from gatjax import (
     DropoutRates,
     GraphLinearAttention,
     GraphSelfAttention,
+    NodeLinear,
+    TransformerBlock,
     batch,
     build_graph,
     connect_all,
@@ -146,3 +148,22 @@ def test_bad_input(unchecked):
         make(GraphSelfAttention)(GRAPH._replace(nodes=NODES[:, :2]))
     with rejects(TypeError, "did you mean max_nodes?"):
         make(GraphSelfAttention, max_node=3)
+
+
+def test_arguments_of_a_call_that_it_does_not_take(unchecked):
+    layer = make(GraphSelfAttention)
+    with rejects(ValueError, "where a layer is built, GraphSelfAttention(..., max_nodes=n)"):
+        jax.eval_shape(layer, GRAPH)
+    # What that remedy is tried with where it does not belong, and where it does.
+    with rejects(TypeError, "not of its call: GraphSelfAttention(..., max_nodes=...)"):
+        layer(GRAPH, max_nodes=7)
+    built = make(GraphSelfAttention, max_nodes=7)
+    assert jax.eval_shape(built, GRAPH).nodes.shape == (TOTAL, OUT)
+    linear = make(GraphLinearAttention)
+    block = TransformerBlock(None, linear, OUT, rngs=nnx.Rngs(0))
+    for each in (linear, block, NodeLinear(IN, OUT, rngs=nnx.Rngs(0))):
+        name = type(each).__name__
+        with rejects(
+            TypeError, f"a call of {name} has no option node_maks: did you mean node_mask?"
+        ):
+            each(GRAPH, node_maks=np.ones(TOTAL, bool))

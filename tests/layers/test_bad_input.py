@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import (
@@ -23,6 +24,7 @@ from flax import nnx
 from helpers import changed_rows, rejects
 from jax.experimental.sparse import BCOO
 
+from gatjax.attention import attention_weights, neighbor_mean
 from gatjax.graph import build_graph, split_weights
 from gatjax.layers import (
     DotProductConv,
@@ -31,11 +33,12 @@ from gatjax.layers import (
     GATConv,
     GATv2Conv,
     GCNConv,
+    GraphReadout,
     HeadProjection,
     MATConv,
     Setup,
 )
-from gatjax.models import MAT, DotProductGAT
+from gatjax.models import MAT, DotProductGAT, Stack
 
 
 @rows([case for case in ONE_EACH if takes(case, "combine")])
@@ -90,6 +93,18 @@ def test_bad_rates_are_refused(case, unchecked):
             build(case, dropout_rate=rate)
 
 
+def test_rates_and_temperatures_are_numbers(unchecked):
+    make = partial(GATConv, IN, OUT, rngs=nnx.Rngs(0))
+    for wrong in ("0.5", None, np.ones(2)):
+        with rejects(TypeError, "dropout rate of attention must be a number, got "):
+            make(dropout_rate=wrong)
+        with rejects(TypeError, "temperature must be a number, got "):
+            make(temperature=wrong)
+    layer = make(dropout_rate=jnp.float32(0.5), temperature=np.array(2.0))
+    assert layer.dropout.rates.attention == 0.5 and layer.weighing.temperature == 2
+    assert nnx.split(layer)[0] == nnx.split(make(dropout_rate=0.5, temperature=2.0))[0]
+
+
 def test_each_bias_is_an_option():
     for output, score, expected in [(True, None, (1, 1)), (False, None, (0, 0))] + [
         (output, score, (output, score)) for output in (True, False) for score in (True, False)
@@ -103,6 +118,10 @@ def test_a_part_for_one_table_refuses_two_widths(unchecked):
     with rejects(TypeError, "in_features must be a whole number, got (2, 3)"):
         HeadProjection(setup.in_features, setup.heads)
     HeadProjection(setup.widths.senders, setup.heads)
+
+
+TRIANGLE = build_graph([0, 1, 2], [1, 2, 0], np.ones((3, 4), np.float32))
+LAYER = GATConv(4, 8, num_heads=2, rngs=nnx.Rngs(0))
 
 
 def both_methods(layer):
@@ -210,3 +229,46 @@ def test_lengths_that_disagree_are_refused(case, unchecked):
         for length in (1, EDGES - 1):
             with rejects(ValueError, f"edge_mask must have 29 rows, got {length}"):
                 method(graph, edge_mask=np.ones(length, bool))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: LAYER(TRIANGLE, node_mask=np.ones((3, 1), bool)),
+            ValueError,
+            "node_mask must have one axis, got [3, 1]; use node_mask[:, 0]",
+        ),
+        (
+            lambda: neighbor_mean(TRIANGLE, TRIANGLE.nodes, np.ones((3, 2), bool)),
+            ValueError,
+            "edge_mask must have one axis, got [3, 2]",
+        ),
+        (
+            lambda: LAYER(TRIANGLE, edge_weight=[1.0, 2.0, 3.0]),
+            TypeError,
+            "edge_weight must be an array, got a list; use np.array(edge_weight)",
+        ),
+        (
+            lambda: attention_weights(TRIANGLE, [1.0, 2.0, 3.0]),
+            TypeError,
+            "logits must be an array, got a list; use np.array(logits)",
+        ),
+        *(
+            (
+                lambda call=call: call(TRIANGLE.nodes),
+                TypeError,
+                "graph must be a jraph.GraphsTuple, got ndarray; "
+                "make one of arrays by build_graph(senders, receivers, nodes)",
+            )
+            for call in (
+                lambda nodes: LAYER(nodes),
+                lambda nodes: Stack([LAYER])(nodes),
+                lambda nodes: GraphReadout(4, 2, rngs=nnx.Rngs(0))(nodes),
+            )
+        ),
+    ],
+)
+def test_arrays_of_another_form(call, error, message, unchecked):
+    with rejects(error, message):
+        call()

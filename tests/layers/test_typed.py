@@ -478,6 +478,18 @@ def gat(*widths, out=OUT):
             "node_mask['paper'] must have 3 rows, got 2",
         ),
         (
+            lambda: TypedConv({WRITES: gat(6, 4), BY: None})(SMALL, node_mask=np.ones(5, bool)),
+            TypeError,
+            "node_mask must be a dictionary by type of nodes, such as {'author': ...}, got ndarray",
+        ),
+        (
+            lambda: HGTConv({"author": 4, "paper": 6}, 8, relations=[WRITES, BY], rngs=RNGS)(
+                SMALL, edge_weight=np.ones(1)
+            ),
+            TypeError,
+            "edge_weight must be a dictionary by relation, such as {('author', ",
+        ),
+        (
             lambda: TypedLinear({}, 8, rngs=RNGS),
             TypeError,
             "in_features must give the width of each type",

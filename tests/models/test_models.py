@@ -19,7 +19,7 @@ from jax.experimental.sparse import BCOO
 
 from gatjax.attention import attention_pool, pool_nodes, score_pairs
 from gatjax.graph import Budget, batch, build_graph, pad
-from gatjax.layers import DotProductConv, DropoutRates, GATConv, GATv2Conv, MeanConv
+from gatjax.layers import DotProductConv, DropoutRates, GATConv, GATv2Conv, MeanConv, NodeLinear
 from gatjax.layers.dropout import Dropout
 from gatjax.models import GAT, GCN, ConstGAT, DotProductGAT, GaAN, GATv2, Stack
 
@@ -304,6 +304,33 @@ def test_norms_fill_the_gaps(unchecked):
     layers = [GATConv(IN, 3, rngs=nnx.Rngs(0)), GATConv(3, 3, rngs=nnx.Rngs(0))]
     with rejects(ValueError, "2 layers have 1 gaps, got 2 norms"):
         Stack(layers, norms=[nnx.LayerNorm(3, rngs=nnx.Rngs(0))] * 2)
+
+
+def test_what_is_no_layer_of_a_stack_is_refused(unchecked):
+    layer, linear = GATConv(IN, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 3, rngs=nnx.Rngs(0))
+    for layers, message in (
+        ([layer, linear], "layers[1] must be a layer, called with a graph"),
+        ([layer, linear], "got Linear: for nnx.Linear take NodeLinear"),
+        ([layer, nnx.elu, layer], "got elu: for"),
+        ([layer, None], "got NoneType: for"),
+    ):
+        with rejects(TypeError, message):
+            Stack(layers)
+    with rejects(TypeError, "embed must be a layer"):
+        Stack([layer], embed=linear)
+    Stack([layer, NodeLinear(3, 3, rngs=nnx.Rngs(0))], activation=nnx.elu)
+
+
+def test_activations_and_norms_are_functions(unchecked):
+    for wrong in ("elu", None):
+        with rejects(TypeError, f"such as nnx.elu, or nnx.identity for none, got {wrong!r}"):
+            make(GAT, activation=wrong)
+    for wrong in ("batch", nnx.LayerNorm(8, rngs=nnx.Rngs(0))):
+        with rejects(
+            TypeError, "norm must be called as norm(features, rngs=rngs), such as nnx.LayerNorm"
+        ):
+            make(GAT, norm=wrong)
+    make(GAT, activation=nnx.identity, norm=nnx.LayerNorm)
 
 
 # pool_nodes
