@@ -27,6 +27,11 @@ SenderMask = Bool[ArrayLike, "M"] | None
 GraphMask = Bool[ArrayLike, "G"] | None
 EdgeWeight = Float[ArrayLike, "E"] | None
 
+_REMEDIES = {
+    "edge_weight": ": while edges are added, merged or sorted, let graph._replace(edges=edge_weight[:, None]) carry "
+    "the weights, and split_weights(graph) gives them back"
+}
+
 
 class Parts(TypedDict, total=False):
     """What counts of a graph, and how much: the arguments of `check_edges`."""
@@ -235,7 +240,9 @@ def check_lengths(length: int | None, **tables: PyTree) -> None:
                 _check_array(name, table)
             if np.shape(leaf)[:1] != (length,):
                 got = np.shape(leaf)[0] if np.ndim(leaf) else "a number"
-                raise ValueError(f"{name} must have {length} rows, got {got}")
+                raise ValueError(
+                    f"{name} must have {length} rows, got {got}{_REMEDIES.get(name, '')}"
+                )
 
 
 def _edge_ids(name: str, ids: ArrayLike | PairIds | None) -> Int[Array, "E"]:

@@ -105,7 +105,7 @@ def from_table(
     columns: dict[str, Kind] = dict.fromkeys([*features, *([weight] if weight else [])], "number")
     columns |= {relation: "text"} if relation else {}
     known = None if names is None else _distinct(names)
-    text = known is not None and known.dtype.kind == "O"
+    text = None if known is None else known.dtype.kind == "O"
     read = read_names(table, ends, columns=columns, ignore=ignore, text=text)
     senders, receivers, named = _number(read, ends, known)
     graph = build_graph(
@@ -189,7 +189,8 @@ def from_named_csv(
         ignore: columns that are left out.
 
     Returns:
-        The graph, and `names` [N]: `names[i]` is what the file calls node i, an integer if all of them are.
+        The graph, and `names` [N]: `names[i]` is what the file calls node i, an integer if all of them are, written
+        without leading zeros.
 
     Raises:
         FileNotFoundError, ValueError: as `from_csv`.

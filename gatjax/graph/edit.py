@@ -133,6 +133,8 @@ def coalesce(graph: GraphsTuple, *, reduce: Reduction = "sum") -> GraphsTuple:
 def sort_edges(graph: GraphsTuple, by: Literal["receiver", "sender"] = "receiver") -> GraphsTuple:
     """Edges ordered by one end, then by the other; equal edges keep their order.
 
+    Weights beside the graph keep the old order: put them in `edges` before, and take them out by `split_weights`.
+
     Args:
         graph: one graph or a batch.
         by: "receiver" or "sender".

@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 from jraph import GraphsTuple
 
+from gatjax.graph.check import check_lengths
 from gatjax.graph.draws import by_weight, different
 from gatjax.graph.ids import Ids as CheckedIds
 from gatjax.graph.messages import check_at_least, is_integer, shown
 from gatjax.graph.neighbors import Ids, Mask, Neighbors, check_no_loops, check_nodes
+from gatjax.graph.sizes import is_sparse, leaves
 from gatjax.graph.views import First
 
 
@@ -39,7 +41,7 @@ class Sampled(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["nodes", "node_mask", "edges", "edge_mask"],
-    meta_fields=["sizes", "fanouts", "self_loops"],
+    meta_fields=["sizes", "fanouts", "self_loops", "num_nodes"],
 )
 @dataclasses.dataclass(frozen=True)
 class Hops:
@@ -55,6 +57,7 @@ class Hops:
         sizes: how many rows and edges there are up to each hop, from none to the last.
         fanouts: neighbours that each node may have, by hop.
         self_loops: whether each row that receives sends to itself first.
+        num_nodes: N.
     """
 
     # JAX rebuilds these from leaves that are no arrays, too.
@@ -65,6 +68,7 @@ class Hops:
     sizes: tuple[tuple[int, int], ...]
     fanouts: tuple[int, ...]
     self_loops: bool
+    num_nodes: int
 
     @property
     def views(self) -> tuple[First, ...]:
@@ -81,7 +85,14 @@ class Hops:
         Args:
             nodes: a row for each node of the graph, a tree of arrays [N, ...].
             edges: a row for each of its edges, [E, ...], or None. Self-loops have zeros.
+
+        Raises:
+            TypeError: sparse features of nodes.
+            ValueError: another number of rows of nodes.
         """
+        if any(map(is_sparse, leaves(nodes))):
+            raise TypeError("nodes are sparse: pass nodes.todense()")
+        check_lengths(self.num_nodes, nodes=nodes)
         senders, receivers = _ends(self.sizes[0][0], self.fanouts, self.self_loops)
         xp = library_of(self.nodes)
 
@@ -217,10 +228,10 @@ def sample_hops(
 
     Hamilton, Ying, Leskovec, Inductive representation learning on large graphs, NeurIPS 2017.
     """
+    check_nodes(neighbors, mask, seeds=seeds)
     sizes = hop_sizes(len(seeds), fanouts, self_loops=self_loops)
     if self_loops:
         check_no_loops(neighbors)
-    check_nodes(neighbors, mask, seeds=seeds)
     xp = library_of(seeds, *jax.tree.leaves(neighbors))
     rows, row_mask = xp.asarray(seeds), xp.ones(len(seeds), bool) if mask is None else mask
     nodes, node_mask, edges, edge_mask = [rows], [row_mask], [], []
@@ -248,6 +259,7 @@ def sample_hops(
         sizes,
         tuple(fanouts),
         self_loops,
+        len(neighbors.starts) - 1,
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 import warnings
 from collections.abc import Iterator
 from itertools import islice
@@ -14,6 +15,9 @@ import numpy as np
 from gatjax.graph.cells import DTYPES, NUMBERS, convert, first_rounded, is_large, parse_at_once
 from gatjax.graph.frames import PARQUET
 from gatjax.graph.numbers import default_float, digits_lost
+
+# How a cell like 007, +7 or -0 begins.
+_PADDED = re.compile(rb"[,\s](?:\+|-?0\d|-0(?!\.))")
 
 
 def title_of(file: str | PathLike | None) -> str:
@@ -57,6 +61,11 @@ def parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
         if kind in NUMBERS and is_large(column):
             return None
     return values
+
+
+def reads_back(path: Path) -> bool:
+    """Whether each whole number of a file is surely written as Python writes it: at the cost of a glance."""
+    return not _PADDED.search(path.read_bytes())
 
 
 def cells_in(path: Path, width: int, lines: Any) -> list[list[str]]:

@@ -25,7 +25,15 @@ from gatjax.graph.frames import PARQUET, cells_of, columns_of, first_of_other_ki
 from gatjax.graph.ids import INT32_MAX, first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import match_names
-from gatjax.graph.table_files import cells_in, lines_of, parse, parse_fast, place_in, title_of
+from gatjax.graph.table_files import (
+    cells_in,
+    lines_of,
+    parse,
+    parse_fast,
+    place_in,
+    reads_back,
+    title_of,
+)
 
 
 class Table(NamedTuple):
@@ -188,9 +196,11 @@ def read_names(
     optional: Mapping[str, Kind] | None = None,
     others: Kind | None = None,
     ignore: Iterable[str] = (),
-    text: bool = False,
+    text: bool | None = None,
 ) -> Table:
-    """As `read_table`, where the columns `names` hold names: int64 if all of them are whole numbers, else strings.
+    """As `read_table`, where the columns `names` hold names: int64 if all are whole numbers that read back as written.
+
+    Else they are strings: 01 and 1 are two names.
 
     Args:
       source: as in `read_table`.
@@ -199,14 +209,15 @@ def read_names(
       optional: likewise.
       others: likewise.
       ignore: likewise.
-      text: take them for strings even if all are whole numbers.
+      text: whether names that are whole numbers are strings; False where what they must be is known to be numbers, so
+        that 01 is 1; by default as they are written.
     """
     names, ignored = list(names), set(ignore)
     source = opened(source)
     options: dict[str, Any] = {"optional": optional, "others": others, "ignore": ignored}
     of_kind = lambda kind: {**dict.fromkeys(names, kind), **(columns or {})}
     allowed: dict[str, Kind] = dict(optional or {})
-    if not text and isinstance(source, Path):
+    if isinstance(source, Path) and (text is False or text is None and reads_back(source)):
         with lines_of(source) as lines:
             header = _header(source, next(lines, []), of_kind("long"), allowed, others, ignored)
         kinds = [{**allowed, **of_kind("long")}.get(name, others) for name in header]
@@ -224,7 +235,7 @@ def read_names(
         check_filled(table, name)
     if text:
         return table
-    whole = {name: whole_numbers(table.columns[name]) for name in names}
+    whole = {name: whole_numbers(table.columns[name], text is None) for name in names}
     if all(column is not None for column in whole.values()):
         table.columns.update({name: column for name, column in whole.items() if column is not None})
     return table
@@ -250,9 +261,12 @@ def check_filled(table: Table, name: str) -> None:
         raise ValueError(f"{table.place(row)}, column {name}: the name is blank; give one")
 
 
-def whole_numbers(column: np.ndarray) -> np.ndarray | None:
-    """A column of text as int64, None where not all of it is whole numbers."""
-    return parse_at_once(column.tolist(), "long")
+def whole_numbers(column: np.ndarray, as_written: bool = True) -> np.ndarray | None:
+    """A column of text as int64, None where not all of it is whole numbers, or one is written in another way."""
+    cells = column.tolist()
+    numbers = parse_at_once(cells, "long")
+    differ = as_written and numbers is not None and list(map(str, numbers.tolist())) != cells
+    return None if differ else numbers
 
 
 def _header(

@@ -166,8 +166,8 @@ def sample_typed_hops(
         raise ValueError(
             f"kind = {shown(kind)} is entered by no relation: there are {listed(types)}"
         )
-    check_at_least(1, batch_size=len(seeds))
     check_nodes(next(iter(into.values())), mask, seeds=seeds)
+    check_at_least(1, batch_size=len(seeds))
     xp = library_of(seeds, *jax.tree.leaves(dict(neighbors)))
     there = xp.ones(len(seeds), bool) if mask is None else mask
     rows = {name: [] for name in types}

@@ -33,6 +33,7 @@ from gatjax.graph import (
     to_undirected,
     validate,
 )
+from gatjax.graph.check import check_ends
 from gatjax.layers import MeanConv
 
 EDITS = {
@@ -506,6 +507,17 @@ def test_weights_reach_a_layer_from_every_reader(kind, tmp_path):
     ).nodes
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert sorted(weights.tolist()) == [0.5, 2.0, 3.0]
+
+
+def test_weights_that_lost_their_edges_name_the_remedy(unchecked):
+    graph, weight = build_graph([1, 0], [2, 1], num_nodes=3), np.array([0.5, 2.0])
+    with pytest.raises(
+        ValueError, match=r"must have 5 rows, got 2: .*edge_weight\[:, None\].*split_weights"
+    ):
+        looped = add_self_loops(graph)
+        check_ends(looped.senders, looped.receivers, 3, 3, edge_weight=weight)
+    looped = sort_edges(add_self_loops(graph._replace(edges=weight[:, None]), fill="ones"))
+    assert split_weights(looped)[1].tolist() == [1, 2, 1, 0.5, 1]
 
 
 def test_split_weights_leaves_the_other_columns(unchecked):

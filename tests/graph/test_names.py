@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatjax.graph import build_graph, from_csv, from_named_csv, number_names
+from gatjax.graph import build_graph, from_csv, from_named_csv, from_table, number_names
 from gatjax.graph.names import match_names
 
 TEXT = st.text("abü 0,\"'", min_size=1, max_size=4)
@@ -122,6 +122,24 @@ def test_numbers_among_names_are_names(tmp_path):
     assert names.tolist() == ["007", "7", "ann"] and graph.senders.tolist() == [0, 1]
     path.write_text("sender,receiver\n7,8\n")
     assert from_csv(path, names=["ann", "8", "7"]).senders.tolist() == [2]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    "cells", [("01", "2", "1", "02"), ("1", "2", "+1", "2"), ("0", "1", "-0", "1")]
+)
+def test_numbers_written_in_two_ways_are_two_names(tmp_path, cells, quote):
+    path = tmp_path / "edges.csv"
+    first, second, third, fourth = (f"{quote}{cell}{quote}" for cell in cells)
+    path.write_text(f"sender,receiver,x\n{first},{second},-0.5\n{third},{fourth},1\n")
+    graph, names = from_named_csv(path)
+    assert names.tolist() == sorted(set(cells))
+    assert [*names[graph.senders], *names[graph.receivers]] == [*cells[::2], *cells[1::2]]
+    table = {"src": cells[::2], "dst": cells[1::2], "r": cells[::2]}
+    _, again, _, relation, relations = from_table(table, relation="r")
+    assert again.tolist() == names.tolist() and relations[relation].tolist() == list(cells[::2])
+    path.write_text("sender,receiver\n01,2\n")
+    assert from_csv(path, names=[2, 1]).senders.tolist() == [1]
 
 
 def test_bad_names_in_a_file_are_placed_and_the_remedy_works(tmp_path, unchecked):

@@ -187,6 +187,15 @@ def test_bad_input_says_what_to_do(unchecked):
         draw(np.array([0, 13]))
     with rejects(ValueError, "batch_size = 0"):
         draw(np.array([], int))
+    for xp in (np, jnp):
+        hops = draw(xp.asarray(seeds))
+        for rows in (5, 20):
+            with rejects(ValueError, f"nodes must have 13 rows, got {rows}"):
+                jax.eval_shape(hops.graph, {"x": np.ones((rows, 3))})
+    with rejects(TypeError, "nodes are sparse: pass nodes.todense()"):
+        draw().graph(BCOO.fromdense(jnp.eye(13)))
+    with rejects(TypeError, "such as np.array([0, 1]), got 1"):
+        draw(1)
     with rejects(TypeError, "seeds must be a vector of integers"):
         draw(np.array([0.0, 1.0]))
     with rejects(ValueError, "fanouts[1] = 0 must be at least 1"):
