@@ -27,7 +27,7 @@ def weighing(settings: Any, model: str) -> dict[str, Any]:
 
 
 def check_weighing(settings: Any, models: Sequence[str], known: Sequence[str] = ATTENDING) -> None:
-    """Refuse options of attention where no model or no other option asks for them, and blocks where there cannot be any.
+    """Refuse options of attention that nothing else asks for, and blocks where there cannot be any.
 
     Args:
       settings: `normalize`, `top_k`, `temperature` and `block_size`.

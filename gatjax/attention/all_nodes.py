@@ -28,7 +28,7 @@ from gatjax.graph.check import NodeMask, check_lengths, check_mask, check_paddin
 from gatjax.graph.messages import check_at_least
 from gatjax.graph.sizes import graph_ids
 from gatjax.ops.blocks import BlockSize, ceil_div, gather, mask_rows, on_cpu
-from gatjax.ops.dropout import DropoutMask
+from gatjax.ops.dropout import DropoutMask, check_entries
 from gatjax.ops.pairs import all_pairs
 from gatjax.ops.segment import over_rows, segment_max
 from gatjax.ops.softmax import RULES, along_last
@@ -312,6 +312,7 @@ def _of_pairs(
         return None
     ids = places.pair_ids(rows)
     if isinstance(table, DropoutMask):
+        check_entries(len(places.owner) * places.size, num_heads)
         numbers = table.at(ids, num_heads)
     else:
         numbers = gather(table, jnp.clip(jnp.where(counted, ids, 0), 0, len(table) - 1))

@@ -22,7 +22,8 @@ FeatureMap = Literal["elu", "sigmoid"] | Callable[[Array], Array]
 
 
 def _elu_and_one(x: Array) -> Array:
-    return jax.nn.elu(x) + 1
+    """`elu(x) + 1`, which is `exp(x)` below 0: where exp(x) - 1 is rounded to -1, the sum would be 0."""
+    return jnp.where(x > 0, x + 1, jnp.exp(jnp.where(x > 0, 0, x)))
 
 
 FEATURE_MAPS: dict[str, Callable[[Array], Array]] = {

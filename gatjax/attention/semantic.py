@@ -85,6 +85,8 @@ def semantic_attention(
 ) -> Float[Array, "N F"]:
     """The paths' rows of every node, by the weights of `semantic_weights`; the arguments are the same.
 
+    A node that a mask leaves out has zeros.
+
     ```
     z_i = Σ_p β_ip z_ip
     ```
@@ -97,11 +99,14 @@ def semantic_attention(
     weights = semantic_weights(
         graph, rows, kernel, bias, query, semantic=semantic, node_mask=node_mask
     )
-    return mix_paths(weights, jnp.asarray(rows))
+    return mix_paths(weights, jnp.asarray(rows), node_mask)
 
 
-def mix_paths(weights: Float[Array, "N P"], rows: Float[Array, "N P *F"]) -> Float[Array, "N *F"]:
-    """`Σ_p β_ip z_ip`."""
+def mix_paths(
+    weights: Float[Array, "N P"], rows: Float[Array, "N P *F"], node_mask: NodeMask = None
+) -> Float[Array, "N *F"]:
+    """`Σ_p β_ip z_ip`; 0 where a mask leaves a node out, whatever it holds."""
+    rows = rows if node_mask is None else mask_rows(rows, jnp.asarray(node_mask))
     return (jnp.expand_dims(weights.astype(rows.dtype), tuple(range(2, rows.ndim))) * rows).sum(
         axis=1
     )

@@ -127,6 +127,8 @@ def _array(name: str, array: np.ndarray, count: int) -> np.ndarray:
         if (index := first_over(array, np.dtype(np.int32))) is not None:
             raise ValueError(f"{place(index)}{array[index]} is over int32: {DIGITS_REMEDY}")
         return array.astype(np.int32)
+    if array.dtype.kind == "u":  # -1 says that there is none.
+        return array.astype(np.int32 if array.dtype.itemsize < 4 else np.int64)
     return array
 
 

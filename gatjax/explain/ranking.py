@@ -39,9 +39,10 @@ def edge_auroc(
     """
     values, truth, counted = _checked(values, truth, edge_mask)
     positive, negative = counted & truth, counted & ~truth
-    p, q = positive.sum(), negative.sum()
+    # In float32, since a product of counts soon leaves int32.
+    p, q = positive.sum(dtype=jnp.float32), negative.sum(dtype=jnp.float32)
     total = jnp.where(positive, _ranks(values, counted), 0).sum()
-    return (total - p * (p + 1) / 2) / (p * q)
+    return (total / p - (p + 1) / 2) / q
 
 
 def precision_at_k(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 from jraph import GraphsTuple
 
 from gatjax.graph.check import check_edges
@@ -178,7 +178,7 @@ class GGRUCell(nnx.Module):
     def __call__(
         self,
         carry: GraphState,
-        inputs: Float[Array, "*B N F"],
+        inputs: Num[Array, "*B N F"],
         *,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | None = None,
@@ -196,7 +196,7 @@ class GGRUCell(nnx.Module):
         how = {"deterministic": deterministic, "rngs": rngs}
         return self.step(carry, inputs, self.aggregate_inputs(carry, inputs, **how), **how)
 
-    def attention(self, carry: GraphState, inputs: Float[Array, "N F"]) -> Float[Array, "E H"]:
+    def attention(self, carry: GraphState, inputs: Num[Array, "N F"]) -> Float[Array, "E H"]:
         """How each node attends to the states of its neighbours, Γ_h(X ‖ H, H), in one step on one signal.
 
         Args:
@@ -208,7 +208,7 @@ class GGRUCell(nnx.Module):
         return self.of_state.attention(graph, senders=carry.hidden, **parts)
 
     def aggregate_inputs(
-        self, carry: GraphState, inputs: Float[Array, "*T N F"], **how: Any
+        self, carry: GraphState, inputs: Num[Array, "*T N F"], **how: Any
     ) -> Float[Array, "*T N gates"]:
         """Γ_x(X, X), of one step or of many: the leading axes are signals on the carry's graph."""
         expected = num_nodes(carry.graph), self.in_features
@@ -222,7 +222,7 @@ class GGRUCell(nnx.Module):
     def step(
         self,
         carry: GraphState,
-        inputs: Float[Array, "*B N F"],
+        inputs: Num[Array, "*B N F"],
         of_input: Float[Array, "*B N gates"],
         **how: Any,
     ) -> tuple[GraphState, Float[Array, "*B N C"]]:
@@ -232,7 +232,9 @@ class GGRUCell(nnx.Module):
                 f"inputs have shape {list(inputs.shape)}, the state {list(carry.hidden.shape)}: "
                 "initialize_carry(graph, batch_size=B) makes a state for B signals"
             )
-        receivers = jnp.concatenate([inputs, carry.hidden.astype(inputs.dtype)], axis=-1)
+        floating = jnp.issubdtype(inputs.dtype, jnp.floating)
+        dtype = inputs.dtype if floating else carry.hidden.dtype
+        receivers = jnp.concatenate([inputs.astype(dtype), carry.hidden.astype(dtype)], axis=-1)
         of_state = _on_copies(self.of_state, carry, receivers, carry.hidden, how)
         hidden = gated_update(of_input, of_state, carry.hidden, activation=self.activation)
         hidden = hidden.astype(carry.hidden.dtype)

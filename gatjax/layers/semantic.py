@@ -66,9 +66,9 @@ class SemanticAttention(nnx.Module):
         Args:
           graph: says which graph each node belongs to.
           rows: z, what each node has made of each path.
-          node_mask: nodes that are in the mean, [N]; all by default.
+          node_mask: nodes that are in the mean, [N]; all by default. The others have zeros.
         """
-        return mix_paths(self.weights(graph, rows, node_mask=node_mask), rows)
+        return mix_paths(self.weights(graph, rows, node_mask=node_mask), rows, node_mask)
 
     def weights(
         self, graph: GraphsTuple, rows: Float[Array, "N P F"], *, node_mask: NodeMask = None

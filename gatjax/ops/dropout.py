@@ -38,17 +38,22 @@ class RowNumbers:
         Raises:
           ValueError: the larger table has more of them than 32 bits number.
         """
-        if self.total * width > 2**32:
-            raise ValueError(
-                f"{self.total} rows of {width} entries are more than the 2³² that dropout can tell apart: drop nothing "
-                "there (a rate of 0), or take fewer heads or features"
-            )
+        check_entries(self.total, width)
         first = jnp.asarray(self.rows).astype(jnp.uint32)[:, None] * np.uint32(width)
         return first + jnp.arange(width, dtype=jnp.uint32)[None]
 
     def at(self, rows: Int[Array, "k"]) -> "RowNumbers":
         """The same of some of the rows, by their places here."""
         return RowNumbers(jnp.asarray(self.rows).at[rows].get(mode="clip"), self.total)
+
+
+def check_entries(rows: int, width: int) -> None:
+    """Refuse a mask whose entries 32 bits do not number, since it would repeat itself."""
+    if rows * width > 2**32:
+        raise ValueError(
+            f"{rows} rows of {width} entries are more than the 2³² that dropout can tell apart: drop nothing "
+            "there (a rate of 0), or take fewer heads or features"
+        )
 
 
 def keep_mask(

@@ -82,9 +82,10 @@ def straight_through(
     groups: Groups,
     temperature: ArrayLike,
 ) -> Float[Array, "..."]:
-    """The value of hardmax with the gradient of the softmax."""
+    """The value of hardmax with the gradient of the softmax, which infinite logits have none of."""
     soft = softmax(logits, counted, groups, temperature)
-    return hardmax(logits, counted, groups, temperature) + (soft - jax.lax.stop_gradient(soft))
+    nothing = jnp.where(jnp.isnan(soft), 0, soft - jax.lax.stop_gradient(soft))
+    return hardmax(logits, counted, groups, temperature) + nothing
 
 
 def top_k(

@@ -130,6 +130,8 @@ def _of_graphs(
     if masks is None:
         return metrics(outputs, ids, targets)
     targets = jnp.asarray(targets)
+    if jnp.issubdtype(targets.dtype, jnp.unsignedinteger):
+        targets = targets.astype(jnp.int32)
     nothing = jnp.nan if jnp.issubdtype(targets.dtype, jnp.inexact) else -1
     return metrics(
         outputs, ids, jnp.where(over_rows(jnp.asarray(masks.graph), targets), targets, nothing)

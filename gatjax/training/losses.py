@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Float, Int, Integer, Num
 
 
 class Metrics(NamedTuple):
@@ -17,7 +17,9 @@ class Metrics(NamedTuple):
 
 
 def softmax_cross_entropy(
-    logits: Float[Array, "N classes"], nodes: Int[ArrayLike, "n"], labels: Int[ArrayLike, "n"]
+    logits: Float[Array, "N classes"],
+    nodes: Integer[ArrayLike, "n"],
+    labels: Integer[ArrayLike, "n"],
 ) -> Metrics:
     """Mean cross-entropy and accuracy over the given nodes that have a label.
 
@@ -48,6 +50,8 @@ def softmax_cross_entropy(
     total = len(labels)
     if total == 0:
         return Metrics(jnp.float32(0), jnp.float32(0))
+    # In a dtype that holds the numbers of nodes and classes, too.
+    nodes, labels = (ids.astype(jnp.promote_types(ids.dtype, jnp.int32)) for ids in (nodes, labels))
     counts = (labels >= 0) & (labels < num_classes) & (nodes >= 0) & (nodes < num_nodes)
     # What does not count is read as a row of zeros, so that no gradient of it reaches a node.
     chosen = logits.at[jnp.where(counts, nodes, num_nodes)].get(mode="fill", fill_value=0)

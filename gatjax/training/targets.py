@@ -55,7 +55,11 @@ def squared_error(
     squares = jnp.where(counted, chosen - targets, 0) ** 2
     count = counted.sum(axis=0, keepdims=True, dtype=squares.dtype)
     mean = targets.sum(axis=0, keepdims=True) / jnp.maximum(count, 1)
-    spread = jnp.sum(jnp.where(counted, targets - mean, 0) ** 2)
+    # Not by the spread itself: a mean of equal numbers may be rounded away from them.
+    highest = jnp.where(counted, targets, -jnp.inf).max(axis=0, keepdims=True, initial=-jnp.inf)
+    lowest = jnp.where(counted, targets, jnp.inf).min(axis=0, keepdims=True, initial=jnp.inf)
+    varies = counted & (lowest < highest)
+    spread = jnp.sum(jnp.where(varies, targets - mean, 0) ** 2)
     loss = squares.sum() / jnp.maximum(count.sum(), 1)
     score = jnp.where(spread > 0, 1 - squares.sum() / jnp.where(spread > 0, spread, 1), 0)
     return Metrics(loss, score)
@@ -167,12 +171,12 @@ def class_weights(
     """Weights by which every class counts the same, however few nodes it has.
 
     ```
-    w_k = n / (K n_k)
+    w_k = n / (K n_k)                                       K classes have a node
     ```
 
     Args:
       labels: class ids, -1 where there is none; those of the training nodes.
-      num_classes: K; the largest id plus 1 by default.
+      num_classes: how many weights; the largest id plus 1 by default.
 
     Returns:
       A weight per class, 1 on average over the nodes; 0 for a class without nodes.

@@ -10,6 +10,7 @@ import pytest
 from helpers import assert_close, close, draw, rejects
 
 from gatjax import batch, build_graph, linear_attention, pad, segment_mean, unbatch
+from gatjax.attention.linear import FEATURE_MAPS
 
 HEADS, WIDTH, OUT = 3, 4, 5
 SIZES = 5, 1, 7, 0, 2
@@ -46,6 +47,16 @@ def test_weights_are_products_of_features(feature_map):
     rows = [np.where(MASK[:, None, None], rows, np.nan).astype(np.float32) for rows in ROWS]
     out = attend(GRAPH, *rows, feature_map=feature_map, node_mask=MASK)
     close(out, by_hand(feature_map, MASK), 1e-5)
+
+
+def test_elu_stays_above_nothing():
+    graph, one = build_graph([], [], num_nodes=2), np.zeros((2, 1, 1), np.float32)
+    key = np.array([-14, -15], np.float32).reshape(one.shape)
+    value = np.array([1, 3], np.float32).reshape(one.shape)
+    expected = np.average([1, 3], weights=np.exp([-14, -15]))
+    close(attend(graph, one, key, value)[:, 0, 0], [expected] * 2, 1e-5)
+    close(attend(graph, one - 20, one, value)[:, 0, 0], [2, 2], 1e-5)
+    assert jax.vmap(jax.grad(FEATURE_MAPS["elu"]))(jnp.array([-1.0, 0, 1])).tolist()[1:] == [1, 1]
 
 
 @pytest.mark.slow

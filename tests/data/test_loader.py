@@ -90,6 +90,9 @@ def test_padding_has_no_target():
     assert last.targets.graph["class"][~last.masks.graph].tolist() == [-1] * 3
     assert not last.targets.graph["known"][~last.masks.graph].any()
     assert last.index.tolist()[3:] == [-1] * 3 and int(last.step) == 4
+    unsigned = {"class": np.zeros(len(GRAPHS), np.uint8)}
+    last = batches(GRAPHS, Targets(graph=unsigned), batch_size=5)[4]
+    assert last.targets.graph["class"].tolist() == [0, 0, 0, -1, -1, -1]
 
 
 @pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 3])

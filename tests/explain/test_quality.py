@@ -122,6 +122,8 @@ def test_auroc_and_precision(values, truth):
     close(edge_auroc(values, truth, edge_mask=MASK), np.mean(pairs))
     close(edge_auroc(values, truth), area_under_roc(values[truth], values[~truth]))
     close(edge_auroc(values, truth), metrics.roc_auc_score(truth, values))
+    many = np.arange(200_000) >= 150_000
+    close(edge_auroc(np.linspace(0, 1, len(many), dtype=np.float32), many), 1)
     distinct = values + np.linspace(0, 0.9, EDGES)
     order = [edge for edge in np.argsort(-distinct) if MASK[edge]]
     close(precision_at_k(distinct, truth, 5, edge_mask=MASK), truth[order[:5]].mean())

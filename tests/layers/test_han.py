@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalMemberAccess=false
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,10 +62,14 @@ def test_weights_of_paths_are_the_equations(x64):
     each = semantic_weights(graph, rows, *known, semantic="node")
     close(each, shares(logits), 1e-12)
     total = semantic_attention(graph, rows, *known, node_mask=mask)
-    close(total, (shares(means)[:, :, None] * rows).sum(1), 1e-12)
+    expected = mask[:, None] * (shares(means)[:, :, None] * rows).sum(1)
+    close(total, expected, 1e-12)
     # What does not count may hold anything.
     rows[~mask] = np.nan
     close(semantic_weights(graph, rows, *known, node_mask=mask), shares(means), 1e-12)
+    close(semantic_attention(graph, rows, *known, node_mask=mask), expected, 1e-12)
+    loss = lambda known: semantic_attention(graph, rows, *known, node_mask=mask).sum()
+    assert all(np.isfinite(leaf).all() for leaf in jax.grad(loss)(known))
 
 
 def test_wrong_shapes_and_names_are_refused(unchecked):

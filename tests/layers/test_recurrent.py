@@ -80,6 +80,9 @@ def test_three_steps_are_those_of_a_loop():
         signals = normal(T, N, F)
         hidden = over_time(module, signals, module.initialize_carry(graph()))[1]
         np.testing.assert_allclose(hidden, by_hand(module, signals), atol=1e-12)
+        counts = np.round(3 * signals)
+        hidden = over_time(module, counts.astype(int), module.initialize_carry(graph()))[1]
+        np.testing.assert_allclose(hidden, by_hand(module, counts), atol=1e-12)
 
 
 @pytest.mark.slow

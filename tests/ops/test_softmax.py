@@ -53,6 +53,15 @@ def test_both_forms_agree_on_what_is_missing_or_not_a_number(form, name):
         np.testing.assert_allclose(weights, expected, atol=1e-6, err_msg=str(normalize))
 
 
+def test_straight_through_is_hardmax_forward():
+    for logits in ([1.0, INF], [INF, INF], [2.0, 2.0]):
+        ids = jnp.zeros(2, int)
+        given = [
+            normalizer(name)(jnp.array(logits), ids, 1) for name in ("straight_through", "hardmax")
+        ]
+        np.testing.assert_array_equal(*given)
+
+
 def test_the_temperature_has_a_gradient_beside_a_logit_of_minus_infinity():
     logits, ids = jnp.array([1.0, 3.0, -INF]), jnp.zeros(3, int)
     slope = jax.grad(lambda t: segment_softmax(logits, ids, 1, temperature=t)[0])(2.0)

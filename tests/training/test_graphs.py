@@ -58,6 +58,11 @@ def test_classes_of_graphs():
     found = pure.validate(parameters, padded, np.array([1, -1, 0, 0]), masks)
     assert_close(found.loss, expected, 1e-5)
     assert float(found.accuracy) == float(logits[0].argmax() == 1)
+    classes = np.array([1, 0, 0, 0], np.uint8)
+    narrow, wide = (
+        pure.validate(parameters, padded, y, masks) for y in (classes, np.int32(classes))
+    )
+    assert narrow == wide
 
 
 def test_a_module_without_globals():

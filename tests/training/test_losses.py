@@ -23,6 +23,16 @@ def test_a_node_without_a_label_is_left_out():
     assert gradient[0].any() and not gradient[1].any()
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_narrow_ids_reach_their_rows_and_classes(dtype):
+    logits = jnp.eye(300)
+    ids = np.arange(100, 107)
+    expected = softmax_cross_entropy(logits, ids, ids)
+    for run in (softmax_cross_entropy, jax.jit(softmax_cross_entropy)):
+        assert run(logits, ids.astype(dtype), ids.astype(dtype)) == expected
+    assert expected.accuracy == 1
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_lists_will_do():
     np.testing.assert_allclose(softmax_cross_entropy(LOGITS, [0], [0]).loss, RIGHT, rtol=1e-6)

@@ -49,6 +49,13 @@ def test_squared_error_by_numpy(seed):
     np.testing.assert_allclose(found.accuracy, 1 - np.sum(errors**2) / np.sum(spread**2), rtol=1e-3)
 
 
+@pytest.mark.parametrize("value", [0.1, 123.456])
+def test_equal_targets_explain_nothing(value):
+    targets = jnp.full((7, 2), value).at[:, 1].set(jnp.nan)
+    found = T.squared_error(jnp.zeros((7, 2)), jnp.arange(7), targets)
+    assert found.accuracy == 0 and found.loss > 0
+
+
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
 def test_sigmoid_cross_entropy_by_numpy(seed):
