@@ -235,9 +235,10 @@ def check_lengths(length: int | None, **tables: PyTree) -> None:
         ValueError: one has another number of rows, by name.
     """
     for name, table in tables.items():
-        for leaf in jax.tree.leaves(table):
-            if isinstance(leaf, float | int):
-                _check_array(name, table)
+        arrays = jax.tree.leaves(table)
+        if any(isinstance(leaf, float | int) for leaf in arrays):
+            _check_array(name, table)
+        for leaf in arrays:
             if np.shape(leaf)[:1] != (length,):
                 got = np.shape(leaf)[0] if np.ndim(leaf) else "a number"
                 raise ValueError(
