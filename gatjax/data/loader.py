@@ -43,7 +43,8 @@ def batches(
     """All batches of a training, as a Grain `MapDataset`: batch k, `batches(...)[k]`, depends on the seed and k alone.
 
     In each epoch every graph comes once, in an order of its own. The last batch of an epoch holds what remains; it is
-    padded like any other. Iterate from any step, in threads, by `start_at`.
+    padded like any other. Iterate from any step, in threads, by `start_at`. As everywhere in Grain, an index below 0 or
+    past the end goes round and raises nothing: stop at `len`.
 
     Args:
         graphs: K graphs whose features have the same structure, row shape and dtype.

@@ -14,6 +14,7 @@ from jraph import GraphsTuple
 
 from gatjax.explain.prediction import Apply, Options, check_values, one_per_edge, predict
 from gatjax.graph.check import EdgeMask, check_mask
+from gatjax.graph.messages import check_integer
 from gatjax.graph.sizes import num_edges
 
 
@@ -75,6 +76,7 @@ def top_edges(
     >>> top_edges(jnp.array([0.1, 0.5, 0.5, 0.2]), 2).tolist()
     [False, True, True, False]
     """
+    check_integer(k=k)
     if k < 0:
         raise ValueError(f"k must be at least 0, got {k}")
     places, counted = _places(one_per_edge("values", values), edge_mask)

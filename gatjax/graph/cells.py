@@ -1,6 +1,7 @@
 """What a cell of a table means: whole numbers, numbers, words."""
 
 import contextlib
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -64,6 +65,12 @@ def first_rounded(cells: list[str], values: np.ndarray) -> int | None:
             if int(cells[row]) != int(values[row]):
                 return row
     return None
+
+
+def first_over(cells: list[str], values: np.ndarray) -> int | None:
+    """The first row of a column of numbers that is written in digits, and infinite in float64."""
+    infinite = np.flatnonzero(np.isinf(values)).tolist()
+    return next((row for row in infinite if re.search(r"\d", cells[row])), None)
 
 
 def is_large(values: np.ndarray) -> bool:

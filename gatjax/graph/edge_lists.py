@@ -5,6 +5,7 @@ An edge runs sender -> receiver. Shapes: N nodes, E edges, F features.
 
 from collections.abc import Iterable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from gatjax.graph.ids import first_true
 from gatjax.graph.messages import listed, shown
 from gatjax.graph.names import as_names, check_distinct, number_names
 from gatjax.graph.numbers import to_float
-from gatjax.graph.table_files import place_in
+from gatjax.graph.table_files import delimiter_of, place_in
 from gatjax.graph.tables import (
     Table,
     check_filled,
@@ -137,7 +138,7 @@ def from_csv(
     Args:
         path: a UTF-8 file, or any other file that `from_table` takes.
         nodes: node features as in `build_graph`.
-        num_nodes: N, where there are no node features.
+        num_nodes: N, where there are neither node features nor names.
         names: what the file calls the nodes, [N] strings or integers.
         ignore: columns that are left out.
 
@@ -170,10 +171,12 @@ def from_csv(
             limit = int(max(senders.max(initial=-1), receivers.max(initial=-1))) + 1
     else:
         known = _distinct(names)
+        if limit not in (None, len(known)):
+            raise ValueError(f"names must hold {limit}, one for each node, got {len(known)}")
         text = known.dtype.kind == "O"
         table = read_names(source, ends, others="number", ignore=ignore, text=text)
         senders, receivers, _ = _number(table, ends, known)
-        limit = len(known) if limit is None else limit
+        limit = len(known)
     return build_graph(senders, receivers, nodes, edges=numbers_of(table, ends), num_nodes=limit)
 
 
@@ -235,6 +238,13 @@ def find_ends(
             f"{where}: {both} may both be the ends of an edge, {got}: say sender= and receiver=, as "
             "from_table takes them, or rename"
         )
+    if isinstance(table, Path) and len(header) == 1:
+        needed = delimiter_of(table)
+        if other := [mark for mark in ";\t|, " if mark in header[0] and mark != needed]:
+            raise ValueError(
+                f"{where}: the columns must be separated by {needed!r}, {got}: replace {other[0]!r}, or give "
+                f"from_table pandas.read_csv({table.name!r}, sep={other[0]!r})"
+            )
     other = " or ".join(",".join(pair) for pair in ENDS[1:])
     raise ValueError(
         f"{where}: the header must be 'sender,receiver' (or {other}), {got}: rename, or "

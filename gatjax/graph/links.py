@@ -67,7 +67,7 @@ def split_edges(
 
     Args:
         graph: one graph; self-loops carry messages and are never predicted.
-        validation: share of the pairs with an edge that is kept back for validation, rounded down.
+        validation: share of the pairs with an edge that is kept back for validation, rounded down; 0 for none.
         test: likewise for the test.
         supervision: share of the training pairs that are to be predicted and carry no messages, so
             that a pair is never predicted from its own edge; by default all of them do both, as in
@@ -96,8 +96,8 @@ def split_edges(
     total = len(first)
     order = generator(seed).permutation(total)
     sizes = {
-        "test": _share("test", test, total),
-        "validation": _share("validation", validation, total),
+        "test": _share("test", test, total, or_none=True),
+        "validation": _share("validation", validation, total, or_none=True),
     }
     if sum(sizes.values()) >= total:
         raise ValueError(
@@ -226,8 +226,10 @@ def _at_place(places: np.ndarray) -> Pairs:
     return Pairs((places - high * (high - 1) // 2).astype(np.int32), high.astype(np.int32))
 
 
-def _share(name: str, fraction: float, total: int) -> int:
-    """So many of all pairs; at least one."""
+def _share(name: str, fraction: float, total: int, *, or_none: bool = False) -> int:
+    """So many of all pairs; at least one, unless none are asked for."""
+    if or_none and fraction == 0:
+        return 0
     if not 0 < fraction < 1:
         raise ValueError(f"{name} must lie between 0 and 1, got {shown(fraction)}")
     if (number := int(fraction * total + 1e-9)) < 1:

@@ -203,7 +203,8 @@ def _pyg_fields(data: Any) -> dict[str, Any]:
         )
     if isinstance(data, list | tuple):
         raise TypeError(
-            "data is a list: convert each graph, batch([from_pyg(each).graph for each in data])"
+            f"data is a {type(data).__name__}: convert each graph, batch([from_pyg(each).graph for each in data]); "
+            "of one, pass from_pyg({'x': x, 'edge_index': edge_index})"
         )
     fields = data if isinstance(data, Mapping) else getattr(data, "to_dict", dict)()
     known = {name: value for name, value in fields.items() if value is not None}

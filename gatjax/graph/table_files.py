@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from gatjax.graph.cells import DTYPES, NUMBERS, convert, first_rounded, is_large, parse_at_once
+from gatjax.graph.cells import (
+    DTYPES,
+    NUMBERS,
+    convert,
+    first_over,
+    first_rounded,
+    is_large,
+    parse_at_once,
+)
 from gatjax.graph.frames import PARQUET
 from gatjax.graph.numbers import default_float, digits_lost
 
@@ -41,7 +49,7 @@ def parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
     if len(kinds) == 1 or ("text" in kinds and '"' in path.read_text(encoding="utf-8-sig")):
         return None
     dtype = [(str(index), DTYPES[kind]) for index, kind in enumerate(kinds)]
-    options: dict[str, Any] = {"delimiter": _delimiter(path), "comments": None, "skiprows": 1}
+    options: dict[str, Any] = {"delimiter": delimiter_of(path), "comments": None, "skiprows": 1}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -58,7 +66,7 @@ def parse_fast(path: Path, kinds: list[Any]) -> list[np.ndarray] | None:
     for column, kind in zip(values, kinds, strict=True):
         if kind == "whole" and np.any(np.abs(column) >= 2**31):
             return None
-        if kind in NUMBERS and is_large(column):
+        if kind in NUMBERS and (is_large(column) or np.isinf(column).any()):
             return None
     return values
 
@@ -124,18 +132,24 @@ def parse(
         if kind in NUMBERS and (row := first_rounded(cells, column)) is not None:
             lost = digits_lost(int(cells[row]), default_float())
             raise ValueError(f"{place_in(path, row)}, column {name}: {lost}")
+        if kind in NUMBERS and (row := first_over(cells, column)) is not None:
+            where = f"{place_in(path, row)}, column {name}"
+            raise ValueError(
+                f"{where}: {cells[row].strip()} is over {default_float()}: change the unit"
+            )
         parsed.append(column)
     return parsed
 
 
-def _delimiter(path: Path) -> str:
+def delimiter_of(path: Path) -> str:
+    """What stands between the cells of a file."""
     return "\t" if path.suffix in (".tsv", ".tab") else ","
 
 
 @contextlib.contextmanager
 def lines_of(path: Path) -> Iterator[Any]:
     with path.open(newline="", encoding="utf-8-sig") as text:
-        lines = csv.reader(text, delimiter=_delimiter(path), strict=True)
+        lines = csv.reader(text, delimiter=delimiter_of(path), strict=True)
         try:
             yield lines
         except UnicodeDecodeError as error:

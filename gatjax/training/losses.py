@@ -8,6 +8,8 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Integer, Num
 
+MASK_REMEDY = ": of a mask, train_nodes are np.flatnonzero(mask), and train_labels labels[mask]"
+
 
 class Metrics(NamedTuple):
     """Loss and accuracy on one set of nodes."""
@@ -69,7 +71,10 @@ def _check_labelled(logits: Array, nodes: ArrayLike, labels: ArrayLike) -> None:
     for name, ids in (("nodes", nodes), ("labels", labels)):
         shape, dtype = np.shape(ids), jnp.asarray(ids).dtype
         if len(shape) != 1 or (shape[0] and not jnp.issubdtype(dtype, jnp.integer)):
-            raise ValueError(f"{name} must be a vector of integers, got {dtype}{list(shape)}")
+            remedy = MASK_REMEDY if name == "nodes" and dtype == np.bool_ else ""
+            raise ValueError(
+                f"{name} must be a vector of integers, got {dtype}{list(shape)}{remedy}"
+            )
     if np.shape(nodes) != np.shape(labels):
         raise ValueError(
             f"nodes has {np.size(nodes)} ids and labels has {np.size(labels)}: give one label per node, "

@@ -238,6 +238,12 @@ def _identity(value: Any) -> Any:
 
 
 def take_apart(build: Build) -> Module:
+    if not callable(build) or isinstance(build, nnx.Module):
+        kind = type(build).__name__
+        raise TypeError(
+            f"build must be a function that draws a module, got a {kind}: pass one, such as "
+            "lambda rngs: GAT(4, 3, rngs=rngs)"
+        )
     graphdef, _, statistics, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, _STATISTICS, ...)
     return Module(build, graphdef, rest, bool(jax.tree.leaves(statistics)))
 

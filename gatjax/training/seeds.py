@@ -5,7 +5,7 @@ slowest. A device that one seed does not fill, such as a GPU, trains several sid
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 from tqdm import tqdm
 
+from gatjax.graph.messages import shown
 from gatjax.ops.blocks import ceil_div
 from gatjax.training.checkpoint import Checkpoints
 from gatjax.training.loop import (
@@ -203,7 +204,7 @@ class _Worker:
             run.saved_epoch = epoch
 
     def _begin(self, seed: int, labels: PyTree) -> _Run:
-        check_labels(self.training, seed, labels)
+        labels = checked_labels(self.training, seed, labels)
         run = _Run(seed, labels, start(self.training, seed))
         check_values(self.training, run.state, self.data, labels)
         saved = None if self.checkpoints is None else self.checkpoints.restore(run.name, run.state)
@@ -247,10 +248,13 @@ def train(
       where there are checkpoints, before it goes on its way.
 
     Raises:
+      TypeError: seeds that are no list; labels that are names, when their turn comes.
       ValueError: a setting is impossible, before anything runs; or a seed has no node to fit, or none to validate on
         by a rule that asks for them, when its turn comes.
     """
     check_training(training)
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds must be a list, such as range(10), got {shown(seeds)}")
     seeds, devices = list(seeds), list(jax.local_devices() if devices is None else devices)
     _check_run(seeds, devices, seeds_per_device)
     seeds_per_program = min(seeds_per_device, ceil_div(len(seeds), len(devices)))
@@ -300,10 +304,17 @@ def _check_run(seeds: list[int], devices: list[jax.Device], seeds_per_device: in
         raise ValueError(f"seeds holds a seed twice: give each once, got {seeds}")
 
 
-def check_labels(training: Training, seed: int, labels: PyTree) -> None:
-    """Refuse `Labels` without a node to fit, or without one that tells when to stop."""
+def checked_labels(training: Training, seed: int, labels: PyTree) -> PyTree:
+    """`Labels` as arrays; refused are names, none to fit, and none that tells when to stop."""
     if not isinstance(labels, Labels):
-        return
+        return labels
+    labels = Labels(*(np.asarray(x) if isinstance(x, list | tuple) else x for x in labels))
+    for name in ("train_labels", "validation_labels"):
+        if (dtype := np.asarray(getattr(labels, name)).dtype).kind in "OSU":
+            raise TypeError(
+                f"{name} of seed {seed} must be numbers, got {dtype}: number those of all nodes before some are "
+                "chosen, names, labels = np.unique(labels, return_inverse=True)"
+            )
     if not np.any(_is_known(labels.train_labels)):
         raise ValueError(
             f"train_nodes of seed {seed} has no node with a label: give some to fit, see gatjax.data.random_split"
@@ -313,6 +324,7 @@ def check_labels(training: Training, seed: int, labels: PyTree) -> None:
             f"validation_nodes of seed {seed} has no node with a label, by which to stop and to save: give "
             "some, or train for a stated number of epochs and keep the last with rule=last_epoch, max_epochs=..."
         )
+    return labels
 
 
 def _is_known(labels: ArrayLike) -> np.ndarray:

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num
 
 from gatjax.graph.numbers import check_digits
-from gatjax.training.losses import Metrics
+from gatjax.training.losses import MASK_REMEDY, Metrics
 
 
 def squared_error(
@@ -215,7 +215,8 @@ def _chosen(
     dtype = jnp.promote_types(outputs.dtype, jnp.float32)
     num_nodes, width = outputs.shape[0], tuple(outputs.shape[1:])
     if not jnp.issubdtype(given.dtype, jnp.integer) and given.size:
-        raise ValueError(f"nodes must be integers, got {given.dtype}")
+        remedy = MASK_REMEDY if given.dtype == bool else ""
+        raise ValueError(f"nodes must be integers, got {given.dtype}{remedy}")
     if given.ndim != 1 or wanted.shape != (given.shape[0], *width):
         raise ValueError(
             f"outputs has shape {list(outputs.shape)}, nodes {list(given.shape)} and the targets "

@@ -195,5 +195,7 @@ def test_bad_input(values, truth, unchecked):
         precision_at_k(values, truth, 0)
     with rejects(ValueError, "k must be at least 0, got -1"):
         top_edges(values, -1)
+    with rejects(TypeError, "k must be an integer, got 2.5"):
+        top_edges(values, 2.5)
     with rejects(ValueError, "curve must have at least two points, got shape [1]"):
         area_under_curve([1.0])

@@ -309,6 +309,10 @@ def test_csv_round_trip(tmp_path_factory, graph):
         "feature": ("sender,receiver,w\n0,1,x\n", "line 2, column w: 'x' is not a number"),
         "no_feature": ("sender,receiver,w\n0,1,\n", "line 2, column w: '' is not a number"),
         "large": ("sender,receiver,w\n0,1,1e39\n", r"line 2, column w: 1e\+39 is over float32"),
+        "larger": (
+            "sender,receiver,w\n0,1,inf\n1,0,-1e400\n",
+            "line 3, column w: -1e400 is over float32",
+        ),
         "twice": ("sender,receiver,w,w\n0,1,1,1\n", "line 1: the header names a column twice"),
         "quote": ('sender,receiver\n0,"1\n', "line 2: not a CSV file"),
     }.values(),

@@ -176,6 +176,17 @@ def test_ambiguous_headers_are_refused_and_the_remedy_works(tmp_path):
     ).names.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("mark", ";\t| ")
+def test_another_separator_is_named_and_the_remedy_works(mark, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(text_of({"src": [0], "dst": [1], "w": [0.5]}, mark))
+    with rejects(
+        ValueError, f"separated by ',', got {'src' + mark + 'dst' + mark + 'w'!r}: replace {mark!r}"
+    ):
+        from_csv(path)
+    assert from_table(pandas.read_csv(path, sep=mark), weight="w").edge_weight == 0.5
+
+
 def test_ignored_columns_may_hold_anything(tmp_path):
     (tmp_path / "t.csv").write_text('src,note,dst\n0,"so, 7",1\n2,x,1\n')
     assert from_csv(tmp_path / "t.csv", ignore=["note"]).senders.tolist() == [0, 2]

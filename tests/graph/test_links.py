@@ -89,6 +89,17 @@ def test_shares_that_leave_nothing_are_refused(options, message, remedy):
     assert all(len(pairs.senders) for pairs in split[1:]) and len(split.graph.senders)
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_may_be_empty(part):
+    split = split_edges(RING, **{"validation": 0.2, "test": 0.2} | {part: 0.0})
+    sizes = {
+        name: len(pairs.senders) for name, pairs in zip(split._fields[1:], split[1:], strict=True)
+    }
+    assert sizes == {"train": 8, "validation": 2, "test": 2} | {part: 0}
+    assert len(split.graph.senders) == 8
+    assert len(sample_negative_edges(RING, sizes[part]).senders) == 0
+
+
 def test_a_batch_is_refused():
     for function in (split_edges, neighbor_table, lambda graph: sample_negative_edges(graph, 1)):
         with rejects(ValueError, "graph is a batch of 2: give one at a time, see gatjax.unbatch"):

@@ -102,6 +102,10 @@ def test_an_edge_list_of_names(tmp_path, quote, ending):
     assert graph.edges.tolist() == [[0.5], [2.0]] and graph.n_node.tolist() == [3]
     again = from_csv(path, names=["zoe", "ann", "bob", "cät"])
     assert again.senders.tolist() == [2, 1] and again.n_node.tolist() == [4]
+    for count in ({"num_nodes": 7}, {"nodes": np.ones((2, 1))}):
+        rows = len(count.get("nodes", range(7)))
+        with pytest.raises(ValueError, match=f"names must hold {rows}, one for each node, got 4"):
+            from_csv(path, names=["zoe", "ann", "bob", "cät"], **count)
 
 
 @pytest.mark.parametrize("quote", ["", '"'])

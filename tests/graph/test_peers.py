@@ -94,6 +94,7 @@ def test_several_pyg_graphs_become_a_batch_one_by_one():
     [
         (3, TypeError, "data is a int without edge_index"),
         ([Data()], TypeError, "batch([from_pyg(each).graph for each in data])"),
+        ((np.ones((3, 5)), EDGES), TypeError, "data is a tuple: convert each graph"),
         (SimpleNamespace(edge_types=[]), TypeError, "pass data.to_homogeneous()"),
         (Data(adj_t=1), TypeError, "set data.edge_index"),
         (Data(edge_index=EDGES), ValueError, "set data.num_nodes"),

@@ -218,6 +218,12 @@ def test_impossible_runs_are_refused_before_anything_runs(seeds, options, messag
         train(logistic(), seeds, ROWS, split_of, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_one_seed_is_a_list_of_one():
+    with pytest.raises(TypeError, match=r"seeds must be a list, such as range\(10\), got 3"):
+        train(logistic(), 3, ROWS, split_of)
+
+
 # Ctrl-C
 
 

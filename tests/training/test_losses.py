@@ -48,6 +48,11 @@ def test_lists_will_do():
         ([-1, 1], [0, 1], r"nodes\[0\] = -1 is out of range"),
         ([0, 1], [0], "nodes has 2 ids and labels has 1: give one label per node"),
         ([0, 1], [0.0, 1.0], r"labels must be a vector of integers, got float32\[2\]"),
+        (
+            [True, False],
+            [0, 1],
+            r"got bool\[2\]: of a mask, train_nodes are np.flatnonzero\(mask\)",
+        ),
         (0, 1, r"nodes must be a vector of integers, got int32\[\]"),
     ],
 )

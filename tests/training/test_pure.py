@@ -353,6 +353,31 @@ def test_labels_that_do_not_exist_are_refused_before_training(metrics, change, m
         list(train(training, [0], GRAPH, lambda seed: good._replace(**change), progress=False))
 
 
+def test_a_model_in_place_of_its_function_is_refused():
+    for pure in (functional, node_classification):
+        with rejects(
+            TypeError, "got a Linear: pass one, such as lambda rngs: GAT(4, 3, rngs=rngs)"
+        ):
+            pure(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_labels_may_be_lists_but_no_masks_or_names():
+    pure = node_classification(build_linear)
+    training = Training(*pure[:3], optax.adam(0.01), max_epochs=1)
+    run = lambda labels: next(train(training, [0], GRAPH, lambda seed: labels, progress=False))
+    assert run(Labels(*(np.asarray(part).tolist() for part in LABELS))).epochs == 1
+    names = np.array(["a", "b", "c"])
+    with rejects(
+        TypeError, "train_labels of seed 0 must be numbers, got <U1: number those of all nodes"
+    ):
+        run(LABELS._replace(train_labels=names))
+    with rejects(ValueError, "of a mask, train_nodes are np.flatnonzero(mask)"):
+        run(LABELS._replace(train_nodes=np.arange(11) < 3, train_labels=np.zeros(11, int)))
+    _, numbers = np.unique(names, return_inverse=True)
+    assert run(LABELS._replace(train_labels=numbers)).epochs == 1
+
+
 def test_only_listed_options_reach_a_module_whose_options_are_listed_by_type():
     class Options(TypedDict, total=False):
         scale: float
