@@ -171,7 +171,7 @@ OUTPUTS = jnp.zeros((5, 3))
         (lambda: T.squared_error(OUTPUTS[:, :1], [0, 1], np.zeros(2)), r"\[5, 1\], .* \[2\]: .* targets\[:, None\]"),
         (lambda: T.squared_error(OUTPUTS, [0, 1], np.zeros((1, 3))), r"\[1, 3\]: give one target of shape \[3\] per"),
         (lambda: T.squared_error(OUTPUTS, [0.5], np.zeros((1, 3))), "nodes must be integers, got float"),
-        (lambda: T.squared_error(OUTPUTS, np.arange(5) < 2, np.zeros((5, 3))), "got bool: of a mask, train_nodes are np"),
+        (lambda: T.squared_error(OUTPUTS, np.arange(5) < 2, np.zeros((5, 3))), "got bool: of a mask, train_nodes are"),
         (lambda: T.squared_error(OUTPUTS, [0], np.full((1, 3), np.inf)), r"targets\[0, 0\] = inf must be finite, or"),
         (lambda: T.squared_error(OUTPUTS, [0], np.full((1, 3), 1577836801)), r"targets\[0, 0\] = 1577836801 has mo"),
         (lambda: T.sigmoid_cross_entropy(OUTPUTS, [0], np.full((1, 3), 2)), r"labels\[0, 0\] = 2 must be 0 or 1, or"),
