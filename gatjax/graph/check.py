@@ -236,7 +236,7 @@ def check_lengths(length: int | None, **tables: PyTree) -> None:
     """
     for name, table in tables.items():
         arrays = jax.tree.leaves(table)
-        if any(isinstance(leaf, float | int) for leaf in arrays):
+        if arrays and all(isinstance(leaf, float | int) for leaf in arrays):
             _check_array(name, table)
         for leaf in arrays:
             if np.shape(leaf)[:1] != (length,):
