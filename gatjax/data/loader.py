@@ -125,11 +125,11 @@ def check_seed(seed: int) -> None:
 def in_batches(
     grain: Any, ids: np.ndarray, batch_size: int, drop_last: bool, seed: int | None
 ) -> Any:
+    """Batches of ids, once through, in the order of a seed, each time round another; or in their own."""
     if drop_last and len(ids) < batch_size:
         raise ValueError(
             f"drop_last leaves nothing of {len(ids)} graphs: lower batch_size = {batch_size}"
         )
-    """Batches of ids, once through, in the order of a seed, each time round another; or in their own."""
     order = grain.MapDataset.source(ids)
     order = order if seed is None else order.shuffle(seed=seed)
     return order.batch(batch_size, drop_remainder=drop_last, batch_fn=np.array)
