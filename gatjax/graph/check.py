@@ -19,6 +19,7 @@ from gatjax.graph.sizes import num_nodes, num_rows, require_graph
 from gatjax.graph.views import Seen
 from gatjax.ops.ends import Ends, safe_ends
 from gatjax.ops.pairs import PairIds, all_pairs
+from gatjax.ops.segment import wide_ids
 from gatjax.ops.sparse import Features
 
 EdgeMask = Bool[ArrayLike, "E"] | None
@@ -267,5 +268,4 @@ def _edge_ids(name: str, ids: ArrayLike | PairIds | None) -> Int[Array, "E"]:
                 f"{name}[{first}] has the id {ids[first]}, over int32: number the nodes from 0, "
                 "and mark an edge that does not count by -1"
             )
-    ids = jnp.asarray(ids)
-    return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
+    return wide_ids(jnp.asarray(ids))

@@ -23,6 +23,11 @@ def over_rows(per_row: Shaped[Array, "E"], like: Shaped[Array, "E ..."]) -> Shap
     return per_row.reshape(per_row.shape + (1,) * (like.ndim - 1))
 
 
+def wide_ids(ids: Array) -> Array:
+    """Ids of a narrow dtype in one that can be compared with any number of rows."""
+    return ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
+
+
 def _ids(segment_ids: Array, data: Shaped[Array, "E ..."], mask: Array | None) -> Int[Array, "E"]:
     """The ids after all checks, wide enough to be compared with any number of groups."""
     if not jnp.issubdtype(segment_ids.dtype, jnp.integer):
@@ -32,7 +37,7 @@ def _ids(segment_ids: Array, data: Shaped[Array, "E ..."], mask: Array | None) -
     for name, rows in {"segment_ids": segment_ids, "mask": mask}.items():
         if rows is not None and rows.shape != data.shape[:1]:
             raise ValueError(f"{name} must have {data.shape[0]} rows, got {list(rows.shape)}")
-    return segment_ids.astype(jnp.promote_types(segment_ids.dtype, jnp.int32))
+    return wide_ids(segment_ids)
 
 
 def _counted(

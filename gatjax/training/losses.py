@@ -8,6 +8,8 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Integer, Num
 
+from gatjax.ops.segment import wide_ids
+
 MASK_REMEDY = ": of a mask, train_nodes are np.flatnonzero(mask), and train_labels labels[mask]"
 
 
@@ -52,8 +54,7 @@ def softmax_cross_entropy(
     total = len(labels)
     if total == 0:
         return Metrics(jnp.float32(0), jnp.float32(0))
-    # In a dtype that holds the numbers of nodes and classes, too.
-    nodes, labels = (ids.astype(jnp.promote_types(ids.dtype, jnp.int32)) for ids in (nodes, labels))
+    nodes, labels = wide_ids(nodes), wide_ids(labels)
     counts = (labels >= 0) & (labels < num_classes) & (nodes >= 0) & (nodes < num_nodes)
     # What does not count is read as a row of zeros, so that no gradient of it reaches a node.
     chosen = logits.at[jnp.where(counts, nodes, num_nodes)].get(mode="fill", fill_value=0)

@@ -16,6 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num
 
 from gatjax.graph.numbers import check_digits
+from gatjax.ops.segment import wide_ids
 from gatjax.training.losses import MASK_REMEDY, Metrics
 
 
@@ -233,8 +234,7 @@ def _chosen(
     if isinstance(wanted, np.ndarray):
         place = lambda index: f"targets[{', '.join(map(str, index))}] = "
         check_digits(wanted, place, np.dtype(dtype))
-    ids = jnp.asarray(given)
-    ids = ids.astype(jnp.promote_types(ids.dtype, jnp.int32))
+    ids = wide_ids(jnp.asarray(given))
     exists = (ids >= 0) & (ids < num_nodes)
     chosen = outputs.at[jnp.where(exists, ids, num_nodes).astype(jnp.int32)].get(
         mode="fill", fill_value=0
