@@ -44,6 +44,7 @@ from gatjax.ops.blocks import (
     fill_rows,
     flat,
     gather,
+    gather_again,
     mask_rows,
     read,
     reader,
@@ -277,8 +278,8 @@ def _backward(mechanism, block_size, residuals, gradient):
     gradient = gradient.astype(dtype)
     overlap = _sum_products(gradient, out.astype(dtype))
     sums = gradient, *(table[: len(gradient)] for table in (*softmax, overlap))
-    read_receivers, read_senders, read_sums = (
-        reader(table, num_edges) for table in (rows.receivers, rows.senders, sums)
+    read_receivers, read_senders = (
+        reader(table, num_edges) for table in (rows.receivers, rows.senders)
     )
 
     def accumulate(start, fresh, carry):
@@ -289,10 +290,10 @@ def _backward(mechanism, block_size, residuals, gradient):
             lambda *row: mechanism(*_combine(Rows(*row), fixed)),
             *_block_of(rows, ends, start, block_size, read_receivers, read_senders),
         )
-        g, largest, total, average = read_sums(block.into)
+        g, largest, total, average = gather(sums, block.into, accumulate=None)
         alpha = jnp.exp(e.astype(dtype) - largest) / total
         alpha = jnp.where((fresh & block.counted)[:, None], alpha, 0)
-        d_m = alpha * _sum_products(g, v.astype(dtype))
+        d_m = alpha * _sum_products(gather_again(gradient, block.into), v.astype(dtype))
         m = mask_rows(read(multiplier, start, block_size), block.counted)
         d_e = _times(d_m, m) - alpha * average
         d_v = _times(alpha, m)[:, :, None] * g

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gatjax.ops.blocks import UNROLLED, gather, reader
+from gatjax.ops.blocks import UNROLLED, gather, gather_again, on_cpu, reader
 
 rng = np.random.default_rng(0)
 IDS = jnp.asarray(rng.integers(0, 9, 40))
@@ -45,3 +45,15 @@ def test_narrow_rows_are_read_from_one_wide_table():
     program = str(jax.make_jaxpr(lambda ids: reader(table((8, 8), (8,)), 40)(ids))(IDS))
     assert program.count(" gather[") == 1
     assert "f32[40,80]" in program and UNROLLED.stop == 80
+
+
+def test_rows_that_are_read_again_are_gathered_again_on_a_cpu():
+    rows = jnp.arange(18.0).reshape(9, 2)
+
+    def both(ids):
+        return gather(rows, ids, accumulate=None), gather_again(rows, ids)
+
+    first, again = both(IDS)
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
+    kept_apart = str(jax.make_jaxpr(both)(IDS)).count("optimization_barrier")
+    assert kept_apart == on_cpu()
