@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def assert_close(actual, expected, tolerance=2e-5, of=""):
@@ -95,3 +96,16 @@ def both_precisions(**tolerances):
             yield tolerances[request.param]
 
     return tolerance
+
+
+def steps_of(program):
+    """The steps of a program (jaxpr) and of all that it calls."""
+    for step in program.eqns:
+        yield step
+        for part in jax.tree.leaves(list(step.params.values()), is_leaf=_is_program):
+            if _is_program(part):
+                yield from steps_of(getattr(part, "jaxpr", part))
+
+
+def _is_program(part):
+    return isinstance(part, Jaxpr | ClosedJaxpr)

@@ -4,11 +4,13 @@ A score gives one logit per head from the row of the receiver and the row of the
 where it has features. Shapes: H heads, C features per head.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from gatjax.ops.features import sum_features
+from gatjax.ops.features import dot_activated, leaky_relu, sum_features
 
 
 def additive_score(
@@ -78,10 +80,8 @@ def dynamic_score(
 
     Brody, Alon, Yahav, How Attentive are Graph Attention Networks?, ICLR 2022.
     """
-    term = receiver_row + sender_row
-    term = term if edge_row is None else term + edge_row
-    vector = jnp.broadcast_to(attention_vector, term.shape)
-    return sum_features(vector * jax.nn.leaky_relu(term, negative_slope))
+    activation = partial(leaky_relu, negative_slope=negative_slope)
+    return dot_activated(attention_vector, activation, receiver_row, sender_row, edge_row)
 
 
 def bahdanau_score(
@@ -112,9 +112,7 @@ def bahdanau_score(
     Bahdanau, Cho, Bengio, Neural Machine Translation by Jointly Learning to Align and Translate, ICLR 2015. On plain
     arrays it is `dense_score` with a dense layer of two.
     """
-    term = query + key
-    term = term if edge_row is None else term + edge_row
-    return sum_features(jnp.broadcast_to(attention_vector, term.shape) * jnp.tanh(term))
+    return dot_activated(attention_vector, jnp.tanh, query, key, edge_row)
 
 
 def general_score(

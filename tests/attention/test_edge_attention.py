@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import both_precisions
+from helpers import both_precisions, steps_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -990,6 +990,19 @@ def test_blocks_are_larger_on_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert [choose_block_size("auto", *size) for size in sizes] == [None, 2_000_000, 256]
     assert choose_block_size(7, 10**7, 16) == 7
+
+
+@every_mechanism
+def test_no_loop_on_an_accelerator_reads_constants_as_wide_as_a_block(name, monkeypatch):
+    """JAX moves them out of a scan when it differentiates; each block would fetch them from memory."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    block = 12
+    assert block not in (N, M, E)
+    function = partial(_value_and_gradients, name, block_size=block)
+    program = jax.make_jaxpr(function)(random_arrays(name), random_ends())
+    loops = [step for step in steps_of(program.jaxpr) if step.primitive.name in ("while", "scan")]
+    read = {array.aval.shape[:1] for loop in loops for array in loop.invars}
+    assert (E,) in read and (block,) not in read
 
 
 def test_blocks_are_as_few_as_there_must_be_and_about_alike():

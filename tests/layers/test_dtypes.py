@@ -19,8 +19,7 @@ from cases import (
     weights_of,
 )
 from flax import nnx
-from helpers import assert_close
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from helpers import assert_close, steps_of
 
 import gatjax.ops.blocks
 from gatjax import AttentionBlock, build_graph, graph_self_attention, score_pairs
@@ -117,18 +116,8 @@ def test_no_function_adds_rows_in_half_precision():
 
 def half_sums(program):
     """The sums of rows in half precision, in a program and all that it calls."""
-    found = []
-    for step in program.eqns:
-        if step.primitive.name == "scatter-add" and step.outvars[0].aval.dtype.itemsize < 4:
-            found.append(str(step))
-        for part in jax.tree.leaves(list(step.params.values()), is_leaf=is_program):
-            if is_program(part):
-                found += half_sums(getattr(part, "jaxpr", part))
-    return found
-
-
-def is_program(part):
-    return isinstance(part, Jaxpr | ClosedJaxpr)
+    adds = [step for step in steps_of(program) if step.primitive.name == "scatter-add"]
+    return [str(step) for step in adds if step.outvars[0].aval.dtype.itemsize < 4]
 
 
 @rows(ONE_EACH[:1])
