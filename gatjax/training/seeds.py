@@ -6,6 +6,7 @@ slowest. A device that one seed does not fill, such as a GPU, trains several sid
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -125,12 +126,14 @@ class _Worker:
         training: Training,
         device: jax.Device,
         data: PyTree,
+        check_values: "_ValueCheck",
         checkpoints: Checkpoints | None,
         seeds_per_program: int,
     ):
         self.training = training
         self.device = device
         self.data = jax.device_put(data, device)
+        self.check_values = check_values
         self.checkpoints = checkpoints
         self.seeds_per_program = seeds_per_program
         self.program: _Program | None = None
@@ -206,7 +209,7 @@ class _Worker:
     def _begin(self, seed: int, labels: PyTree) -> _Run:
         labels = checked_labels(self.training, seed, labels)
         run = _Run(seed, labels, start(self.training, seed))
-        check_values(self.training, run.state, self.data, labels)
+        self.check_values(run.state, self.data, labels)
         saved = None if self.checkpoints is None else self.checkpoints.restore(run.name, run.state)
         if saved is not None:
             run.state, notes = saved
@@ -258,8 +261,9 @@ def train(
     seeds, devices = list(seeds), list(jax.local_devices() if devices is None else devices)
     _check_run(seeds, devices, seeds_per_device)
     seeds_per_program = min(seeds_per_device, ceil_div(len(seeds), len(devices)))
+    check = _ValueCheck(training)
     workers = [
-        _Worker(training, device, data, checkpoints, seeds_per_program)
+        _Worker(training, device, data, check, checkpoints, seeds_per_program)
         for device in devices[: ceil_div(len(seeds), seeds_per_program)]
     ]
     return _train(workers, seeds, labels, progress)
@@ -330,20 +334,65 @@ def checked_labels(training: Training, seed: int, labels: PyTree) -> PyTree:
 def _is_known(labels: ArrayLike) -> np.ndarray:
     """Of class ids and labels those that are not -1, of numbers those that are not NaN."""
     array = np.asarray(labels)
-    return array >= 0 if array.dtype.kind in "biu" else ~np.isnan(array)
+    return array >= 0 if _has_ids(array) else ~np.isnan(array)
 
 
-def check_values(training: Training, state: TrainState, data: PyTree, labels: PyTree) -> None:
-    """Have the losses look at labels that are known: inside `jax.jit` one that does not exist would be left out.
+class _ValueCheck:
+    """Has the losses look at labels that are known: inside `jax.jit` one that does not exist would be left out.
 
-    Nothing is computed.
+    Nothing is computed, but for the trace of both losses, which takes as long as dozens of epochs of a small graph. So
+    it is left out for ids between those that were looked at before, and for numbers that equal them.
     """
 
-    def of(parameters, key, data):
-        loss = training.loss(parameters, key, data, labels)
-        return loss, training.validate(parameters, data, labels)
+    def __init__(self, training: Training):
+        self.training = training
+        self.seen: tuple[Any, list[np.ndarray]] | None = None
 
-    jax.eval_shape(of, state.parameters, state.key, data)
+    def __call__(self, state: TrainState, data: PyTree, labels: PyTree) -> None:
+        leaves, kind = jax.tree.flatten(labels)
+        arrays = [_numbers(leaf) for leaf in leaves]
+        kind = kind, [(array.shape, array.dtype) for array in arrays]
+        extents = [_extent(array) for array in arrays]
+        known = self.seen[1] if self.seen is not None and self.seen[0] == kind else None
+        if known is not None and all(map(_covers, known, extents)):
+            return
+        self._look(state, data, labels)
+        self.seen = kind, extents if known is None else list(map(_both, known, extents))
+
+    def _look(self, state: TrainState, data: PyTree, labels: PyTree) -> None:
+        def of(parameters, key, data):
+            loss = self.training.loss(parameters, key, data, labels)
+            return loss, self.training.validate(parameters, data, labels)
+
+        jax.eval_shape(of, state.parameters, state.key, data)
+
+
+def _numbers(leaf: ArrayLike) -> np.ndarray:
+    """Those of an array; of a random key its words."""
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _extent(array: np.ndarray) -> np.ndarray:
+    """The least and the largest id; of numbers all."""
+    return np.array([array.min(), array.max()]) if _has_ids(array) and array.size else array
+
+
+def _covers(known: np.ndarray, extent: np.ndarray) -> bool:
+    if _has_ids(known) and known.size:
+        return bool(known[0] <= extent[0] and extent[1] <= known[1])
+    return np.array_equal(known, extent, equal_nan=known.dtype.kind in "fc")
+
+
+def _both(known: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """What covers both."""
+    if _has_ids(known) and known.size:
+        return np.array([min(known[0], extent[0]), max(known[1], extent[1])])
+    return extent
+
+
+def _has_ids(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biu"
 
 
 def _last(latest: History) -> dict[str, str]:
