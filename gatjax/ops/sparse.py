@@ -17,9 +17,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from gatjax.ops.blocks import (
+    ACCELERATOR_BLOCK_NUMBERS,
     ceil_div,
     gather,
     mask_rows,
+    on_cpu,
     read,
     rows_per_block,
     scatter_add,
@@ -120,6 +122,8 @@ def project(
     if isinstance(features, HeadDropout):
         return _project_dropped(*features, kernel)
     num_rows, num_outputs = features.shape[0], math.prod(kernel.shape[1:])
+    if isinstance(features, BCOO) and _as_dense(features):
+        features = _fill(features).astype(kernel.dtype)
     if isinstance(features, BCOO):
         one_head = kernel.reshape(kernel.shape[0], 1, num_outputs)
         product: Array = sparse_product(num_rows, 0.0, *_entries(features), one_head, None)
@@ -149,6 +153,19 @@ def _project_dropped(
     rows = rows_per_block(math.prod(kernel.shape[:2]), fewest=1)
     indices = jnp.arange(features.shape[0]) if numbers is None else jnp.asarray(numbers.rows)
     return jax.lax.map(project_row, (jnp.asarray(features), indices), batch_size=rows)
+
+
+def _as_dense(features: BCOO) -> bool:
+    """Whether an accelerator multiplies them sooner as a matrix, which it fills for each product, and has the room."""
+    return not on_cpu() and math.prod(features.shape) <= ACCELERATOR_BLOCK_NUMBERS
+
+
+def _fill(features: BCOO) -> Float[Array, "N F"]:
+    """The dense matrix; entries out of range, with which a BCOO may be padded, are left out."""
+    data, rows, columns = _entries(features)
+    empty = jnp.zeros(features.shape, jnp.promote_types(data.dtype, jnp.float32))
+    places = empty.at[rows, columns]
+    return places.add(data.astype(empty.dtype), mode="drop", wrap_negative_indices=False)
 
 
 def _entries(features: BCOO) -> tuple[Array, Array, Array]:

@@ -9,6 +9,7 @@ import pytest
 from jax.experimental.sparse import BCOO
 
 import gatjax.ops.blocks
+import gatjax.ops.sparse
 from gatjax.ops import keep_mask
 from gatjax.ops.sparse import HeadDropout, drop_entries, project, promote
 
@@ -22,6 +23,12 @@ DATA = np.concatenate([HALVES[:1], HALVES, [9.0]]).astype(np.float32)
 INDICES = np.stack(
     [np.concatenate([ROWS[:1], ROWS, [7]]), np.concatenate([COLUMNS[:1], COLUMNS, [11]])], axis=1
 )
+
+
+@pytest.fixture(params=[True, False], ids=["cpu", "accelerator"])
+def device(request, monkeypatch):
+    """An accelerator fills a matrix of the entries where it is small."""
+    monkeypatch.setattr(gatjax.ops.sparse, "on_cpu", lambda: request.param)
 
 
 def untidy():
@@ -85,14 +92,14 @@ def expected(kernel):
 
 @pytest.mark.parametrize("kernel", [KERNEL, KERNEL[:, 0], KERNEL[:, 0, 0]], ids=lambda k: k.ndim)
 @pytest.mark.parametrize("features", [jnp.asarray(DENSE), untidy()], ids=["dense", "sparse"])
-def test_project_is_a_sum_over_features(features, kernel):
+def test_project_is_a_sum_over_features(features, kernel, device):
     out = project(features, jnp.asarray(kernel))
     assert out.shape == (7, *kernel.shape[1:])
     np.testing.assert_allclose(out, expected(kernel), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(jax.jit(project)(features, kernel), out, rtol=1e-6, atol=1e-6)
 
 
-def test_dense_and_sparse_gradients_agree():
+def test_dense_and_sparse_gradients_agree(device):
     weights = np.random.default_rng(1).normal(size=(7, 3, 5)).astype(np.float32)
 
     def loss(data, kernel, features):
@@ -105,6 +112,19 @@ def test_dense_and_sparse_gradients_agree():
     np.testing.assert_allclose(d_kernel, expected_kernel, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(d_data[:-1], d_dense[tuple(INDICES[:-1].T)], rtol=1e-5, atol=1e-5)
     assert d_data[-1] == 0
+
+
+def test_an_accelerator_multiplies_a_matrix_where_it_has_room_for_one(monkeypatch):
+    entries = jax.ShapeDtypeStruct((9,), jnp.float32), jax.ShapeDtypeStruct((9, 2), jnp.int32)
+
+    def loops(rows):
+        product = lambda *entries: project(BCOO(entries, shape=(rows, 11)), jnp.asarray(KERNEL))
+        return " while[" in str(jax.make_jaxpr(product)(*entries))
+
+    assert [loops(7), loops(10**7)] == [False, False]  # a scan of one block
+    monkeypatch.setattr(gatjax.ops.sparse, "on_cpu", lambda: False)
+    monkeypatch.setattr(gatjax.ops.blocks, "on_cpu", lambda: False)
+    assert [loops(7), loops(10**7)] == [False, True]
 
 
 @pytest.fixture
@@ -207,7 +227,7 @@ def test_each_head_drops_its_own_entries(layout, small_blocks):
 
 
 @pytest.mark.parametrize("bad", [-1, 7, 2**31 - 1])
-def test_entries_out_of_range_count_as_zero(bad):
+def test_entries_out_of_range_count_as_zero(bad, device):
     """Whichever of its two ids is bad."""
     for column in (0, 1):
         indices = INDICES.astype(np.int32)
@@ -219,7 +239,7 @@ def test_entries_out_of_range_count_as_zero(bad):
         )
 
 
-def test_bfloat16_sums_of_thousands_of_entries():
+def test_bfloat16_sums_of_thousands_of_entries(device):
     """One feature that every node has: its kernel row gets a gradient from each of them."""
     ones = jnp.ones((4099, 1), jnp.bfloat16)
     kernel = jnp.ones((1, 3), jnp.bfloat16)
@@ -231,7 +251,7 @@ def test_bfloat16_sums_of_thousands_of_entries():
     np.testing.assert_allclose(np.asarray(out, np.float32), 4099, rtol=0.01)
 
 
-def test_sparse_features_under_vmap_over_kernels():
+def test_sparse_features_under_vmap_over_kernels(device):
     kernels = np.stack([KERNEL, 2 * KERNEL])
     out = jax.vmap(project, in_axes=(None, 0))(untidy(), kernels)
     np.testing.assert_allclose(out, [expected(KERNEL), 2 * expected(KERNEL)], rtol=1e-5, atol=1e-5)
@@ -239,13 +259,13 @@ def test_sparse_features_under_vmap_over_kernels():
 
 @pytest.mark.parametrize("shape", [(0, 11), (7, 0), (0, 0)])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_projection_of_nothing_is_zero(shape, kind):
+def test_projection_of_nothing_is_zero(shape, kind, device):
     zeros = jnp.zeros(shape)
     out = project(zeros if kind == "dense" else BCOO.fromdense(zeros), jnp.ones((shape[1], 3, 5)))
     np.testing.assert_array_equal(out, np.zeros((shape[0], 3, 5)))
 
 
-def test_sparse_features_without_an_entry():
+def test_sparse_features_without_an_entry(device):
     empty = BCOO.fromdense(jnp.zeros((7, 11)), nse=0)
     np.testing.assert_array_equal(project(empty, jnp.asarray(KERNEL)), np.zeros((7, 3, 5)))
 
