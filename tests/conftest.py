@@ -122,3 +122,9 @@ def blocks(monkeypatch):
     monkeypatch.setattr(gatjax.ops.blocks, "ACCELERATOR_BLOCK_NUMBERS", 1)
     monkeypatch.setattr(gatjax.attention.attend, "blocked_attention", record)
     return taken
+
+
+@pytest.fixture
+def as_on_a_cpu(monkeypatch):
+    """Sizes and formulas as a CPU has them, wherever the tests run."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")

@@ -975,7 +975,7 @@ def test_the_second_call_does_not_trace(block_size):
     assert not np.allclose(first, second)
 
 
-def test_auto_takes_the_direct_formula_on_small_graphs_and_blocks_on_large_ones():
+def test_auto_takes_the_direct_formula_on_small_graphs_and_blocks_on_large_ones(as_on_a_cpu):
     rows = jnp.zeros((N, H, C))
     score, value = lambda w, r, s, e: dot_product_score(r, s), lambda w, r, s, e: s
     for num_edges, blocked in ((E, False), (1_000_003, True)):
@@ -984,7 +984,7 @@ def test_auto_takes_the_direct_formula_on_small_graphs_and_blocks_on_large_ones(
         assert ("custom_jvp_call" in str(program)) is blocked
 
 
-def test_blocks_are_larger_on_an_accelerator(monkeypatch):
+def test_blocks_are_larger_on_an_accelerator(as_on_a_cpu, monkeypatch):
     sizes = [(10**6, 8), (10**7, 16), (10**7, 2**20)]
     assert [choose_block_size("auto", *size) for size in sizes] == [32_272, 16_368, 256]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -1005,7 +1005,7 @@ def test_no_loop_on_an_accelerator_reads_constants_as_wide_as_a_block(name, monk
     assert (E,) in read and (block,) not in read
 
 
-def test_blocks_are_as_few_as_there_must_be_and_about_alike():
+def test_blocks_are_as_few_as_there_must_be_and_about_alike(as_on_a_cpu):
     """Up to 2^18 / 64 = 4,096 edges: 10,000 are three blocks of 3,344, so that the last repeats 32 rows, not 2,288."""
     assert [choose_block_size("auto", n, 64) for n in (4_096, 4_097, 10_000)] == [4096, 2064, 3344]
 

@@ -138,7 +138,7 @@ def test_every_normaliser_and_mechanism_of_all_pairs_is_that_of_the_edges():
         same(make(kind, edge_features=EDGE_WIDTH, dropout_rate=0.5), only("features"))
 
 
-def test_no_row_is_looked_up_or_added_up_by_its_id():
+def test_no_row_is_looked_up_or_added_up_by_its_id(as_on_a_cpu):
     dense, edges, masks = in_slots(only("distance", "adjacency"))
     program = lambda layer, graph: str(
         jax.make_jaxpr(lambda graph: layer(graph, node_mask=masks.node).nodes)(graph)

@@ -180,7 +180,7 @@ def test_bad_block_sizes_are_refused(bad, unchecked):
 
 
 @pytest.mark.parametrize("case", [PAPER, CODE], ids=["paper", "code"])
-def test_a_layer_is_the_same_with_pools_in_blocks(case, monkeypatch):
+def test_a_layer_is_the_same_with_pools_in_blocks(case, as_on_a_cpu, monkeypatch):
     layer, graph = build(case), graph_for(case)
     graphdef, params = nnx.split(layer)
 

@@ -85,7 +85,7 @@ def test_blocks_give_the_same_values_and_gradients_dropout_included(case, reques
 
 
 @pytest.mark.parametrize("layer", [GATConv, GATv2Conv, DotProductConv])
-def test_edge_features_need_no_row_of_values_per_edge(layer):
+def test_edge_features_need_no_row_of_values_per_edge(layer, as_on_a_cpu):
     """Forward and backward hold less than one array [E, H, C]."""
     nodes, edges, heads, features = 53, 40_009, 4, 32
     rng = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def test_a_reader_reads_what_gather_does(rows):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
-def test_narrow_rows_are_read_from_one_wide_table():
+def test_narrow_rows_are_read_from_one_wide_table(as_on_a_cpu):
     program = str(jax.make_jaxpr(lambda ids: reader(table((8, 8), (8,)), 40)(ids))(IDS))
     assert program.count(" gather[") == 1
     assert "f32[40,80]" in program and UNROLLED.stop == 80
