@@ -248,7 +248,8 @@ def test_a_large_graph_holds_few_of_its_pairs(optimised):
 
 def test_a_dropout_that_would_repeat_itself_is_refused(unchecked):
     nodes = 30_000
-    graph, rows = build_graph([], [], num_nodes=nodes), jax.ShapeDtypeStruct((nodes, 8, 1), float)
+    graph = build_graph([], [], num_nodes=nodes)
+    rows = jax.ShapeDtypeStruct((nodes, 8, 1), jnp.float32)
     mask = DropoutMask(jax.random.key(0), 0.5)
     call = lambda x: graph_self_attention(graph, x, x, x, multiplier=mask)
     with rejects(ValueError, "900000000 rows of 8 entries are more than the 2³²"):

@@ -135,7 +135,8 @@ def test_a_row_that_does_not_count_reaches_nothing(name):
     for hostile in (np.nan, np.inf, -np.inf, 3e38):
         poisoned = jnp.where(ruled_out[:, None], hostile, rows)
         for actual, clean in zip(outcome(poisoned), expected, strict=True):
-            np.testing.assert_array_equal(actual, clean, err_msg=str(hostile))
+            # A GPU adds rows in another order each time.
+            np.testing.assert_allclose(actual, clean, 1e-5, 1e-6, err_msg=str(hostile))
 
 
 @every_reduction
