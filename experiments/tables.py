@@ -279,7 +279,9 @@ BENCHMARKS = {
 }
 # Those of docs/gpus.md.
 GPU_BENCHMARKS = {
-    "gpu-layer": "--suite layer --device gpu --runs 20 --libraries gatjax pyg",
+    "gpu-layer": "--suite layer --device gpu --runs 20 --libraries gatjax pyg --mechanisms gat gatv2 dot gaan",
+    "gpu-epoch": "--suite epoch --device gpu --libraries gatjax pyg",
+    "gpu-blocks": "--suite blocks --device gpu --mechanisms gat dot --block-numbers 8388608 33554432 134217728",
     "gpu-layer-products": "--suite layer --device gpu --runs 20",
     "gpu-scatter": "--suite scatter --device gpu --runs 20",
 }
