@@ -59,7 +59,7 @@ class _Run:
     def outcome(self) -> Trained:
         state, history = self.state, self.history
         best_epoch, epochs = int(state.best_epoch), int(state.epoch)
-        finite = np.isfinite(history.train_loss[-1]) and bool(all_finite(state.parameters))
+        finite = np.isfinite(history.train_loss[-1]) and bool(_all_finite(state.parameters))
         diverged = not finite or best_epoch == 0
         return Trained(
             seed=self.seed,
@@ -94,7 +94,7 @@ class _Program:
         return not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))
 
     def state_of(self, index: int) -> TrainState:
-        return self._part(self.state, index)
+        return _entry(self.state, index) if self.together else self.state
 
     def news(self) -> list[tuple[History, bool]]:
         """For each seed, once the dispatch is ready: the epochs that are new to its run, and whether it has stopped."""
@@ -112,10 +112,26 @@ class _Program:
         return run(self.training, state, self.data, self.labels)
 
     def _join(self, trees: list[PyTree]) -> PyTree:
-        return jax.tree.map(lambda *x: jnp.stack(x), *trees) if self.together else trees[0]
+        return _stack(trees) if self.together else trees[0]
 
     def _part(self, tree: PyTree, index: int) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[index], tree) if self.together else tree
+
+
+# Each as one program: a GPU takes as long to start any of the hundreds of parts as to compute it.
+
+
+@jax.jit
+def _stack(trees: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@jax.jit
+def _entry(tree: PyTree, index: ArrayLike) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+_all_finite = jax.jit(all_finite)
 
 
 class _Worker:
