@@ -149,9 +149,21 @@ def _from_words(column: _Column, name: str, task: Task | None) -> Targets:
         node = whole.index(False)
         raise ValueError(_no_class(column.where(node), cells[node], task))
     ids = [None if cell in ("", "-1") else _whole(cell) for cell in cells]
+    _check_spelling(column, ids)
     if task is None:
         _check_without_gap(column, ids)
     return _number_classes(ids, task)
+
+
+def _check_spelling(column: _Column, ids: list[int | None]) -> None:
+    """Whether no two classes, such as 01 and 1, would become one; 1.0 beside 1 is the same number once more."""
+    spelled: dict[int, str] = {}
+    for node, (label, cell) in enumerate(zip(ids, column.cells, strict=True)):
+        if label is not None and cell.isdecimal() and spelled.setdefault(label, cell) != cell:
+            raise ValueError(
+                f"{column.where(node)}: labels {spelled[label]} and {cell} are one number; spell them alike where they "
+                "are one class, and in words, such as class_01, where they are two"
+            )
 
 
 def _check_without_gap(column: _Column, ids: list[int | None]) -> None:

@@ -13,7 +13,7 @@ from jraph import GraphsTuple
 
 from gatjax.graph.ids import INT32_MAX
 from gatjax.graph.sizes import is_sparse, leaves
-from gatjax.graph.typed import TypedGraph, arrow, count_nodes, row_of
+from gatjax.graph.typed import TypedGraph, arrow, count_nodes, require_typed, row_of
 
 
 class Merged(NamedTuple):
@@ -60,6 +60,7 @@ def merge_types(graph: TypedGraph) -> Merged:
     >>> merged.graph.senders.tolist(), merged.graph.receivers.tolist(), merged.graph.edges.tolist()
     ([0, 1, 2], [2, 2, 1], [0, 0, 1])
     """
+    require_typed(graph)
     if not graph.nodes:
         raise ValueError("nodes is empty: a graph needs at least one type")
     counts = [count_nodes(graph, name) for name in graph.types]

@@ -7,7 +7,7 @@ their names, as JAX orders dictionaries.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -67,6 +67,16 @@ class TypedGraph(NamedTuple):
     def triples(self) -> tuple[Triple, ...]:
         """The relations; their places are the relation ids of `merge_types`."""
         return tuple(sorted(self.relations))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in GraphsTuple._fields:
+                raise AttributeError(
+                    f"a TypedGraph has no {name}, as a jraph.GraphsTuple has: relation_graph(graph, relation) makes "
+                    "one of a relation, merge_types(graph).graph of all of them"
+                )
+            raise AttributeError(f"'TypedGraph' object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         rows = [
@@ -145,6 +155,18 @@ def build_typed_graph(
     return TypedGraph(rows, relation, n_node, {t: g.n_edge for t, g in edges.items()})
 
 
+def require_typed(graph: TypedGraph) -> None:
+    """Refuse what is no typed graph, such as a graph of one type.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(graph, TypedGraph):
+        raise TypeError(
+            f"graph must be a TypedGraph, got {type(graph).__name__}; make one by build_typed_graph(nodes, relations)"
+        )
+
+
 def validate_typed(graph: TypedGraph) -> TypedGraph:
     """The same graph, if it is sound: every relation as `validate` wants it, and all of the same number of graphs.
 
@@ -157,6 +179,7 @@ def validate_typed(graph: TypedGraph) -> TypedGraph:
     ...
     ValueError: nodes['user']: nodes has shape (1, 1): its first axis must be 2, the sum of n_node
     """
+    require_typed(graph)
     for field in ("node", "edge"):
         have = graph.nodes if field == "node" else graph.relations
         counted = getattr(graph, f"n_{field}")
@@ -191,6 +214,7 @@ def count_nodes(graph: TypedGraph, name: str) -> int:
     >>> count_nodes(build_typed_graph({"user": None}, {}, num_nodes={"user": 3}), "user")
     3
     """
+    require_typed(graph)
     _check_known("type", name, graph.nodes)
     with naming(f"nodes[{name!r}]"):
         return rows_of(_graph_of(graph.nodes[name], NO_EDGES, graph.n_node[name], None))
@@ -206,6 +230,7 @@ def find_relation(graph: TypedGraph, relation: Triple | str) -> Triple:
     >>> find_relation(graph, "likes")
     ('user', 'likes', 'user')
     """
+    require_typed(graph)
     if not isinstance(relation, str):
         found = [triple for triple in graph.triples if triple == tuple(relation)]
     else:
@@ -263,6 +288,7 @@ def add_reverses(graph: TypedGraph) -> TypedGraph:
       author -writes-> paper      2 edges
       paper -rev_writes-> author  2 edges
     """
+    require_typed(graph)
     reverses = {
         (receiver, f"rev_{name}", sender): (sender, name, receiver)
         for sender, name, receiver in graph.triples

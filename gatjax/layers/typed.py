@@ -9,7 +9,15 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from gatjax.graph.check import NodeMask, SideParts, check_mask
 from gatjax.graph.messages import listed as listed_names
-from gatjax.graph.typed import Triple, TypedGraph, arrow, count_nodes, naming, relation_graph
+from gatjax.graph.typed import (
+    Triple,
+    TypedGraph,
+    arrow,
+    count_nodes,
+    naming,
+    relation_graph,
+    require_typed,
+)
 from gatjax.layers.checks import check_widths
 from gatjax.layers.dropout import Dropout
 from gatjax.layers.options import RowOptions, listed
@@ -51,6 +59,7 @@ class TypedParts(NamedTuple):
 
     def checked(self, graph: TypedGraph) -> "TypedParts":
         """The same, if each is a dictionary and all names are of the graph."""
+        require_typed(graph)
         for field, part in self._asdict().items():
             of_nodes = field == "node_mask"
             known = graph.types if of_nodes else graph.triples
@@ -279,6 +288,7 @@ def check_relations_of(graph: TypedGraph, relations: tuple[Triple, ...], remedy:
     Raises:
       ValueError: both are listed.
     """
+    require_typed(graph)
     if graph.triples != relations:
         raise ValueError(
             f"the layer was built for {_names(relations)}, and the graph has {_names(graph.triples)}: give the layer "
@@ -292,6 +302,7 @@ def check_types_of(graph: TypedGraph, types: tuple[str, ...]) -> None:
     Raises:
       ValueError: both are listed.
     """
+    require_typed(graph)
     if graph.types != types:
         raise ValueError(
             f"the layer was built for {_names(types)}, and the graph has {_names(graph.types)}: give in_features of "

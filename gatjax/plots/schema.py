@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
-from gatjax.graph.typed import Triple, TypedGraph, count_nodes
+from gatjax.graph.typed import Triple, TypedGraph, count_nodes, require_typed
 from gatjax.plots.style import LINES, new_axes, styled
 
 BEND = 0.26
@@ -30,6 +30,7 @@ def typed_schema(graph: TypedGraph, *, counts: bool = True, ax: Axes | None = No
     >>> sorted(text.get_text() for text in typed_schema(graph).texts)
     ['author\\n1', 'paper\\n1', 'writes, 1']
     """
+    require_typed(graph)
     if not graph.types:
         raise ValueError("graph has no types: there is nothing to draw")
     ax = new_axes(ax, 3.0)

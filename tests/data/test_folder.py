@@ -6,6 +6,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import rejects
 from jax.experimental.sparse import BCOO
 from scipy import sparse
 
@@ -45,6 +46,21 @@ def write(folder, **files):
 
 def write_named(folder, **changes):
     return write(folder, **{k.replace(".", "_"): v for k, v in NAMED.items()} | changes)
+
+
+@pytest.mark.parametrize("task", [None, "classes"])
+def test_two_spellings_of_a_class_are_refused(task, tmp_path):
+    """01 and 1 may be two classes; read as numbers they would be one."""
+    write(tmp_path, labels_csv="label\n0\n01\n1\n0\n")
+    with rejects(ValueError, "labels.csv line 4: labels 01 and 1 are one number; spell them alike"):
+        load_folder(tmp_path, task=task)
+    for labels, names in (
+        ("0\n1.0\n1\n0", ("0", "1")),
+        ("00\n01\n01\n00", ("0", "1")),
+        ("class_0\nclass_01\nclass_1\nclass_0", ("class_0", "class_01", "class_1")),
+    ):
+        write(tmp_path, labels_csv=f"label\n{labels}\n")
+        assert load_folder(tmp_path, task=task).class_names == names
 
 
 # Names

@@ -1,23 +1,36 @@
 """typed.py: graphs of several kinds are sound or refused, and are the same graph as one and by relation."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import rejects
 from jax.experimental.sparse import BCOO
 
-from gatjax import GATConv, build_graph
+from gatjax import GATConv, HGTConv, TypedConv, TypedLinear, build_graph
 from gatjax.graph import (
     Relation,
     TypedGraph,
+    add_reverses,
+    add_self_loops,
     build_typed_graph,
+    coalesce,
+    compose,
     count_nodes,
     find_relation,
+    in_degree,
     merge_types,
     relation_graph,
+    to_scipy,
+    unbatch,
+    unbatch_typed,
+    validate,
     validate_typed,
 )
+from gatjax.plots import typed_schema
 
 WRITES, CITES, IN = (
     ("author", "writes", "paper"),
@@ -199,3 +212,38 @@ def test_bad_counts_and_names(unchecked):
         find_relation(build_typed_graph(NODES, both), "knows")
     with rejects(ValueError, "type: there is no type 'x'; the types are author, paper, venue"):
         count_nodes(graph, "x")
+
+
+def test_a_typed_graph_and_one_of_one_type_are_not_taken_for_each_other(unchecked):
+    typed, one = bibliography(), build_graph([0, 1], [1, 2], np.ones((3, 2), np.float32))
+    for function in (add_self_loops, coalesce, in_degree, to_scipy, unbatch, validate):
+        with rejects(AttributeError, "a TypedGraph has no senders, as a jraph.GraphsTuple has"):
+            function(typed)
+    # What the message names.
+    layer = GATConv((2, 4), 3, rngs=nnx.Rngs(0))
+    writes = relation_graph(typed, WRITES)
+    assert layer(writes, senders=typed.nodes["author"]).nodes.shape == (5, 3)
+    bare = {triple: edges._replace(edges=None) for triple, edges in typed.relations.items()}
+    alike = typed._replace(nodes=dict.fromkeys(typed.types), relations=bare)
+    assert in_degree(merge_types(alike).graph).sum() == 12
+    assert not hasattr(typed, "globals") and not hasattr(typed, "type")
+    with rejects(AttributeError, "'TypedGraph' object has no attribute 'type'"):
+        typed.type  # noqa: B018
+    assert jax.tree.structure(copy.deepcopy(typed)) == jax.tree.structure(typed)
+
+    message = "graph must be a TypedGraph, got GraphsTuple; make one by build_typed_graph"
+    for call in (
+        add_reverses,
+        merge_types,
+        validate_typed,
+        unbatch_typed,
+        typed_schema,
+        lambda graph: count_nodes(graph, "paper"),
+        lambda graph: relation_graph(graph, "writes"),
+        lambda graph: compose(graph, "paper-paper"),
+        TypedConv({CITES: GATConv(2, 3, rngs=nnx.Rngs(0))}),
+        TypedLinear({"paper": 2}, 3, rngs=nnx.Rngs(0)),
+        HGTConv({"paper": 2}, 4, relations=(CITES,), rngs=nnx.Rngs(0)),
+    ):
+        with rejects(TypeError, message):
+            call(one)

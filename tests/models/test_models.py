@@ -313,6 +313,10 @@ def test_what_is_no_layer_of_a_stack_is_refused(unchecked):
         ([layer, linear], "got Linear: for nnx.Linear take NodeLinear"),
         ([layer, nnx.elu, layer], "got elu: for"),
         ([layer, None], "got NoneType: for"),
+        (
+            [GATConv],
+            "layers[0] must be a layer, got the class GATConv: make one, as in GATConv(...)",
+        ),
     ):
         with rejects(TypeError, message):
             Stack(layers)
