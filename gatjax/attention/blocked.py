@@ -51,6 +51,7 @@ from gatjax.ops.blocks import (
     round_up,
     rows_like,
     scatter_add,
+    undivided,
     varying,
     walk,
     write,
@@ -162,7 +163,8 @@ def _both_modes(
     def derivative(primals, tangents):
         rows, fixed_rows, multiplier, ends = primals
         both = _combine(rows, fixed_rows)
-        out, softmax = _forward(mechanism, num_receivers, block_size, both, multiplier, ends)
+        forward = undivided(partial(_forward, mechanism, num_receivers, block_size))
+        out, softmax = forward(both, multiplier, ends)
         residuals = rows, fixed_rows, multiplier, ends, out, softmax
         of_point = lambda rows, multiplier: plain(_combine(rows, fixed_rows), multiplier, ends)
         return out, linear_map(

@@ -107,21 +107,20 @@ def walk(num_edges: int, block_size: int, step: Callable, carry: PyTree) -> PyTr
         fresh = start + jnp.arange(block_size, dtype=jnp.int32) >= index * block_size
         return step(start, fresh, carry)
 
-    return _repeat(ceil_div(num_edges, block_size), body, carry)
+    return jax.lax.fori_loop(0, ceil_div(num_edges, block_size), body, carry)
 
 
-def _repeat(times: int, body: Callable, carry: PyTree) -> PyTree:
-    """`carry = body(index, carry)`, so many times.
+def undivided(function: Callable) -> Callable:
+    """A function of arrays alone which, on an accelerator, JAX leaves whole where a derivative calls it.
 
-    A `fori_loop` of known length is a scan, out of which JAX takes what all steps compute alike when it differentiates,
-    such as constants as wide as a block. A CPU reads those from its cache; an accelerator would fetch them from memory
-    in every step, so its loop is one that JAX leaves whole.
+    It takes out of a loop what all steps compute alike otherwise, such as constants as wide as a block. A CPU reads
+    those from its cache; an accelerator would fetch them from memory in every step.
     """
     if on_cpu():
-        return jax.lax.fori_loop(0, times, body, carry)
-    step = lambda state: (state[0] + 1, body(*state))
-    first = jnp.zeros((), jnp.int32), carry
-    return jax.lax.while_loop(lambda state: state[0] < times, step, first)[1]
+        return function
+    whole = jax.custom_jvp(function)
+    whole.defjvp(lambda primals, tangents: jax.jvp(function, primals, tangents))
+    return whole
 
 
 def rows_like(table: PyTree, num_rows: int) -> PyTree:

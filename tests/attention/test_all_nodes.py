@@ -236,7 +236,7 @@ def test_of_nothing_there_is_nothing():
 
 
 @pytest.mark.slow
-def test_a_large_graph_holds_few_of_its_pairs(optimised):
+def test_a_large_graph_holds_few_of_its_pairs(optimised, as_on_a_cpu):
     """One array of weights of all pairs would be 59 million numbers, 235 MB."""
     size = 2708
     graph = build_graph([], [], num_nodes=size)

@@ -450,6 +450,17 @@ def test_blocked_equals_plain_under_transformations(transform, x64):
     assert_close(run(arrays, ends, BLOCK), run(arrays, ends, None), 1e-10)
 
 
+@pytest.mark.parametrize(
+    "transform", [twice, pytest.param(forward_over_reverse, marks=pytest.mark.slow)]
+)
+def test_second_derivatives_on_an_accelerator(transform, x64, monkeypatch):
+    """Where the forward walk is one function that JAX leaves whole."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    arrays, ends = random_arrays("GATv2"), random_ends()
+    blocked, plain = (transform(arrays, ends, size) for size in (BLOCK, None))
+    assert_close(blocked, plain, 1e-10)
+
+
 @pytest.mark.parametrize("order", ["grad of vmap", "vmap of grad"])
 def test_captured_integers_and_booleans_that_are_traced(order, x64):
     """Say, each seed's choice of heads: neither is differentiable, both vary along the mapped axis."""
@@ -952,7 +963,7 @@ def megabytes(name, block_size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["GAT", "GATv2", "dot product"])
-def test_memory_of_a_training_step_on_two_million_edges(name, optimised):
+def test_memory_of_a_training_step_on_two_million_edges(name, optimised, as_on_a_cpu):
     """Arguments, results and scratch together; the direct formula needs several [E, H, C] arrays of 1 GB."""
     blocked, direct = megabytes(name, "auto"), megabytes(name, None)
     assert blocked < 1000, blocked
