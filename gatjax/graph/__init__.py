@@ -58,7 +58,6 @@ from gatjax.graph.subgraph import relabel, subgraph
 from gatjax.graph.typed import (
     Relation,
     TypedGraph,
-    add_reverses,
     build_typed_graph,
     count_nodes,
     find_relation,
@@ -82,6 +81,7 @@ from gatjax.graph.typed_convert import (
     to_typed_networkx,
     to_typed_pyg,
 )
+from gatjax.graph.typed_edit import add_reverses
 from gatjax.graph.typed_sample import TypedHops, sample_typed_hops, typed_neighbors_of
 from gatjax.graph.typed_tables import TypedImport, from_tables
 from gatjax.graph.views import First, View

@@ -251,11 +251,11 @@ def _first(table: Any, count: int) -> Any:
 
 def _check_layer(name: str, layer: Any) -> None:
     """Refuse what cannot be called as a layer, on a graph and with what counts of it."""
-    parts = side_parts(None, None, None, None, None)
     if isinstance(layer, type):
         raise TypeError(
             f"{name} must be a layer, got the class {layer.__name__}: make one, as in {layer.__name__}(...)"
         )
+    parts = side_parts(None, None, None, None, None)
     if not _takes(layer, None, **parts, deterministic=None, rngs=None):
         got = getattr(layer, "__name__", type(layer).__name__)
         raise TypeError(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from gatjax.graph.messages import shown
 from gatjax.ops.blocks import ceil_div
 from gatjax.training.checkpoint import Checkpoints
+from gatjax.training.label_checks import ValueCheck, checked_labels
 from gatjax.training.loop import (
     History,
     Trained,
@@ -28,8 +29,6 @@ from gatjax.training.loop import (
     check_training,
     start,
 )
-from gatjax.training.losses import Labels
-from gatjax.training.stopping import last_epoch
 
 
 class _Run:
@@ -114,8 +113,8 @@ class _Program:
     def _join(self, trees: list[PyTree]) -> PyTree:
         return _stack(trees) if self.together else trees[0]
 
-    def _part(self, tree: PyTree, index: int) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf[index], tree) if self.together else tree
+    def _part(self, array: np.ndarray, index: int) -> Any:
+        return array[index] if self.together else array
 
 
 # Each as one program: a GPU takes as long to start any of the hundreds of parts as to compute it.
@@ -142,7 +141,7 @@ class _Worker:
         training: Training,
         device: jax.Device,
         data: PyTree,
-        check_values: "_ValueCheck",
+        check_values: ValueCheck,
         checkpoints: Checkpoints | None,
         seeds_per_program: int,
     ):
@@ -277,7 +276,7 @@ def train(
     seeds, devices = list(seeds), list(jax.local_devices() if devices is None else devices)
     _check_run(seeds, devices, seeds_per_device)
     seeds_per_program = min(seeds_per_device, ceil_div(len(seeds), len(devices)))
-    check = _ValueCheck(training)
+    check = ValueCheck(training)
     workers = [
         _Worker(training, device, data, check, checkpoints, seeds_per_program)
         for device in devices[: ceil_div(len(seeds), seeds_per_program)]
@@ -322,93 +321,6 @@ def _check_run(seeds: list[int], devices: list[jax.Device], seeds_per_device: in
         raise ValueError("seeds is empty: give at least one, such as range(10)")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds holds a seed twice: give each once, got {seeds}")
-
-
-def checked_labels(training: Training, seed: int, labels: PyTree) -> PyTree:
-    """`Labels` as arrays; refused are names, none to fit, and none that tells when to stop."""
-    if not isinstance(labels, Labels):
-        return labels
-    labels = Labels(*(np.asarray(x) if isinstance(x, list | tuple) else x for x in labels))
-    for name in ("train_labels", "validation_labels"):
-        if (dtype := np.asarray(getattr(labels, name)).dtype).kind in "OSU":
-            raise TypeError(
-                f"{name} of seed {seed} must be numbers, got {dtype}: number those of all nodes before some are "
-                "chosen, names, labels = np.unique(labels, return_inverse=True)"
-            )
-    if not np.any(_is_known(labels.train_labels)):
-        raise ValueError(
-            f"train_nodes of seed {seed} has no node with a label: give some to fit, see gatjax.data.random_split"
-        )
-    if training.rule is not last_epoch and not np.any(_is_known(labels.validation_labels)):
-        raise ValueError(
-            f"validation_nodes of seed {seed} has no node with a label, by which to stop and to save: give "
-            "some, or train for a stated number of epochs and keep the last with rule=last_epoch, max_epochs=..."
-        )
-    return labels
-
-
-def _is_known(labels: ArrayLike) -> np.ndarray:
-    """Of class ids and labels those that are not -1, of numbers those that are not NaN."""
-    array = np.asarray(labels)
-    return array >= 0 if _has_ids(array) else ~np.isnan(array)
-
-
-class _ValueCheck:
-    """Has the losses look at labels that are known: inside `jax.jit` one that does not exist would be left out.
-
-    Nothing is computed, but for the trace of both losses, which takes as long as dozens of epochs of a small graph. So
-    it is left out for ids between those that were looked at before, and for numbers that equal them.
-    """
-
-    def __init__(self, training: Training):
-        self.training = training
-        self.seen: tuple[Any, list[np.ndarray]] | None = None
-
-    def __call__(self, state: TrainState, data: PyTree, labels: PyTree) -> None:
-        leaves, kind = jax.tree.flatten(labels)
-        arrays = [_numbers(leaf) for leaf in leaves]
-        kind = kind, [(array.shape, array.dtype) for array in arrays]
-        extents = [_extent(array) for array in arrays]
-        known = self.seen[1] if self.seen is not None and self.seen[0] == kind else None
-        if known is not None and all(map(_covers, known, extents)):
-            return
-        self._look(state, data, labels)
-        self.seen = kind, extents if known is None else list(map(_both, known, extents))
-
-    def _look(self, state: TrainState, data: PyTree, labels: PyTree) -> None:
-        def of(parameters, key, data):
-            loss = self.training.loss(parameters, key, data, labels)
-            return loss, self.training.validate(parameters, data, labels)
-
-        jax.eval_shape(of, state.parameters, state.key, data)
-
-
-def _numbers(leaf: ArrayLike) -> np.ndarray:
-    """Those of an array; of a random key its words."""
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
-def _extent(array: np.ndarray) -> np.ndarray:
-    """The least and the largest id; of numbers all."""
-    return np.array([array.min(), array.max()]) if _has_ids(array) and array.size else array
-
-
-def _covers(known: np.ndarray, extent: np.ndarray) -> bool:
-    if _has_ids(known) and known.size:
-        return bool(known[0] <= extent[0] and extent[1] <= known[1])
-    return np.array_equal(known, extent, equal_nan=known.dtype.kind in "fc")
-
-
-def _both(known: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """What covers both."""
-    if _has_ids(known) and known.size:
-        return np.array([min(known[0], extent[0]), max(known[1], extent[1])])
-    return extent
-
-
-def _has_ids(array: np.ndarray) -> bool:
-    return array.dtype.kind in "biu"
 
 
 def _last(latest: History) -> dict[str, str]:

@@ -230,10 +230,10 @@ def test_losses_look_once_at_labels_alike_and_at_all_that_are_not():
     looked = []
 
     def loss(kernel, key, rows, labels):
-        looked.append(not isinstance(labels, jax.core.Tracer))
-        for values in () if isinstance(labels, jax.core.Tracer) else (np.asarray(labels),):
-            if values.max() > 5:
-                raise ValueError(f"label {values.max()}")
+        known = not isinstance(labels, jax.core.Tracer)
+        looked.append(known)
+        if known and labels.max() > 5:
+            raise ValueError(f"label {labels.max()}")
         return -kernel + labels.sum()
 
     training = scripted([1.0], [0.0], max_epochs=1)._replace(loss=loss)
